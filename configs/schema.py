@@ -1,0 +1,259 @@
+"""What a sweep file may say: the only definition, for the YAML, ``--set`` and the Prefect form.
+
+Every model is frozen, refuses unknown keys and documents each field in one line, which is the line
+that the form shows. A method's options come from its own dataclass in ``tasks/pruning``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import Annotated, Any, Literal, Self, get_type_hints
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    create_model,
+    model_validator,
+)
+
+from tasks.pruning.registry import ALLOWED, Target, methods, parse_target
+
+METHODS = tuple(methods())
+MethodName = Literal[*METHODS] if METHODS else str  # type: ignore[valid-type]
+
+
+class Frozen(BaseModel):
+    """Base of all parts of a sweep."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"each entry may stand once; repeated: {', '.join(repeated)}")
+    return values
+
+
+def _canonical_target(given: Any) -> str:
+    if isinstance(given, bool) or not isinstance(given, str | float | int):
+        raise ValueError(ALLOWED)  # noqa: TRY004 (pydantic collects ValueError)
+    return str(parse_target(given))
+
+
+TargetText = Annotated[str, BeforeValidator(_canonical_target)]
+
+
+class Corpus(Frozen):
+    """Where text comes from."""
+
+    source: Literal["python-docs", "files", "hub"] = "python-docs"
+    """python-docs: the reference that every CPython carries; files: your own; hub: a data set."""
+    part: Literal["calibration", "heldout"] | None = None
+    """python-docs: which half of the topics; empty: the one that fits where it is used."""
+    files: tuple[str, ...] = ()
+    """files: text (.txt, .md, …) or JSON lines (.jsonl), read whole, in this order."""
+    dataset: str | None = None
+    """hub: the data set's id, such as Salesforce/wikitext, or a local folder."""
+    config: str | None = None
+    """hub: the data set's configuration, such as wikitext-2-raw-v1."""
+    split: str | None = None
+    """hub: the split, such as test."""
+    data_files: tuple[str, ...] = ()
+    """hub: only these files of the data set, such as en/c4-train.00000-of-01024.json.gz."""
+    revision: str | None = None
+    """hub: branch, tag or commit; the resolved commit is recorded."""
+    column: str = "text"
+    """hub and .jsonl: the field that holds the text."""
+    documents: Annotated[int, Field(ge=1)] | None = None
+    """hub: read only the first so many rows (streamed), for data sets too large to read whole."""
+    separator: str = "\n\n"
+    """What joins documents before they are tokenised in one call."""
+
+    @model_validator(mode="after")
+    def _only_fields_of_its_source(self) -> Self:
+        belongs = {
+            "part": ("python-docs",),
+            "files": ("files",),
+            "column": ("files", "hub"),
+            **dict.fromkeys(
+                ("dataset", "config", "split", "data_files", "revision", "documents"), ("hub",)
+            ),
+        }
+        for name in self.model_fields_set & belongs.keys():
+            value = getattr(self, name)
+            default = type(self).model_fields[name].default
+            if value != default and self.source not in belongs[name]:
+                raise ValueError(
+                    f"{name} belongs to source {' or '.join(belongs[name])}, not {self.source}"
+                )
+        if self.source == "files" and not self.files:
+            raise ValueError("source files needs files: a list of at least one path")
+        if self.source == "hub" and not (self.dataset and self.split):
+            raise ValueError("source hub needs dataset and split")
+        return self
+
+
+class Calibration(Frozen):
+    """The text that pruning methods may look at."""
+
+    corpus: Corpus = Corpus()
+    """Where the text comes from."""
+    samples: Annotated[int, Field(ge=1)] = 32
+    """How many windows."""
+    sequence_length: Annotated[int, Field(ge=2)] = 512
+    """Tokens of a window."""
+    sampling: Literal["contiguous", "random"] = "contiguous"
+    """contiguous: from the start, one after another; random: windows at seeded random offsets."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Seed of random sampling."""
+
+
+class Perplexity(Frozen):
+    """One corpus to measure perplexity on."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "python-docs"
+    """Names the result's column: perplexity/<name>."""
+    corpus: Corpus = Corpus()
+    """Where the text comes from."""
+    sequence_length: Annotated[int, Field(ge=2)] = 512
+    """Tokens of a window; windows follow each other without overlap, from the start."""
+    windows: Annotated[int, Field(ge=1)] | None = None
+    """How many windows; empty: all that the corpus holds."""
+
+
+class ZeroShot(Frozen):
+    """Tasks of lm-evaluation-harness."""
+
+    tasks: Annotated[tuple[str, ...], AfterValidator(_unique)] = ()
+    """Names that the harness knows. This version evaluates none yet: leave it empty."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Only the first so many documents of each task."""
+    include_path: str | None = None
+    """A folder with task files of your own."""
+
+    @model_validator(mode="after")
+    def _not_yet(self) -> Self:
+        if self.tasks or self.limit is not None or self.include_path is not None:
+            raise ValueError("this version has no zero-shot evaluation yet: leave zero_shot empty")
+        return self
+
+
+def _unique_names(entries: tuple[Perplexity, ...]) -> tuple[Perplexity, ...]:
+    _unique(tuple(entry.name for entry in entries))
+    return entries
+
+
+class Evaluation(Frozen):
+    """What is measured on the dense and on every pruned model."""
+
+    perplexity: Annotated[
+        tuple[Perplexity, ...], Field(min_length=1), AfterValidator(_unique_names)
+    ] = (Perplexity(windows=32),)
+    """The corpora to measure perplexity on."""
+    zero_shot: ZeroShot = ZeroShot()
+    """Zero-shot tasks."""
+    speed: Literal[False] = False
+    """Measure tokens a second. This version measures none yet: leave it false."""
+    processes: Literal[1] = 1
+    """Processes that share the windows. This version uses one."""
+    batch_size: Annotated[int, Field(ge=1)] = 4
+    """Windows of one forward pass; changes speed and memory, never the figures."""
+
+
+class Tracking(Frozen):
+    """Where runs are recorded. The server is MLFLOW_TRACKING_URI's, else a file in the home."""
+
+    experiment: Annotated[str, Field(pattern=r"^[^@()/\\]{1,200}$")] | None = None
+    """MLflow experiment; empty: the sweep's name."""
+
+
+class Trust(Frozen):
+    """What a model's files may do. Off unless you trust where they come from."""
+
+    remote_code: bool = False
+    """Run Python code that comes with a hub model or folder."""
+    pickle_weights: bool = False
+    """Load .bin and .pt weights; pickle can run any code."""
+
+
+def _options_of(name: str) -> Any:
+    method = methods()[name]
+    hints = get_type_hints(method)
+    entries: dict[str, Any] = {}
+    for entry in fields(method):
+        assert entry.default is not MISSING, f"{name}.{entry.name} has no default"
+        limits = {key: value for key, value in entry.metadata.items() if key != "doc"}
+        entries[entry.name] = (
+            hints[entry.name],
+            Field(default=entry.default, description=entry.metadata["doc"], **limits),
+        )
+    return create_model(f"{name}_options", __base__=Frozen, __doc__=method.summary, **entries)
+
+
+_OPTION_MODELS = {name: _options_of(name) for name in METHODS}
+
+if METHODS:
+    MethodOptions: Any = create_model(
+        "MethodOptions",
+        __base__=Frozen,
+        __doc__="Options of the methods; what is not named keeps its default.",
+        **{
+            name: (model, Field(default=model(), description=methods()[name].summary))
+            for name, model in _OPTION_MODELS.items()
+        },
+    )
+
+
+class SweepConfig(Frozen):
+    """A sweep: models × methods × targets × seeds, one calibration, one evaluation."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    """Names the results' folder and the experiment: letters, digits, dot, dash and underscore."""
+    models: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_unique)] = (
+        "smollm2-135m",
+    )
+    """Alias, hub id[@revision], folder, or file.gguf."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """auto: bfloat16 where the hardware has it natively, else float32."""
+    calibration: Calibration = Calibration()
+    """The text that pruning methods may look at."""
+    methods: Annotated[tuple[MethodName, ...], Field(min_length=1), AfterValidator(_unique)] = (  # type: ignore[valid-type]
+        "magnitude",
+        "wanda",
+        "swiftprune",
+    )
+    """Pruning methods."""
+    options: MethodOptions = MethodOptions()  # type: ignore[valid-type]
+    """Options of each method."""
+    targets: Annotated[tuple[TargetText, ...], Field(min_length=1), AfterValidator(_unique)] = (
+        "0.5",
+        "2:4",
+    )
+    """Sparsities: a fraction of zeros such as 0.5, or keep:group such as 2:4."""
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0, lt=2**63)], ...],
+        Field(min_length=1),
+        AfterValidator(_unique),
+    ] = (0,)
+    """One cell each; methods without randomness compute once for all of them."""
+    evaluation: Evaluation = Evaluation()
+    """What is measured."""
+    save_checkpoints: bool = True
+    """Keep each pruned model as a folder that from_pretrained loads."""
+    tracking: Tracking = Tracking()
+    """Where runs are recorded."""
+    trust: Trust = Trust()
+    """What a model's files may do."""
+
+    def parsed_targets(self) -> tuple[Target, ...]:
+        return tuple(parse_target(text) for text in self.targets)
+
+    def method(self, name: str) -> Any:
+        """The method ``name`` with this sweep's options."""
+        return methods()[name](**getattr(self.options, name).model_dump())

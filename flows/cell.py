@@ -1,0 +1,65 @@
+"""The ``cell`` flow: prepare → prune → evaluate → record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+from prefect.states import Failed
+
+from configs.schema import SweepConfig
+from flows.planning import plan_of, store
+from tasks.evaluate import evaluate
+from tasks.plan import Cell, Plan
+from tasks.prepare import collect, prepare_model, tokenise
+from tasks.prune import prune
+from tasks.record import record
+from tasks.rows import cell_row
+
+
+def find_cell(plan: Plan, model: str, method: str, target: str, seed: int) -> Cell:
+    """The cell of a plan by its axes.
+
+    Raises:
+        LookupError: when the sweep has no such cell.
+    """
+    for cell in plan.cells:
+        axes = (cell.model.model.spec, cell.method.name, str(cell.target), cell.seed)
+        if axes == (model, method, target, seed):
+            return cell
+    raise LookupError(f"the sweep has no cell {method} {target} of {model} with seed {seed}")
+
+
+@flow(name="cell", flow_run_name="{method} {target} · {model} · seed {seed}", persist_result=False)
+def run_cell(config: SweepConfig, model: str, method: str, target: str, seed: int) -> Any:
+    """Compute one cell of a sweep; whatever is in the store already is taken from it.
+
+    Args:
+        config: the whole sweep, as resolved.
+        model: one of its models.
+        method: one of its methods.
+        target: one of its targets, such as 0.5 or 2:4.
+        seed: one of its seeds.
+    """
+    plan, kept = plan_of(config), store()
+    cell = find_cell(plan, model, method, target, seed)
+    trust = config.trust
+    try:
+        prepare_model(cell.model, kept)
+        if cell.method.uses_calibration and cell.model.calibration:
+            tokenise(cell.model, cell.model.calibration, kept, trust)
+        if cell.statistics_windows:
+            collect(cell.model, cell.statistics_windows, kept, trust)
+        prune(cell, kept, trust, config.save_checkpoints)
+        for name, windows in cell.model.evaluations.items():
+            tokenise(cell.model, windows, kept, trust)
+            evaluate(cell, name, kept, trust, config.evaluation.batch_size)
+    except Exception as error:  # noqa: BLE001 (recorded, then the flow fails with it)
+        message = f"{type(error).__name__}: {error}"
+        record(plan, cell_row(cell, kept, message), return_state=True)
+        return Failed(message=message, data=error)
+    if not config.save_checkpoints:
+        kept.drop(cell.checkpoint)
+    row = cell_row(cell, kept)
+    record(plan, row, return_state=True)
+    return {"status": row["status"], "fingerprint": cell.fingerprint}

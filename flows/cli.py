@@ -1,0 +1,133 @@
+"""The ``secateur`` command. Heavy libraries load inside the commands: ``--help`` is quick."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from configs.errors import ConfigurationError
+
+CONFIG = Annotated[
+    str, typer.Argument(metavar="CONFIG.yaml", help="A sweep file, or the name of a preset.")
+]
+SETTINGS = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Change a field of the sweep file: --set seeds=[0,1], "
+        "--set options.swiftprune.alpha=0.01. May be repeated.",
+    ),
+]
+
+app = typer.Typer(
+    name="secateur",
+    help="Prune large language models and measure what it cost them.\n\n"
+    "A sweep file names models, methods, sparsities and seeds; every step's result is kept below "
+    "outputs/ (or SECATEUR_HOME) and computed once.\n\n"
+    "Exit status: 0 all cells succeeded, 1 some failed, 2 wrong configuration or command line.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+console = Console(soft_wrap=False)
+errors = Console(stderr=True, soft_wrap=True)
+
+
+@app.command()
+def run(
+    config: CONFIG,
+    settings: SETTINGS = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show Prefect's own log on the terminal.")
+    ] = False,
+) -> None:
+    """Run a sweep and print its table.
+
+    What an earlier run computed is not computed again: the same command finishes an interrupted
+    sweep. Try `secateur run quickstart`, or `secateur plan CONFIG.yaml` first.
+    """
+    from flows.runner import run_sweep
+
+    raise typer.Exit(run_sweep(_load(config, settings), console, verbose=verbose))
+
+
+@app.command()
+def plan(config: CONFIG, settings: SETTINGS = None) -> None:
+    """Show the cells and steps of a sweep: cached, shared, or skipped and why; computes nothing."""
+    from flows.planview import show_plan
+
+    show_plan(_load(config, settings), console)
+
+
+@app.command()
+def methods() -> None:
+    """Show every pruning method: its options, their defaults, and the targets it takes."""
+    from flows.planview import show_methods
+
+    show_methods(console)
+
+
+@app.command()
+def report(
+    sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="Name of a sweep that has run.")],
+) -> None:
+    """Write a sweep's results, plots and report again from what the store holds."""
+    from flows.maintenance import rewrite_report
+
+    rewrite_report(sweep, console)
+
+
+@app.command()
+def gc(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+    ] = False,
+) -> None:
+    """Drop artifacts that no sweep needs, and what killed processes left behind.
+
+    A sweep needs its artifacts as long as its folder below sweeps/ is there.
+    """
+    from flows.maintenance import collect_garbage
+
+    collect_garbage(console, dry_run=dry_run)
+
+
+def _load(config: str, settings: list[str] | None) -> Any:
+    from configs.loading import load
+
+    return load(config, settings or [])
+
+
+def main() -> None:
+    """Entry point: a user's mistake ends with one message and exit status 2."""
+    # Before anything imports torch or transformers; all are silenced noise, not behaviour.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings = logging.StreamHandler()
+    warnings.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("secateur").addHandler(warnings)
+    try:
+        app()
+    except ConfigurationError as error:
+        errors.print(f"[bold red]error:[/] {_escaped(error)}", highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("interrupted; run the same command again to go on", highlight=False)
+        sys.exit(130)
+
+
+def _escaped(error: Exception) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""``secateur report`` and ``secateur gc``: what needs no flow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from configs.errors import ConfigurationError
+from tasks.home import home, sweep_folder
+from tasks.store import remove_folder
+
+_HOUR = 3600.0
+
+
+def rewrite_report(name: str, console: Console) -> None:
+    """Write a sweep's folder again from the store.
+
+    Raises:
+        ConfigurationError: when there is no such sweep.
+    """
+    from configs.loading import load
+    from flows.planning import plan_of, store
+    from tasks.report import known_run_ids, write_folder
+    from tasks.reporting.console import results_table
+    from tasks.reporting.rows import read_results
+
+    folder = sweep_folder(name)
+    if not (folder / "config.yaml").exists():
+        known = sorted(path.parent.name for path in (home() / "sweeps").glob("*/config.yaml"))
+        allowed = f"it must be a sweep below {home() / 'sweeps'}: {', '.join(known) or 'none yet'}"
+        raise ConfigurationError("SWEEP", name, allowed)
+    errors = {
+        str(row["fingerprint"]): str(row["error"])
+        for row in read_results(folder)
+        if row.get("status") == "failed"
+    }
+    plan = plan_of(load(str(folder / "config.yaml")))
+    rows, plots = write_folder(plan, store(), errors, known_run_ids(name))
+    console.print(results_table(rows, console.width))
+    console.print(f"written: {folder}/report.md and {len(plots)} plots", highlight=False)
+
+
+def collect_garbage(console: Console, *, dry_run: bool) -> None:
+    """Remove artifacts that no sweep lists, and temporary folders of dead processes.
+
+    An artifact or folder whose lock another process holds is in use and stays.
+    """
+    root = home()
+    needed = _needed(root)
+    removed = freed = 0
+    for path in sorted((root / "artifacts").glob("*/*")):
+        if f"{path.parent.name}/{path.name}" in needed:
+            continue
+        removed, freed = _account(root, path, dry_run, removed, freed)
+    for path in sorted((root / "tmp").glob("*")):
+        removed, freed = _account(root, path, dry_run, removed, freed)
+    if not dry_run:
+        _drop_locks(root, needed)
+    verb = "would remove" if dry_run else "removed"
+    console.print(
+        f"{verb} {removed} folders, {freed / 1e6:.0f} MB; {len(needed)} artifacts are needed by "
+        f"{len(list((root / 'sweeps').glob('*/artifacts.json')))} sweeps",
+        highlight=False,
+    )
+
+
+def _needed(root: Path) -> set[str]:
+    needed: set[str] = set()
+    for listing in (root / "sweeps").glob("*/artifacts.json"):
+        try:
+            needed.update(json.loads(listing.read_text()))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                "artifacts.json", listing, "it must list the sweep's artifacts",
+                "Run the sweep again, or delete its folder; nothing was removed.",
+            ) from error  # fmt: skip
+    return needed
+
+
+def _account(root: Path, path: Path, dry_run: bool, removed: int, freed: int) -> tuple[int, int]:
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    if not _remove(root, path, dry_run):
+        return removed, freed
+    return removed + 1, freed + size
+
+
+def _remove(root: Path, path: Path, dry_run: bool) -> bool:
+    """Remove a folder unless its fingerprint is locked; False when it stays."""
+    fingerprint = path.name.partition(".")[0]
+    (root / "locks").mkdir(exist_ok=True)
+    lock = FileLock(root / "locks" / f"{fingerprint}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    try:
+        if not dry_run and path.parent.name == "tmp":
+            shutil.rmtree(path, ignore_errors=True)
+        elif not dry_run:
+            remove_folder(path, root / "tmp")
+    finally:
+        lock.release()
+    return True
+
+
+def _drop_locks(root: Path, needed: set[str]) -> None:
+    """Delete lock files of artifacts that are gone, once nobody can still be about to use them."""
+    kept = {entry.partition("/")[2] for entry in needed}
+    for path in (root / "locks").glob("*.lock"):
+        old = time.time() - path.stat().st_mtime > _HOUR
+        if len(path.stem) == 64 and path.stem not in kept and old:
+            path.unlink(missing_ok=True)

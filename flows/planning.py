@@ -1,0 +1,41 @@
+"""The plan of a sweep in this process: resolved once, shared by the sweep and its cells."""
+
+from __future__ import annotations
+
+from configs.schema import SweepConfig
+from tasks.home import home, require_writable
+from tasks.models.load import best_device, resolve_dtype
+from tasks.plan import Plan, plan_sweep
+from tasks.prepare import check_windows
+from tasks.store import Store
+
+
+def store() -> Store:
+    """The artifact store of this home."""
+    return Store(home())
+
+
+_plans: dict[str, Plan] = {}
+
+
+def plan_of(config: SweepConfig) -> Plan:
+    """Resolve a sweep on this machine, once in this process.
+
+    Raises:
+        ConfigurationError: for a source that cannot be used, or no possible combination.
+    """
+    key = config.model_dump_json()
+    if key not in _plans:
+        dtype = str(resolve_dtype(config.dtype, best_device())).removeprefix("torch.")
+        plan = plan_sweep(config, dtype=dtype)
+        # What comes back from Prefect as the resolved sweep is the same plan.
+        _plans[key] = _plans[plan.config.model_dump_json()] = plan
+    return _plans[key]
+
+
+def checked_plan_of(config: SweepConfig) -> Plan:
+    """As :func:`plan_of`, and every corpus is long enough and the home can be written."""
+    require_writable(home())
+    plan = plan_of(config)
+    check_windows(plan, store())
+    return plan

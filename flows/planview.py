@@ -1,0 +1,136 @@
+"""``secateur plan`` and ``secateur methods``: what would be done, and with what."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import get_type_hints
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from configs.schema import SweepConfig
+from flows.planning import plan_of, store
+from tasks.plan import Cell, Plan
+from tasks.prepare import check_windows
+from tasks.pruning.registry import methods
+from tasks.pruning.targets import Fraction, SemiStructured
+from tasks.store import Step, Store
+
+
+def show_plan(config: SweepConfig, console: Console) -> None:
+    """Print the steps and cells of a sweep; loads no weights and writes nothing.
+
+    Raises:
+        ConfigurationError: as a run would.
+    """
+    plan, kept = plan_of(config), store()
+    check_windows(plan, kept)
+    console.print(_shared_steps(plan, kept))
+    console.print(_cells(plan, kept))
+    if plan.skipped:
+        console.print(_skipped(plan))
+    steps = [step for step in plan.steps() if step.name != "checkpoint"]
+    cached = sum(kept.find(step) is not None for step in steps)
+    console.print(
+        f"{len(plan.cells)} cells, {len(plan.skipped)} skipped; "
+        f"{len(steps)} steps, {cached} cached, {len(steps) - cached} to compute "
+        f"(dtype {plan.config.dtype})",
+        highlight=False,
+    )
+
+
+def _status(step: Step, kept: Store) -> str:
+    return "[green]cached[/]" if kept.find(step) else "to compute"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _shared_steps(plan: Plan, kept: Store) -> Table:
+    table = _table("Shared steps, once each", "model", "step", "used by", "status", "fingerprint")
+    for model in plan.models:
+        spec, cells = model.model.spec, [cell for cell in plan.cells if cell.model is model]
+        users = f"{len(cells)} cells"
+        lines: list[tuple[str, Step, str]] = []
+        if model.model.kind == "gguf":
+            lines.append(("prepare: GGUF to folder", model.prepared, users))
+        if model.calibration:
+            count = sum(cell.method.uses_calibration for cell in cells)
+            lines.append(("tokenise calibration", model.calibration.step, f"{count} cells"))
+        for name, windows in model.evaluations.items():
+            lines.append((f"tokenise {name}", windows.step, users))
+            lines.append((f"perplexity {name} of the dense model", model.dense[name], users))
+        for windows_used, step in model.statistics.items():
+            count = sum(cell.statistics_windows == windows_used for cell in cells)
+            lines.append((f"statistics, {windows_used} windows", step, f"{count} cells"))
+        for label, step, used in lines:
+            table.add_row(escape(spec), label, used, _status(step, kept), step.fingerprint[:12])
+    return table
+
+
+def _cells(plan: Plan, kept: Store) -> Table:
+    names = list(plan.config.evaluation.perplexity)
+    table = _table(
+        "Cells", "model", "method", "target", "seed", "prune",
+        *(f"perplexity {entry.name}" for entry in names), "fingerprint",
+    )  # fmt: skip
+    seen: dict[str, str] = {}
+    for cell in plan.cells:
+        table.add_row(
+            escape(cell.model.model.spec),
+            cell.method.name,
+            str(cell.target),
+            str(cell.seed),
+            _pruned(cell, kept, seen),
+            *(_status(step, kept) for step in cell.evaluated.values()),
+            cell.fingerprint[:12],
+        )
+    return table
+
+
+def _pruned(cell: Cell, kept: Store, seen: dict[str, str]) -> str:
+    """Status of the pruning step; a step that an earlier cell has is named as shared."""
+    former = seen.setdefault(cell.pruned.fingerprint, f"seed {cell.seed}")
+    if former != f"seed {cell.seed}":
+        return f"shared with {former}"
+    return _status(cell.pruned, kept)
+
+
+def _skipped(plan: Plan) -> Table:
+    table = _table("Skipped", "model", "method", "target", "why")
+    for entry in {(s.model, s.method, s.target, s.reason) for s in plan.skipped}:
+        table.add_row(*(escape(text) for text in entry))
+    return table
+
+
+def show_methods(console: Console) -> None:
+    """Print every registered method."""
+    kinds = {Fraction: "fractions (0.5)", SemiStructured: "keep:group (2:4)"}
+    for name, method in methods().items():
+        console.print(f"[bold]{name}[/]  {escape(method.summary)}", highlight=False)
+        console.print(f"  targets: {', '.join(kinds[kind] for kind in method.targets)}")
+        console.print(f"  source:  {escape(method.source)}", highlight=False)
+        hints = get_type_hints(method)
+        for entry in fields(method):
+            allowed = _allowed(hints[entry.name], entry.metadata)
+            console.print(
+                f"  options.{name}.{entry.name} = {entry.default}  {escape(allowed)}\n"
+                f"      {escape(entry.metadata['doc'])}",
+                highlight=False,
+            )
+        console.print()
+
+
+def _allowed(kind: object, limits: object) -> str:
+    values = getattr(kind, "__args__", None)
+    if values:
+        return f"[{' | '.join(map(str, values))}]"
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    bounds = [f"{signs[key]} {value}" for key, value in dict(limits).items() if key in signs]  # type: ignore[call-overload]
+    return f"[{getattr(kind, '__name__', kind)}{', ' if bounds else ''}{', '.join(bounds)}]"

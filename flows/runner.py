@@ -1,0 +1,116 @@
+"""Runs a sweep from the command line: server, flow, live view, table."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from configs.schema import SweepConfig
+from flows.server import EmbeddedServer, api, prefect_environment
+from tasks.home import home, require_writable, sweep_folder
+
+
+def run_sweep(config: SweepConfig, console: Console, *, verbose: bool) -> int:
+    """Run a sweep in this process and print its results.
+
+    Returns:
+        The exit status: 0 when every cell succeeded, else 1.
+
+    Raises:
+        ConfigurationError: before anything is computed.
+    """
+    require_writable(home())
+    os.environ.update(prefect_environment(home()))
+    # Read when Prefect is imported, below.
+    level = "INFO" if verbose else "CRITICAL"
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
+    # The server takes seconds to start, and so does reading the sources: side by side.
+    server = None if os.environ.get("PREFECT_API_URL") else EmbeddedServer(home())
+    try:
+        from flows.planning import checked_plan_of
+
+        plan = checked_plan_of(config)
+        _log_to_file(home() / "logs" / f"{config.name}.log")
+        _announce(console, config, len(plan.cells), len(plan.skipped))
+        from flows.console import live_view
+        from flows.sweep import sweep
+
+        with api(server):
+            with live_view(console, len(plan.cells)):
+                state = sweep(plan.config, return_state=True)
+            return _show(console, config.name, state)
+    finally:
+        if server:
+            server.stop()
+
+
+def _announce(console: Console, config: SweepConfig, cells: int, skipped: int) -> None:
+    console.print(
+        f"[bold]{escape(config.name)}[/]: {cells} cells = {len(config.models)} model(s) × "
+        f"{len(config.methods)} method(s) × {len(config.targets)} target(s) × "
+        f"{len(config.seeds)} seed(s)"
+        + (f", {skipped} skipped (secateur plan says why)" if skipped else ""),
+        highlight=False,
+    )
+
+
+def _log_to_file(path: Path) -> None:
+    """Keep everything that is logged; Prefect's loggers pass theirs on to the root's handlers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+
+
+def _show(console: Console, name: str, state: object) -> int:
+    from tasks.reporting.console import results_table
+    from tasks.reporting.rows import read_results
+
+    folder = sweep_folder(name)
+    if not (folder / "results.json").exists():
+        console.print(f"[bold red]the sweep failed:[/] {escape(str(state))}", highlight=False)
+        return 1
+    rows = read_results(folder)
+    console.print()
+    console.print(results_table(rows, console.width))
+    timings = _timings_of(name)
+    if timings:
+        console.print(timings)
+    _say_where(console, folder)
+    failed = [row for row in rows if row["status"] == "failed"]
+    return 1 if failed else 0
+
+
+def _timings_of(name: str) -> object | None:
+    from flows.sweep import last_timings
+
+    timings = last_timings(name)
+    return timings.table() if timings and timings.cells else None
+
+
+def _say_where(console: Console, folder: Path) -> None:
+    from tasks.record import unavailable
+
+    shown = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
+    tracking = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+    lines = [
+        f"report       {shown}/report.md",
+        f"plots        {shown}/plots/",
+        f"results      {shown}/results.csv",
+        f"MLflow       {tracking.rpartition('@')[2]}",
+    ]
+    if reason := unavailable():
+        lines.append(f"[yellow]not logged   {escape(reason)}; run the same command again[/]")
+    lines += [
+        "",
+        "Next:",
+        f"  mlflow ui --backend-store-uri {shlex.quote(tracking)}    compare the runs",
+        f"  secateur run {shown}/config.yaml --set 'targets=[0.6]'    try another sparsity",
+        "  secateur methods    what else there is to try",
+    ]
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -1,0 +1,211 @@
+"""The ``sweep`` flow: shared steps → one flow for each cell → report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, Failed
+
+from configs.schema import SweepConfig
+from flows.cell import run_cell
+from flows.planning import checked_plan_of, store
+from tasks.evaluate import evaluate_dense
+from tasks.home import sweep_folder
+from tasks.plan import Cell, ModelPlan, Plan
+from tasks.prepare import collect, prepare_model, tokenise
+from tasks.progress import work
+from tasks.prune import is_complete
+from tasks.record import record, recorder_of
+from tasks.report import report, write_needs
+from tasks.reporting.timings import CellTiming, Timings
+from tasks.rows import cell_row, dense_fingerprint, dense_row
+from tasks.states import cached
+from tasks.store import Store
+
+
+@dataclass
+class _Run:
+    """What one execution of a sweep knows so far."""
+
+    plan: Plan
+    store: Store
+    errors: dict[str, str] = field(default_factory=dict)
+    broken_models: dict[str, str] = field(default_factory=dict)
+    shared: dict[str, float] = field(default_factory=dict)
+    cells: list[CellTiming] = field(default_factory=list)
+    start: float = field(default_factory=time.monotonic)
+
+    def timed(self, label: str, step: Callable[[], Any]) -> Any:
+        """The step's state; its seconds count as shared unless it was in the store."""
+        start = time.monotonic()
+        state = step()
+        if state.name != "Cached":
+            self.shared[label] = time.monotonic() - start
+        return state
+
+
+_timings: dict[str, Timings] = {}
+
+
+def last_timings(name: str) -> Timings | None:
+    """Where the time of this process's run of a sweep went."""
+    return _timings.get(name)
+
+
+@flow(name="sweep", flow_run_name="{config.name}", persist_result=False)
+def sweep(config: SweepConfig) -> Any:
+    """Prune every model with every method to every target, evaluate and compare.
+
+    Args:
+        config: the sweep, field by field as in a sweep file.
+    """
+    plan, kept = checked_plan_of(config), store()
+    run = _Run(plan, kept)
+    folder = sweep_folder(plan.config.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_needs(plan, folder)
+    progress = create_progress_artifact(
+        0.0, key=None, description=f"{len(plan.cells)} cells of {plan.config.name}"
+    )
+    for model in plan.models:
+        _prepare_shared(run, model)
+    for done, cell in enumerate(plan.cells, start=1):
+        _run_one(run, cell)
+        update_progress_artifact(progress, 100.0 * done / len(plan.cells))  # type: ignore[arg-type]
+    timings = Timings(run.shared, run.cells, time.monotonic() - run.start)
+    _timings[plan.config.name] = timings
+    with work("sweep", "report"):
+        report(plan, kept, run.errors, timings)
+    return _ended(plan, run.errors)
+
+
+def _ended(plan: Plan, errors: dict[str, str]) -> Any:
+    failed = [cell.label for cell in plan.cells if cell.fingerprint in errors]
+    if not failed and not errors:
+        return Completed(message=f"{len(plan.cells)} cells completed")
+    message = f"{len(plan.cells) - len(failed)} cells completed, {len(failed)} failed"
+    if len(failed) == len(plan.cells):
+        return Failed(message=f"{message}: {next(iter(errors.values()))}")
+    return Completed(name="PartiallyCompleted", message=f"{message}: {', '.join(failed)}")
+
+
+def _prepare_shared(run: _Run, model: ModelPlan) -> None:
+    """What all cells of a model share, once and first; a failure here fails only what needs it."""
+    config, kept = run.plan.config, run.store
+    spec, trust, size = model.model.spec, config.trust, config.evaluation.batch_size
+    state = run.timed(f"prepare {spec}", lambda: prepare_model(model, kept, return_state=True))
+    if state.is_failed():
+        run.broken_models[spec] = _why(state)
+        run.errors[dense_fingerprint(model)] = _why(state)
+        return
+    errors: list[str] = []
+    for name, windows in model.evaluations.items():
+        tokenised = run.timed(
+            f"tokenise {name}",
+            lambda windows=windows: tokenise(model, windows, kept, trust, return_state=True),
+        )
+        evaluated = run.timed(
+            f"evaluate dense {spec} on {name}",
+            lambda name=name: evaluate_dense(model, name, kept, trust, size, return_state=True),
+        )
+        errors += [_why(state) for state in (tokenised, evaluated) if state.is_failed()]
+    if errors:
+        run.errors[dense_fingerprint(model)] = errors[0]
+    open_cells = [
+        cell
+        for cell in run.plan.cells
+        if cell.model is model
+        and not is_complete(cell, kept, keep_checkpoint=config.save_checkpoints)
+    ]
+    if model.calibration and any(cell.method.uses_calibration for cell in open_cells):
+        calibration = model.calibration
+        run.timed(
+            "tokenise calibration",
+            lambda: tokenise(model, calibration, kept, trust, return_state=True),
+        )
+    for count in sorted({cell.statistics_windows for cell in open_cells} - {0}):
+        # A failure shows again, with its reason, in each cell that needs the statistics.
+        run.timed(
+            f"statistics of {spec}",
+            lambda count=count: collect(model, count, kept, trust, return_state=True),
+        )
+    _record(run, dense_row(model, kept, run.errors.get(dense_fingerprint(model), "")))
+
+
+@task(name="cell", task_run_name="{cell.label}", cache_policy=NO_CACHE, persist_result=False)
+def complete_cell(cell: Cell) -> Any:
+    """A cell that the store holds in full: no flow is started for it."""
+    return cached(cell.fingerprint)
+
+
+def _run_one(run: _Run, cell: Cell) -> None:
+    config, kept = run.plan.config, run.store
+    spec = cell.model.model.spec
+    start = time.monotonic()
+    with work(f"{spec} {cell.label}", "cell") as piece:
+        if is_complete(cell, kept, keep_checkpoint=config.save_checkpoints):
+            complete_cell(cell, return_state=True)
+            piece.reused = True
+            piece.note = _note(cell_row(cell, kept))
+            _record(run, cell_row(cell, kept))
+            return
+        if spec in run.broken_models:
+            run.errors[cell.fingerprint] = piece.failure = run.broken_models[spec]
+            return
+        before = _spent(cell, kept)
+        state = run_cell(
+            config=config,
+            model=spec,
+            method=cell.method.name,
+            target=str(cell.target),
+            seed=cell.seed,
+            return_state=True,
+        )
+        if not state.is_completed():
+            run.errors[cell.fingerprint] = piece.failure = _why(state)
+        else:
+            piece.note = _note(cell_row(cell, kept))
+    after = _spent(cell, kept)
+    run.cells.append(
+        CellTiming(
+            cell.label,
+            prune=after[0] - before[0],
+            evaluate=after[1] - before[1],
+            wall=time.monotonic() - start,
+        )
+    )
+
+
+def _spent(cell: Cell, kept: Store) -> tuple[float, float]:
+    """Seconds of the cell's own pruning and evaluation that the store has."""
+    pruned = kept.find(cell.pruned)
+    evaluated = [kept.find(step) for step in cell.evaluated.values()]
+    return (
+        pruned.facts["step_seconds"] if pruned else 0.0,
+        sum(found.facts["seconds"] for found in evaluated if found),
+    )
+
+
+def _note(row: dict[str, Any]) -> str:
+    figures = [f"{value:.5g}" for name, value in row.items() if name.startswith("perplexity/")]
+    return f"perplexity {', '.join(figures)}, sparsity {row['sparsity']:.1%}"
+
+
+def _record(run: _Run, row: dict[str, Any]) -> None:
+    """Log a row that no cell flow logs, unless the tracking server has it."""
+    recorder = recorder_of(run.plan)
+    if row["fingerprint"] not in recorder.run_ids and not recorder.unavailable:
+        record(run.plan, row, return_state=True)
+
+
+def _why(state: Any) -> str:
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, BaseException) and not state.message:
+        return f"{type(result).__name__}: {result}"
+    return str(state.message or result).removeprefix("Task run encountered an exception ")

@@ -1,0 +1,64 @@
+"""What a figure was computed with: versions, hardware, and this code's own state."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_PACKAGES = ("torch", "transformers", "datasets", "accelerate", "prefect", "mlflow")
+
+
+@cache
+def code_version() -> str:
+    """The package's version, with the commit (and ``-dirty``) when it runs from a checkout."""
+    try:
+        package = version("secateur")
+    except PackageNotFoundError:
+        package = "unknown"
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return package
+    return f"{package}+{described}" if described else package
+
+
+@cache
+def environment() -> dict[str, str]:
+    """Versions and hardware, recorded with every sweep; they are in no fingerprint."""
+    import torch
+
+    facts = {"secateur": code_version(), "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            facts[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    facts["platform"] = f"{platform.system()} {platform.machine()}"
+    facts["processor"] = _processor()
+    facts["threads"] = str(torch.get_num_threads())
+    if torch.cuda.is_available():
+        facts["cuda"] = str(torch.version.cuda)
+        facts["gpus"] = ", ".join(
+            torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())
+        )
+    return facts
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"

@@ -1,0 +1,44 @@
+"""Where everything that secateur writes lives: ``outputs/``, or the folder SECATEUR_HOME names."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from configs.errors import ConfigurationError
+
+
+def home() -> Path:
+    """The home folder, absolute; it need not exist yet."""
+    return Path(os.environ.get("SECATEUR_HOME") or "outputs").expanduser().absolute()
+
+
+def require_writable(folder: Path) -> None:
+    """Make the home and write into it once.
+
+    Raises:
+        ConfigurationError: when it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            "SECATEUR_HOME", folder, "the home must be a folder that can be written", str(error)
+        ) from error
+
+
+def sweep_folder(name: str) -> Path:
+    """The results' folder of a sweep.
+
+    Raises:
+        ConfigurationError: for a name that would leave ``sweeps/``.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise ConfigurationError(
+            "name", name, "letters, digits, dot, dash and underscore, at most 64, no leading dot"
+        )
+    return home() / "sweeps" / name

@@ -1,0 +1,187 @@
+"""Checks a local model before anything is computed: complete, unquantised, with tokenizer.
+
+Only headers are read, so that a folder of any size takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from configs.errors import ConfigurationError
+from configs.schema import Trust
+
+CONFIG, GENERATION = "config.json", "generation_config.json"
+SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth")
+
+VOCABULARIES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+    "*.tiktoken",
+)
+"""Each of them makes a tokenizer."""
+TOKENIZER_FILES = (
+    *VOCABULARIES,
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+
+TRUST_HINT = "If you trust where they come from, set trust.pickle_weights=true"
+_MAX_HEADER = 100_000_000  # what the safetensors library itself accepts
+
+
+def check_folder(folder: Path, *, field: str, given: str, trust: Trust) -> dict[str, Path]:
+    """Check a Hugging Face folder and list the files that determine the model.
+
+    Args:
+        field, given: for the message, what the user wrote and where.
+
+    Returns:
+        Name inside the folder → path: configuration, weights, tokenizer, and code where trusted.
+
+    Raises:
+        ConfigurationError: with what is missing or damaged.
+    """
+    config = _read_json(folder / CONFIG, field, given)
+    check_config(config, field=field, given=given)
+    files = [CONFIG, *weight_files(folder, field=field, given=given, trust=trust)]
+    tokenizer = sorted({path.name for name in TOKENIZER_FILES for path in folder.glob(name)})
+    if not any(next(folder.glob(name), None) for name in VOCABULARIES):
+        raise ConfigurationError(
+            field,
+            given,
+            "the folder needs a tokenizer: tokenizer.json, or its vocabulary",
+        )
+    files += tokenizer
+    if (folder / GENERATION).is_file():
+        files.append(GENERATION)
+    if trust.remote_code:
+        files += sorted(path.name for path in folder.glob("*.py"))
+    return {name: folder / name for name in files}
+
+
+def check_config(config: dict[str, Any], *, field: str, given: str) -> None:
+    """Refuse what cannot be pruned, from ``config.json`` alone."""
+    if "quantization_config" in config:
+        kind = (config["quantization_config"] or {}).get("quant_method", "quantised")
+        allowed = f"its weights are quantised ({kind}); prune the original, unquantised weights"
+        raise ConfigurationError(field, given, allowed)
+    if config.get("is_encoder_decoder"):
+        raise ConfigurationError(
+            field, given, "it is an encoder-decoder model; only decoder-only language models work"
+        )
+
+
+def weight_files(folder: Path, *, field: str, given: str, trust: Trust) -> list[str]:
+    """The files that transformers will load weights from, checked, index included."""
+    if (folder / SAFETENSORS).is_file():
+        names = [SAFETENSORS]
+    elif (folder / SAFETENSORS_INDEX).is_file():
+        names = [SAFETENSORS_INDEX, *_shards(folder / SAFETENSORS_INDEX, field, given)]
+    else:
+        names = _pickles(folder, field, given, trust)
+    for name in names:
+        if reason := _damage(folder / name):
+            allowed = f"{name} is damaged: {reason}; get it again"
+            raise ConfigurationError(field, given, allowed)
+    return names
+
+
+def _shards(index: Path, field: str, given: str) -> list[str]:
+    weights = _read_json(index, field, given).get("weight_map")
+    if not isinstance(weights, dict) or not weights:
+        raise ConfigurationError(field, given, f"{index.name} lists no weights")
+    names = sorted(set(weights.values()))
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise ConfigurationError(
+            field,
+            given,
+            f"{index.name} names {len(names)} weight files and {len(missing)} are missing: "
+            f"{', '.join(missing[:3])}",
+        )
+    return names
+
+
+def _pickles(folder: Path, field: str, given: str, trust: Trust) -> list[str]:
+    found = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
+    found = [name for name in found if name != "training_args.bin"]
+    if not found:
+        others = sorted(path.name for path in folder.glob("*.safetensors"))
+        held = f"; it holds {', '.join(others[:3])}" if others else ""
+        raise ConfigurationError(
+            field, given, f"the folder needs weights: {SAFETENSORS} or {SAFETENSORS_INDEX}{held}"
+        )
+    if not trust.pickle_weights:
+        raise ConfigurationError(
+            field,
+            given,
+            f"its weights ({', '.join(found[:3])}) are pickle files, which can run any code, "
+            "and only safetensors or GGUF weights load",
+            TRUST_HINT,
+        )
+    if PICKLE in found:
+        return [PICKLE]
+    if (folder / PICKLE_INDEX).is_file():
+        return [PICKLE_INDEX, *_shards(folder / PICKLE_INDEX, field, given)]
+    raise ConfigurationError(field, given, f"pickle weights must be called {PICKLE}")
+
+
+def _read_json(path: Path, field: str, given: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigurationError(field, given, f"the folder needs {path.name}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(field, given, f"{path.name} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(field, given, f"{path.name} must hold a JSON object")
+    return content
+
+
+def _damage(path: Path) -> str | None:
+    """Why a weight file cannot be whole; None where nothing speaks against it."""
+    with path.open("rb") as stream:
+        start = stream.read(64)
+    if start.startswith(b"version ") and b"git-lfs" in start:
+        return "it is a Git LFS pointer, not the weights (git lfs pull)"
+    if path.suffix == ".safetensors":
+        return next(_safetensors_damage(path), None)
+    if path.suffix in PICKLE_SUFFIXES and start.startswith(b"PK") and not zipfile.is_zipfile(path):
+        return "its archive is cut off"
+    return None
+
+
+def _safetensors_damage(path: Path) -> Iterator[str]:
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > min(size - 8, _MAX_HEADER):
+            yield f"its {size:,} bytes do not hold a safetensors header"
+            return
+        try:
+            header = json.loads(stream.read(length))
+            header.pop("__metadata__", None)
+            ends = [entry["data_offsets"][1] for entry in header.values()]
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            yield "its safetensors header cannot be read"
+            return
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        yield f"it has {size:,} bytes and its header promises {expected:,}"
+    elif not ends:
+        yield "it holds no tensors"

@@ -1,0 +1,149 @@
+"""Reads the header of a GGUF file, to know in milliseconds whether the whole file is there.
+
+Format: ggml's ``docs/gguf.md``, versions 2 and 3. The ``gguf`` package's own reader builds one
+object per vocabulary entry, which takes seconds, and reports truncation as a failed reshape.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+
+# Value type → its struct code.
+_SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
+_STRING, _ARRAY = 8, 9
+_DEFAULT_ALIGNMENT = 32
+
+
+class GgufError(ValueError):
+    """A file that is no complete GGUF file; the message is a phrase that says why."""
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """What the header says.
+
+    Attributes:
+        metadata: every key; the value of an array is its length.
+        tensors: how many tensors the file holds.
+        size: bytes that the whole file must have at least.
+    """
+
+    metadata: dict[str, Any]
+    tensors: int
+    size: int
+
+
+class _Cursor:
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data = data
+        self.offset = 0
+
+    def skip(self, count: int) -> int:
+        """Move on; the offset from before."""
+        start = self.offset
+        self.offset += count
+        if self.offset > len(self.data):
+            raise GgufError("it is cut off inside its header")
+        return start
+
+    def take(self, code: str) -> Any:
+        layout = struct.Struct("<" + code)
+        return layout.unpack_from(self.data, self.skip(layout.size))[0]
+
+    def text(self) -> str:
+        length = self.take("Q")
+        start = self.skip(length)
+        return self.data[start : start + length].decode("utf-8", errors="replace")
+
+    def value(self, kind: int) -> Any:
+        if kind in _SCALARS:
+            return self.take(_SCALARS[kind])
+        if kind == _STRING:
+            return self.text()
+        if kind == _ARRAY:
+            return self._array()
+        raise GgufError(f"its header holds a value of unknown type {kind}")
+
+    def _array(self) -> int:
+        kind, length = self.take("I"), self.take("Q")
+        if kind in _SCALARS:
+            self.skip(length * struct.calcsize("<" + _SCALARS[kind]))
+        elif kind == _STRING:
+            for _ in range(length):
+                self.skip(self.take("Q"))
+        else:
+            for _ in range(length):
+                self.value(kind)
+        return length
+
+
+def read_header(path: Path) -> GgufHeader:
+    """Parse the header of ``path``.
+
+    Raises:
+        GgufError: when this is no GGUF file, one of an unknown version, or its header is cut off.
+        OSError: when it cannot be read.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        if start[:4] != MAGIC:
+            raise GgufError("it does not begin with the letters GGUF")
+        if len(start) < 8:
+            raise GgufError("it is cut off inside its header")
+        version = struct.unpack("<I", start[4:])[0]
+        if version not in VERSIONS:
+            raise GgufError(f"its version is {version}; little-endian {VERSIONS} are known")
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            cursor = _Cursor(data)
+            cursor.skip(8)
+            return _parse(cursor)
+
+
+def check_complete(path: Path) -> GgufHeader:
+    """Parse the header and compare what it promises with the file's size.
+
+    Raises:
+        GgufError: as :func:`read_header`, and when tensor data is missing.
+    """
+    header = read_header(path)
+    actual = path.stat().st_size
+    if actual < header.size:
+        raise GgufError(f"it is cut off: {actual:,} bytes of at least {header.size:,}")
+    if header.tensors == 0:
+        raise GgufError("it holds no tensors")
+    return header
+
+
+def _parse(cursor: _Cursor) -> GgufHeader:
+    tensors, pairs = cursor.take("Q"), cursor.take("Q")
+    metadata = {}
+    for _ in range(pairs):
+        key = cursor.text()
+        metadata[key] = cursor.value(cursor.take("I"))
+    ends = [_tensor_end(cursor) for _ in range(tensors)]
+    alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+    if not isinstance(alignment, int) or alignment <= 0:
+        raise GgufError(f"its alignment is {alignment!r}")
+    data_start = -(-cursor.offset // alignment) * alignment
+    return GgufHeader(metadata, tensors, data_start + max(ends, default=0))
+
+
+def _tensor_end(cursor: _Cursor) -> int:
+    """Where the tensor ends, counted from the start of the data."""
+    from gguf.constants import GGML_QUANT_SIZES
+
+    name = cursor.text()
+    shape = [cursor.take("Q") for _ in range(cursor.take("I"))]
+    kind, offset = cursor.take("I"), cursor.take("Q")
+    if kind not in GGML_QUANT_SIZES:
+        raise GgufError(f"tensor {name} has type {kind}, which the installed gguf does not know")
+    values, size = GGML_QUANT_SIZES[kind]
+    return offset + math.prod(shape) * size // values

@@ -1,0 +1,136 @@
+"""Turns a GGUF file into a plain Hugging Face folder, once.
+
+transformers reads GGUF, marks the model as quantised and then refuses to save it. So the weights
+are read dequantised, checked against a plain model built from the same configuration, and saved as
+that model's. Values are those of the file's quantisation: nothing is gained back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from tasks.models.errors import UnsupportedModelError
+from tasks.models.files import share
+from tasks.models.load import require_complete
+from tasks.models.quiet import quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from tasks.models.sources import ResolvedModel
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+_STEPS = 3
+
+
+def needs_preparation(model: ResolvedModel) -> bool:
+    """Whether ``model`` must be rewritten before it can be loaded: GGUF only."""
+    return model.kind == "gguf"
+
+
+def prepare(model: ResolvedModel, out: Path, progress: Progress | None = None) -> None:
+    """Write configuration, float32 safetensors and tokenizer of a GGUF model to ``out``.
+
+    Tied embeddings stay tied and are written once.
+
+    Raises:
+        UnsupportedModelError: transformers cannot read this architecture, or not completely.
+    """
+    report = progress or (lambda done, total: None)
+    with quiet():
+        loaded = _read(model)
+        report(1, _STEPS)
+        plain = _plain(loaded)
+        state = loaded.state_dict()
+        _check_same(plain.state_dict(), state, model.spec)
+        plain.save_pretrained(out, state_dict=state)
+        share(*out.glob("*.safetensors"))
+        report(2, _STEPS)
+        read_tokenizer(model).save_pretrained(out)
+        report(3, _STEPS)
+
+
+def _read(model: ResolvedModel) -> PreTrainedModel:
+    import transformers
+
+    path = Path(model.path)
+    options: dict[str, Any] = {}
+    # Newer versions keep some architectures' weights packed unless told otherwise.
+    if hasattr(transformers, "GgufConfig"):
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    # The reader draws a progress bar that transformers' own switch does not reach.
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                path.parent,
+                gguf_file=path.name,
+                dtype=torch.float32,
+                local_files_only=True,
+                output_loading_info=True,
+                **options,
+            )
+        except (ValueError, KeyError, NotImplementedError, ImportError) as error:
+            reason = f"{model.spec}: transformers cannot read this GGUF file: {error}"
+            raise UnsupportedModelError(reason) from error
+    dequantised, info = loaded
+    require_complete(info, model.spec)
+    return dequantised
+
+
+def read_config(model: ResolvedModel) -> Any:
+    """The configuration of a GGUF file."""
+    from transformers import AutoConfig
+
+    path = Path(model.path)
+    with quiet():
+        return AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+
+
+def read_tokenizer(model: ResolvedModel) -> Any:
+    """The tokenizer of a GGUF file."""
+    from transformers import AutoTokenizer
+
+    path = Path(model.path)
+    try:
+        return AutoTokenizer.from_pretrained(
+            path.parent, gguf_file=path.name, local_files_only=True
+        )
+    except (ValueError, KeyError, NotImplementedError, ImportError) as error:
+        reason = f"{model.spec}: transformers cannot read this GGUF file's tokenizer: {error}"
+        raise UnsupportedModelError(reason) from error
+
+
+def _plain(loaded: PreTrainedModel) -> PreTrainedModel:
+    """The same architecture without quantisation and without weights."""
+    settings = loaded.config.to_dict()
+    settings.pop("quantization_config", None)
+    config = type(loaded.config).from_dict(settings)
+    with torch.device("meta"):
+        plain = type(loaded)(config)
+    plain.generation_config = loaded.generation_config
+    return plain
+
+
+def _check_same(expected: dict[str, Tensor], given: dict[str, Tensor], spec: str) -> None:
+    differing = sorted(
+        name
+        for name in expected.keys() | given.keys()
+        if name not in expected
+        or name not in given
+        or expected[name].shape != given[name].shape
+        or given[name].dtype != torch.float32
+    )
+    if differing:
+        raise UnsupportedModelError(
+            f"{spec}: transformers reads {len(differing)} weights of this GGUF file into another "
+            f"form than the plain model's, such as {', '.join(differing[:3])}"
+        )

@@ -1,0 +1,342 @@
+"""From a sweep to its steps: every source resolved, every fingerprint known, nothing computed.
+
+``plan_sweep`` reads the corpora and the digests of models, expands models × methods × targets ×
+seeds and gives each step the fingerprint under which the store keeps its artifact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from configs.errors import ConfigurationError
+from configs.schema import Calibration, Corpus, Perplexity, SweepConfig
+from tasks.data.corpora import ResolvedCorpus, read_corpus
+from tasks.home import home
+from tasks.models.sources import ResolvedModel, resolve_model
+from tasks.pruning.base import LayerMethod, Method
+from tasks.pruning.targets import Target
+from tasks.store import Step, fingerprint
+
+VERSIONS = {"model": 1, "tokens": 1, "statistics": 1, "perplexity": 1}
+"""Raise one when its step's results change: artifacts of the former version are not reused."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Token windows of one corpus for one model's tokenizer.
+
+    Attributes:
+        field: of the sweep file, for messages.
+        count: None for all full windows that the corpus holds.
+        seed: None for contiguous windows.
+    """
+
+    step: Step
+    field: str
+    name: str
+    corpus: Corpus
+    role: str
+    facts: ResolvedCorpus
+    length: int
+    count: int | None
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """What all cells of one model share.
+
+    Attributes:
+        prepared: the step that writes the plain folder of a model that needs it.
+        statistics: number of calibration windows → the step that collects dense statistics.
+        dense: evaluation name → perplexity of the dense model.
+    """
+
+    model: ResolvedModel
+    dtype: str
+    prepared: Step
+    calibration: Windows | None
+    evaluations: Mapping[str, Windows]
+    statistics: Mapping[int, Step]
+    dense: Mapping[str, Step]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the sweep.
+
+    Attributes:
+        method: with its options.
+        statistics_windows: how many calibration windows its statistics need; 0 for none.
+        pruned: the step of the pruned model's facts; its checkpoint is ``checkpoint``.
+        evaluated: evaluation name → perplexity step.
+    """
+
+    model: ModelPlan
+    method: Method
+    target: Target
+    seed: int
+    statistics_windows: int
+    pruned: Step
+    evaluated: Mapping[str, Step]
+
+    @property
+    def checkpoint(self) -> Step:
+        return replace(self.pruned, name="checkpoint")
+
+    @property
+    def label(self) -> str:
+        return f"{self.method.name} {self.target}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the row: its steps, and its place in the sweep."""
+        return fingerprint(
+            {
+                "model": self.model.model.digest,
+                "method": self.method.name,
+                "target": str(self.target),
+                "seed": self.seed,
+                "pruned": self.pruned.fingerprint,
+                "evaluated": {name: step.fingerprint for name, step in self.evaluated.items()},
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A combination that its method cannot do."""
+
+    model: str
+    method: str
+    target: str
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep, resolved."""
+
+    config: SweepConfig
+    models: tuple[ModelPlan, ...]
+    cells: tuple[Cell, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the sweep by what it computes: its name, cells and dense evaluations."""
+        return fingerprint(
+            {
+                "name": self.config.name,
+                "cells": [cell.fingerprint for cell in self.cells],
+                "dense": [
+                    step.fingerprint for model in self.models for step in model.dense.values()
+                ],
+            }
+        )
+
+    def steps(self) -> Iterator[Step]:
+        """Every step of the sweep, each once."""
+        seen: set[str] = set()
+        for step in self._all_steps():
+            if step.fingerprint not in seen:
+                seen.add(step.fingerprint)
+                yield step
+
+    def _all_steps(self) -> Iterator[Step]:
+        for model in self.models:
+            yield model.prepared
+            if model.calibration:
+                yield model.calibration.step
+            yield from (windows.step for windows in model.evaluations.values())
+            yield from model.statistics.values()
+            yield from model.dense.values()
+        for cell in self.cells:
+            yield from (cell.pruned, cell.checkpoint, *cell.evaluated.values())
+
+
+def plan_sweep(config: SweepConfig, *, dtype: str) -> Plan:
+    """Resolve and expand a sweep.
+
+    Args:
+        dtype: what ``config.dtype`` means on this hardware.
+
+    Raises:
+        ConfigurationError: for a source that is missing, broken or too short, or when no
+            combination of methods and targets is possible.
+    """
+    config = config.model_copy(update={"dtype": dtype})
+    methods = [config.method(name) for name in config.methods]
+    combinations = [(m, t) for m in methods for t in config.parsed_targets()]
+    if all(method.refuses(target) for method, target in combinations):
+        reasons = "; ".join(dict.fromkeys(filter(None, (m.refuses(t) for m, t in combinations))))
+        raise ConfigurationError(
+            "targets", list(config.targets), f"no method here can do any of them: {reasons}"
+        )
+    models = tuple(_plan_model(config, index, methods) for index in range(len(config.models)))
+    _require_distinct(config, models)
+    cells: list[Cell] = []
+    skipped: list[Skipped] = []
+    for model in models:
+        for method, target in combinations:
+            for seed in config.seeds:
+                if reason := method.refuses(target):
+                    skipped.append(
+                        Skipped(model.model.spec, method.name, str(target), seed, reason)
+                    )
+                else:
+                    cells.append(_plan_cell(config, model, method, target, seed))
+    return Plan(config, models, tuple(cells), tuple(skipped))
+
+
+def _require_distinct(config: SweepConfig, models: tuple[ModelPlan, ...]) -> None:
+    seen: dict[str, str] = {}
+    for index, plan in enumerate(models):
+        former = seen.setdefault(plan.model.digest, plan.model.spec)
+        if former != plan.model.spec:
+            raise ConfigurationError(
+                f"models[{index}]", config.models[index], f"it is the same model as {former!r}"
+            )
+
+
+def _plan_model(config: SweepConfig, index: int, methods: list[Method]) -> ModelPlan:
+    model = resolve_model(
+        config.models[index],
+        field=f"models[{index}]",
+        base=Path.cwd(),
+        trust=config.trust,
+        digest_cache=home() / "digests.json",
+    )
+    calibration = None
+    statistics: dict[int, Step] = {}
+    if any(method.uses_calibration for method in methods):
+        calibration = _calibration_windows(config.calibration, model)
+        for method in methods:
+            if count := _statistics_windows(method, config.calibration):
+                statistics[count] = Step(
+                    "statistics",
+                    {
+                        "version": VERSIONS["statistics"],
+                        "model": model.digest,
+                        "dtype": config.dtype,
+                        "tokens": calibration.step.fingerprint,
+                        "windows": count,
+                    },
+                )
+    evaluations = {
+        entry.name: _evaluation_windows(entry, model, position)
+        for position, entry in enumerate(config.evaluation.perplexity)
+    }
+    return ModelPlan(
+        model=model,
+        dtype=config.dtype,
+        prepared=Step("model", {"version": VERSIONS["model"], "model": model.digest}),
+        calibration=calibration,
+        evaluations=evaluations,
+        statistics=statistics,
+        dense={
+            name: _perplexity_step(model.digest, config.dtype, windows)
+            for name, windows in evaluations.items()
+        },
+    )
+
+
+def _statistics_windows(method: Method, calibration: Calibration) -> int:
+    if not (isinstance(method, LayerMethod) and method.uses_statistics):
+        return 0
+    return method.calibration_windows(calibration.samples, calibration.sequence_length)
+
+
+def _windows(
+    model: ResolvedModel,
+    *,
+    field: str,
+    name: str,
+    corpus: Corpus,
+    role: str,
+    length: int,
+    count: int | None,
+    seed: int | None,
+) -> Windows:
+    facts, _ = read_corpus(corpus, role=role, base=Path.cwd(), field=f"{field}.corpus")  # type: ignore[arg-type]
+    step = Step(
+        "tokens",
+        {
+            "version": VERSIONS["tokens"],
+            "model": model.digest,
+            "corpus": facts.digest,
+            "length": length,
+            "count": count,
+            "seed": seed,
+        },
+    )
+    return Windows(step, field, name, corpus, role, facts, length, count, seed)
+
+
+def _calibration_windows(calibration: Calibration, model: ResolvedModel) -> Windows:
+    return _windows(
+        model,
+        field="calibration",
+        name="calibration",
+        corpus=calibration.corpus,
+        role="calibration",
+        length=calibration.sequence_length,
+        count=calibration.samples,
+        seed=calibration.seed if calibration.sampling == "random" else None,
+    )
+
+
+def _evaluation_windows(entry: Perplexity, model: ResolvedModel, position: int) -> Windows:
+    return _windows(
+        model,
+        field=f"evaluation.perplexity[{position}]",
+        name=entry.name,
+        corpus=entry.corpus,
+        role="heldout",
+        length=entry.sequence_length,
+        count=entry.windows,
+        seed=None,
+    )
+
+
+def _perplexity_step(weights: str, dtype: str, windows: Windows) -> Step:
+    return Step(
+        "perplexity",
+        {
+            "version": VERSIONS["perplexity"],
+            "weights": weights,
+            "dtype": dtype,
+            "tokens": windows.step.fingerprint,
+        },
+    )
+
+
+def _plan_cell(
+    config: SweepConfig, model: ModelPlan, method: Method, target: Target, seed: int
+) -> Cell:
+    count = _statistics_windows(method, config.calibration)
+    inputs: dict[str, Any] = {
+        "version": method.version,
+        "model": model.model.digest,
+        "dtype": model.dtype,
+        "method": method.name,
+        "options": asdict(method),
+        "target": str(target),
+        "seed": seed if method.uses_seed else None,
+        "calibration": None,
+    }
+    if count:
+        inputs["calibration"] = model.statistics[count].fingerprint
+    elif method.uses_calibration:
+        assert model.calibration is not None
+        inputs["calibration"] = model.calibration.step.fingerprint
+    pruned = Step("pruned", inputs)
+    evaluated = {
+        name: _perplexity_step(pruned.fingerprint, model.dtype, windows)
+        for name, windows in model.evaluations.items()
+    }
+    return Cell(model, method, target, seed, count, pruned, evaluated)

@@ -1,0 +1,212 @@
+"""The shared steps: the model as a plain folder, token windows, statistics of the dense model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from configs.schema import Trust
+from tasks.data import windows as token_windows
+from tasks.data.corpora import read_corpus
+from tasks.models.decoder import describe
+from tasks.models.load import (
+    best_device,
+    load_config,
+    load_model,
+    load_tokenizer,
+    resolve_dtype,
+)
+from tasks.models.prepare import needs_preparation, prepare, read_config, read_tokenizer
+from tasks.models.sources import SourceUnavailableError
+from tasks.plan import ModelPlan, Plan, Windows
+from tasks.progress import work
+from tasks.pruning.driver import collect_statistics
+from tasks.pruning.statistics import ColumnStatistics
+from tasks.states import cached, can_pass
+from tasks.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_tokenised: dict[str, tuple[Tensor, int | None]] = {}
+"""Windows made while a sweep was checked, kept for the step that stores them."""
+
+
+def model_folder(model: ModelPlan, store: Store) -> Path:
+    """The model as a folder that transformers loads; written first where it is not one yet."""
+    if not needs_preparation(model.model):
+        return Path(model.model.path)
+
+    def produce(folder: Path) -> Mapping[str, Any]:
+        prepare(model.model, folder)
+        return {"source": model.model.spec}
+
+    return store.get_or_create(model.prepared, produce, contents=True).path
+
+
+@lru_cache(maxsize=1)
+def _resident(folder: Path, dtype: str, remote_code: bool, pickles: bool) -> PreTrainedModel:
+    device = best_device()
+    trust = Trust(remote_code=remote_code, pickle_weights=pickles)
+    return load_model(folder, resolve_dtype(dtype, device), device, trust)
+
+
+def dense_model(model: ModelPlan, store: Store, trust: Trust) -> PreTrainedModel:
+    """The dense model, loaded once in this process and shared by all steps; never changed."""
+    folder = model_folder(model, store)
+    return _resident(folder, model.dtype, trust.remote_code, trust.pickle_weights)
+
+
+def _texts_side(model: ModelPlan, store: Store, trust: Trust) -> tuple[Any, Any]:
+    """(configuration, tokenizer) without the weights; of a GGUF file, from its header."""
+    if needs_preparation(model.model) and store.find(model.prepared) is None:
+        return read_config(model.model), read_tokenizer(model.model)
+    folder = model_folder(model, store)
+    return load_config(folder, trust), load_tokenizer(folder, trust)
+
+
+def make_windows(windows: Windows, tokenizer: Any) -> tuple[Tensor, int | None]:
+    """Read and tokenise a corpus.
+
+    Returns:
+        Windows ``N × L``, and the token that each starts with if the model wants one.
+
+    Raises:
+        ConfigurationError: when the corpus is too short.
+    """
+    field = f"{windows.field}.corpus"
+    _, text = read_corpus(windows.corpus, role=windows.role, base=Path.cwd(), field=field)  # type: ignore[arg-type]
+    tokens = token_windows.tokenise(tokenizer, text)
+    bos = token_windows.wants_bos(tokenizer)
+    if windows.seed is not None:
+        assert windows.count is not None
+        made = token_windows.random_windows(
+            tokens, windows.length, windows.count, windows.seed, bos, field=windows.field
+        )
+    else:
+        made = token_windows.contiguous_windows(
+            tokens, windows.length, windows.count, bos, field=windows.field
+        )
+    return made, bos
+
+
+def check_windows(plan: Plan, store: Store) -> None:
+    """Make sure that every corpus is long enough, before anything is computed.
+
+    Raises:
+        ConfigurationError: naming the field, and how much there is.
+    """
+    for model in plan.models:
+        every = [*model.evaluations.values(), *([model.calibration] if model.calibration else [])]
+        missing = [w for w in every if store.find(w.step) is None]
+        if not missing:
+            continue
+        config, tokenizer = _texts_side(model, store, plan.config.trust)
+        for windows in missing:
+            token_windows.check_length(config, windows.length, f"{windows.field}.sequence_length")
+            _tokenised[windows.step.fingerprint] = make_windows(windows, tokenizer)
+
+
+def windows_of(model: ModelPlan, windows: Windows, store: Store, trust: Trust) -> Artifact:
+    """The step that stores a corpus's token windows."""
+
+    def produce(folder: Path) -> Mapping[str, Any]:
+        made, bos = _tokenised.get(windows.step.fingerprint) or make_windows(
+            windows, load_tokenizer(model_folder(model, store), trust)
+        )
+        token_windows.save_windows(folder / "windows.safetensors", made, {})
+        return {"windows": made.shape[0], "length": made.shape[1], "bos": bos}
+
+    return store.get_or_create(windows.step, produce, contents=True)
+
+
+def load_tokens(artifact: Artifact) -> Tensor:
+    """Token windows, ``N × L``."""
+    return token_windows.load_windows(artifact.path / "windows.safetensors")
+
+
+def statistics_of(model: ModelPlan, count: int, store: Store, trust: Trust) -> Artifact:
+    """The step that collects the dense model's column statistics on ``count`` windows."""
+    assert model.calibration is not None
+    calibration = model.calibration
+
+    def produce(folder: Path) -> Mapping[str, Any]:
+        tokens = load_tokens(windows_of(model, calibration, store, trust))[:count]
+        dense = dense_model(model, store, trust)
+        decoder = describe(dense)
+        with work(model.model.spec, "statistics") as advance:
+            start = time.perf_counter()
+            found = collect_statistics(decoder, tokens, progress=advance)
+            seconds = time.perf_counter() - start
+        tensors = {}
+        for name, entry in found.items():
+            tensors[f"{name}.sum"] = entry.sum_I
+            tensors[f"{name}.energy"] = entry.energy_I
+        save_file(tensors, folder / "statistics.safetensors")
+        return {"seconds": seconds, "tokens": tokens.numel()}
+
+    return store.get_or_create(model.statistics[count], produce, contents=True)
+
+
+def load_statistics(artifact: Artifact) -> dict[str, ColumnStatistics]:
+    """Layer name → column statistics."""
+    tensors = load_file(artifact.path / "statistics.safetensors")
+    tokens = artifact.facts["tokens"]
+    return {
+        name.removesuffix(".energy"): ColumnStatistics(
+            tensors[f"{name.removesuffix('.energy')}.sum"], energy, tokens
+        )
+        for name, energy in tensors.items()
+        if name.endswith(".energy")
+    }
+
+
+def _hub_can_pass(_task: Any, _run: Any, state: Any) -> bool:
+    return can_pass(state, SourceUnavailableError)
+
+
+_RETRIED = {
+    "retries": 2,
+    "retry_delay_seconds": [2, 10],
+    "retry_condition_fn": _hub_can_pass,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+
+
+@task(name="prepare model", task_run_name="prepare {model.model.spec}", **_RETRIED)
+def prepare_model(model: ModelPlan, store: Store) -> Any:
+    """Make the model a plain folder; a GGUF file is converted once, into the store."""
+    with work(model.model.spec, "prepare") as piece:
+        piece.reused = not needs_preparation(model.model) or store.find(model.prepared) is not None
+        folder = model_folder(model, store)
+    return cached(str(folder)) if piece.reused else str(folder)
+
+
+@task(name="tokenise", task_run_name="tokenise {windows.name}", **_RETRIED)
+def tokenise(model: ModelPlan, windows: Windows, store: Store, trust: Trust) -> Any:
+    """Cut a corpus into token windows."""
+    with work(model.model.spec, f"tokenise {windows.name}") as piece:
+        artifact = windows_of(model, windows, store, trust)
+        piece.reused = artifact.reused
+    return cached(dict(artifact.facts)) if artifact.reused else dict(artifact.facts)
+
+
+@task(
+    name="collect statistics",
+    task_run_name="statistics on {count} windows",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def collect(model: ModelPlan, count: int, store: Store, trust: Trust) -> Any:
+    """Collect statistics of the dense model's activations, once for all cells that share them."""
+    artifact = statistics_of(model, count, store, trust)
+    return cached(dict(artifact.facts)) if artifact.reused else dict(artifact.facts)

@@ -1,0 +1,134 @@
+"""What a pruning method is, to the code that runs it.
+
+A method is a frozen dataclass whose fields are its options, and a capability is a type: a method
+inherits from the class below that says what it needs to see. The driver (``driver.py``) owns the
+loop over layers and blocks; the method owns the mathematics.
+
+Shapes: ``O`` out-features, ``I`` in-features, ``N`` windows, ``L`` tokens of a window.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from tasks.pruning.statistics import ColumnStatistics
+from tasks.pruning.targets import Fraction, SemiStructured, Target
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+Value = TypeVar("Value")
+
+
+def option(default: Value, doc: str, **limits: Any) -> Value:
+    """A field of a method: its default, the line that help and forms show, and its limits.
+
+    ``limits`` are ``gt``, ``ge``, ``lt`` and ``le`` as pydantic names them; the sweep file's schema
+    enforces them. They are kept as metadata, so that this package needs no pydantic.
+    """
+    return field(default=default, metadata={"doc": doc, **limits})
+
+
+class UnsupportedLayerError(ValueError):
+    """A layer that the method or target cannot prune, with the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """Common to all methods. Subclass one of the three below instead."""
+
+    name: ClassVar[str]
+    """What a sweep file calls it."""
+    summary: ClassVar[str]
+    """One line for ``secateur methods`` and the forms."""
+    source: ClassVar[str]
+    """The paper, for the report."""
+    version: ClassVar[int] = 1
+    """Raise it when results change: artifacts of the former version are then not reused."""
+    targets: ClassVar[tuple[type[Target], ...]] = (Fraction, SemiStructured)
+    uses_seed: ClassVar[bool] = False
+    """Whether the seed changes the result; when not, cells that differ in seed share one step."""
+    uses_calibration: ClassVar[bool] = False
+
+    def refuses(self, target: Target) -> str | None:
+        """Why this method cannot prune to ``target``; None where it can."""
+        if isinstance(target, self.targets):
+            return None
+        kinds = {Fraction: "fractions such as 0.5", SemiStructured: "keep:group such as 2:4"}
+        return f"{self.name} takes {' and '.join(kinds[kind] for kind in self.targets)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMethod(Method):
+    """Prunes each layer on its own, from its weight and at most the dense model's statistics."""
+
+    uses_statistics: ClassVar[bool] = False
+
+    def calibration_windows(self, windows: int, length: int) -> int:
+        """How many of the calibration windows the statistics are collected on."""
+        del length
+        return windows
+
+    @abstractmethod
+    def prune_layer(
+        self,
+        weight_OI: Tensor,
+        statistics: ColumnStatistics | None,
+        target: Target,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """The pruned weight, a new tensor with the shape and dtype of ``weight_OI``.
+
+        Args:
+            statistics: of the layer's inputs in the dense model; None unless ``uses_statistics``.
+            generator: the only source of randomness.
+        """
+
+
+class Collector(ABC):
+    """Accumulates what a block-by-block method needs to know about one layer's inputs."""
+
+    @abstractmethod
+    def add(self, inputs_TI: Tensor) -> None:
+        """Take in a batch of inputs, one row a token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockMethod(Method):
+    """Prunes block after block: each block's statistics come from its pruned predecessors."""
+
+    uses_calibration: ClassVar[bool] = True
+
+    @abstractmethod
+    def collector(self, in_features: int, device: torch.device) -> Collector:
+        """A fresh collector; layers of a block that share their input share one."""
+
+    @abstractmethod
+    def prune_layer(
+        self,
+        weight_OI: Tensor,
+        collected: Collector,
+        target: Target,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """The pruned weight, a new tensor with the shape and dtype of ``weight_OI``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneResult:
+    """What a method did.
+
+    Attributes:
+        weights: parameter name → pruned weight, in the module's own layout and dtype.
+        figures: anything else worth recording, by name; ``calibration_seconds`` is the part of the
+            time that went into forward passes over the calibration windows.
+    """
+
+    weights: dict[str, Tensor]
+    figures: dict[str, float]

@@ -1,0 +1,202 @@
+"""Runs a method on a model: owns the loops, leaves the caller's model untouched.
+
+Layer methods see one layer at a time and, where they ask for them, statistics of the dense model;
+block methods see each block with inputs that passed through its pruned predecessors.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from tasks.pruning.base import (
+    BlockMethod,
+    LayerMethod,
+    Method,
+    Progress,
+    PruneResult,
+    UnsupportedLayerError,
+)
+from tasks.pruning.blocks import BlockAtWork, Decoder, walk
+from tasks.pruning.layers import LinearLayer
+from tasks.pruning.statistics import ColumnCollector, ColumnStatistics
+from tasks.pruning.targets import Target
+
+Statistics = Mapping[str, ColumnStatistics]
+"""Full layer name → statistics of that layer's inputs in the dense model."""
+
+
+def collect_statistics(
+    decoder: Decoder,
+    tokens_NL: Tensor,
+    *,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+) -> dict[str, ColumnStatistics]:
+    """Column statistics of every layer of the dense model, in one forward pass."""
+    collected: dict[str, ColumnStatistics] = {}
+
+    def visit(block: BlockAtWork) -> None:
+        for name, collector in block.collect(ColumnCollector).items():
+            result = collector.result()
+            collected[f"{block.name}.{name}"] = ColumnStatistics(
+                # Copies: layers that share an input share a collector.
+                result.sum_I.to("cpu", copy=True),
+                result.energy_I.to("cpu", copy=True),
+                result.tokens,
+            )
+
+    walk(decoder, tokens_NL, visit, device=device, progress=progress)
+    return collected
+
+
+def prune(
+    method: Method,
+    decoder: Decoder,
+    target: Target,
+    *,
+    seed: int = 0,
+    tokens_NL: Tensor | None = None,
+    statistics: Statistics | None = None,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+) -> PruneResult:
+    """Prune ``decoder`` to ``target``; the model itself is not changed.
+
+    Args:
+        seed: of the method's own randomness.
+        tokens_NL: calibration windows, for methods with ``uses_calibration``.
+        statistics: from :func:`collect_statistics`, for layer methods that use them.
+        device: where the work is done; by default, where the model is.
+
+    Raises:
+        UnsupportedLayerError: when a layer cannot take the target.
+        ValueError: when the method lacks what it needs.
+    """
+    if reason := method.refuses(target):
+        raise ValueError(reason)
+    # On the CPU whatever the device, so that a seed means the same everywhere.
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(method, LayerMethod):
+        return _prune_layers(method, decoder, target, generator, statistics, device, progress)
+    if isinstance(method, BlockMethod):
+        if tokens_NL is None:
+            raise ValueError(f"{method.name} needs calibration windows")
+        return _prune_blocks(method, decoder, target, generator, tokens_NL, device, progress)
+    raise TypeError(f"{type(method).__name__} is no LayerMethod or BlockMethod")
+
+
+def _apply(layer: LinearLayer, name: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """The pruned weight in the module's layout, checked."""
+    before = layer.weight_OI
+    try:
+        after = compute(before)
+    except UnsupportedLayerError as error:
+        raise UnsupportedLayerError(f"{name}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    assert after.shape == before.shape and after.dtype == before.dtype, name
+    if not torch.isfinite(after).all():
+        raise ValueError(f"{name}: pruning made weights that are not finite")
+    return layer.as_stored(after)
+
+
+@torch.no_grad()
+def _prune_layers(
+    method: LayerMethod,
+    decoder: Decoder,
+    target: Target,
+    generator: torch.Generator,
+    statistics: Statistics | None,
+    device: torch.device | None,
+    progress: Progress | None,
+) -> PruneResult:
+    if method.uses_statistics and statistics is None:
+        raise ValueError(f"{method.name} needs statistics of the dense model")
+    layers = decoder.layers()
+    weights: dict[str, Tensor] = {}
+    for done, (name, layer) in enumerate(layers.items(), start=1):
+        known = statistics[name] if method.uses_statistics and statistics is not None else None
+        where = device or layer.stored.device
+
+        def compute(
+            weight_OI: Tensor,
+            known: ColumnStatistics | None = known,
+            where: torch.device = where,
+        ) -> Tensor:
+            moved = known and ColumnStatistics(
+                known.sum_I.to(where), known.energy_I.to(where), known.tokens
+            )
+            pruned = method.prune_layer(weight_OI.to(where), moved, target, generator)
+            return pruned.to(weight_OI.device)
+
+        weights[f"{name}.weight"] = _apply(layer, name, compute)
+        if progress:
+            progress(done, len(layers))
+    return PruneResult(weights=weights, figures={})
+
+
+def _prune_blocks(
+    method: BlockMethod,
+    decoder: Decoder,
+    target: Target,
+    generator: torch.Generator,
+    tokens_NL: Tensor,
+    device: torch.device | None,
+    progress: Progress | None,
+) -> PruneResult:
+    weights: dict[str, Tensor] = {}
+    selecting = 0.0
+
+    def visit(block: BlockAtWork) -> dict[str, Tensor]:
+        nonlocal selecting
+        collectors = block.collect(method.collector)
+        replaced: dict[str, Tensor] = {}
+        start = _now(device)
+        for name, layer in block.layers.items():
+            full = f"{block.name}.{name}"
+
+            def compute(weight_OI: Tensor, collected: object = collectors[name]) -> Tensor:
+                return method.prune_layer(weight_OI, collected, target, generator)  # type: ignore[arg-type]
+
+            replaced[f"{name}.weight"] = _apply(layer, full, compute)
+            # A copy: on another device the block's own weights return home after the visit.
+            weights[f"{full}.weight"] = replaced[f"{name}.weight"].to(
+                next(decoder.model.parameters()).device
+            )
+        selecting += _now(device) - start
+        return replaced
+
+    start = _now(device)
+    walk(decoder, tokens_NL, visit, device=device, progress=progress)
+    calibrating = _now(device) - start - selecting
+    return PruneResult(weights=weights, figures={"calibration_seconds": calibrating})
+
+
+def _now(device: torch.device | None) -> float:
+    """Seconds on a clock that has waited for the device."""
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def layer_sparsity(decoder: Decoder, weights: Mapping[str, Tensor]) -> dict[str, float]:
+    """Fraction of zeros of each layer after pruning, by full layer name."""
+    result: dict[str, float] = {}
+    for name, layer in decoder.layers().items():
+        weight = weights.get(f"{name}.weight", layer.stored)
+        result[name] = 1.0 - int(weight.count_nonzero()) / weight.numel()
+    return result
+
+
+def sparsity(decoder: Decoder, weights: Mapping[str, Tensor]) -> float:
+    """Fraction of zeros over all linear layers of the blocks, embeddings and head left out."""
+    zeros = total = 0
+    for name, layer in decoder.layers().items():
+        weight = weights.get(f"{name}.weight", layer.stored)
+        total += weight.numel()
+        zeros += weight.numel() - int(weight.count_nonzero())
+    return zeros / total

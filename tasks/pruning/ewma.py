@@ -1,0 +1,106 @@
+"""Selection without sorting: an exponentially weighted scan, its z-scores and one threshold.
+
+A row is scanned left to right with the state (μ, δ), as TCP estimates its round-trip time (RFC
+6298): before a score L is taken in, z = (L − μ)/δ; then δ ← (1−β)δ + β|L−μ| and μ ← (1−α)μ + αL.
+A weight is pruned when z ≤ m. The state never depends on decisions, so z is computed for a whole
+matrix at once, in blocks of columns (two small matrix products a block), and m is the target
+quantile of z: estimated on a sample of rows, then corrected by counting until the matrix is within
+the tolerance. Nothing is sorted.
+
+The state starts at the row's mean and mean absolute deviation, so the first weights are judged
+like the others.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_BLOCK = 64
+"""Columns scanned at once; a larger block wastes work on the triangular products."""
+_SAMPLED_ROWS = 64
+_FLOOR = 1e-12
+
+
+def _scan_matrices(rate: float, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """(A, d): state before column k = state·d_k + Σ_j x_j A_jk; ``width`` + 1 states."""
+    steps = torch.arange(width + 1, dtype=torch.float64)
+    age = steps[None, :] - 1 - steps[:width, None]
+    weights = rate * (1.0 - rate) ** age.clamp(min=0)
+    triangular = torch.where(age >= 0, weights, torch.zeros_like(weights))
+    return triangular.to(like), ((1.0 - rate) ** steps).to(like)
+
+
+def _before_each_column(values_OB: Tensor, state_O1: Tensor, rate: float) -> Tensor:
+    """The average before each column of a block, and after the last: ``O × (B+1)``."""
+    triangular, decay = _scan_matrices(rate, values_OB.shape[1], values_OB)
+    return torch.addmm(state_O1 * decay, values_OB, triangular)
+
+
+def z_scores(scores_OI: Tensor, alpha: float, beta: float) -> Tensor:
+    """How far each score lies above the running mean of its row, in running deviations.
+
+    Args:
+        scores_OI: finite, float32 or float64.
+        alpha: rate of the mean; its memory is about 1/alpha columns.
+        beta: rate of the mean absolute deviation.
+    """
+    mean_O1 = scores_OI.mean(dim=1, keepdim=True)
+    deviation_O1 = (scores_OI - mean_O1).abs().mean(dim=1, keepdim=True)
+    z_OI = torch.empty_like(scores_OI)
+    for start in range(0, scores_OI.shape[1], _BLOCK):
+        block_OB = scores_OI[:, start : start + _BLOCK]
+        width = block_OB.shape[1]
+        means = _before_each_column(block_OB, mean_O1, alpha)
+        error_OB = block_OB - means[:, :width]
+        deviations = _before_each_column(error_OB.abs(), deviation_O1, beta)
+        z_OI[:, start : start + width] = error_OB / deviations[:, :width].clamp(min=_FLOOR)
+        mean_O1, deviation_O1 = means[:, width:], deviations[:, width:]
+    return z_OI
+
+
+def threshold(
+    z_OI: Tensor, fraction: float, generator: torch.Generator, tolerance: float = 0.001
+) -> float:
+    """m such that a ``fraction`` of z lies at or below it, within ``tolerance`` where ties allow.
+
+    The first guess is the quantile of a sample of rows (``kthvalue``, which selects and does not
+    sort); a bisection that counts over the whole matrix corrects it.
+    """
+    rows = z_OI.shape[0]
+    sample = z_OI
+    if rows > _SAMPLED_ROWS:
+        chosen = torch.randperm(rows, generator=generator)[:_SAMPLED_ROWS]
+        sample = z_OI[chosen.to(z_OI.device)]
+    flat = sample.reshape(-1)
+    guess = float(flat.kthvalue(max(1, min(flat.numel(), round(fraction * flat.numel())))).values)
+    return _correct(z_OI, fraction, guess, float(flat.abs().mean()), tolerance)
+
+
+def _correct(z_OI: Tensor, fraction: float, guess: float, scale: float, tolerance: float) -> float:
+    def excess(m: float) -> float:
+        return float((z_OI <= m).sum()) / z_OI.numel() - fraction
+
+    if abs(error := excess(guess)) <= tolerance:
+        return guess
+    step = max(scale, _FLOOR) * 0.05
+    low = high = guess
+    while error > 0 and excess(low) > 0:
+        low, step = low - step, 2 * step
+    while error < 0 and excess(high) < 0:
+        high, step = high + step, 2 * step
+    for _ in range(40):
+        middle = (low + high) / 2
+        error = excess(middle)
+        if abs(error) <= tolerance:
+            return middle
+        low, high = (middle, high) if error < 0 else (low, middle)
+    return high
+
+
+def select(
+    scores_OI: Tensor, fraction: float, alpha: float, beta: float, generator: torch.Generator
+) -> Tensor:
+    """Mark a ``fraction`` of the scores as pruned, within the threshold's tolerance."""
+    z_OI = z_scores(scores_OI, alpha, beta)
+    return z_OI <= threshold(z_OI, fraction, generator)

@@ -1,0 +1,189 @@
+"""Writes rows to the tracking server; one that cannot be reached delays nothing.
+
+A sweep asks once whether the server answers. When it does not, or stops answering, its rows stay
+on disk, and the next run of the same command logs what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
+
+from configs.loading import dump
+from tasks.environment import environment
+from tasks.home import home
+from tasks.plan import Cell, ModelPlan, Plan, Windows
+from tasks.rows import Row, dense_fingerprint
+from tasks.states import can_pass
+from tasks.tracking import InputRecord, SweepIdentity, Tracker, TrackingUnavailableError, connect
+
+log = logging.getLogger("secateur.record")
+
+
+@dataclass
+class Recorder:
+    """A sweep's runs on the tracking server, for as long as it answers.
+
+    Attributes:
+        unavailable: why nothing more is logged in this process; empty while all is well.
+        run_ids: row fingerprint → run id of what is logged.
+    """
+
+    tracker: Tracker | None
+    parent: str = ""
+    unavailable: str = ""
+    run_ids: dict[str, str] = field(default_factory=dict)
+    _outages: int = 0
+
+    def outage(self, error: TrackingUnavailableError) -> None:
+        """Count an outage; the second one in a row ends logging for this process."""
+        self._outages += 1
+        if self._outages > 1:
+            self.unavailable = str(error)
+
+    def log_row(self, plan: Plan, row: Row) -> str:
+        """Log one row unless it is there already, and return its run id."""
+        assert self.tracker is not None
+        if known := self.run_ids.get(row["fingerprint"]):
+            return known
+        model = next(m for m in plan.models if m.model.spec == row["model"])
+        cell = next((c for c in plan.cells if c.fingerprint == row["fingerprint"]), None)
+        run_id = self.tracker.log_row(
+            self.parent,
+            row,
+            inputs=_inputs(model, cell),
+            extra_params=_params(plan, model, cell),
+        )
+        self._outages = 0
+        self.run_ids[row["fingerprint"]] = run_id
+        return run_id
+
+
+_recorders: dict[str, Recorder] = {}
+
+
+def recorder_of(plan: Plan) -> Recorder:
+    """This process's recorder for a sweep, opened on the first call; never raises an outage."""
+    if plan.fingerprint not in _recorders:
+        _recorders[plan.fingerprint] = _open(plan)
+    return _recorders[plan.fingerprint]
+
+
+def unavailable() -> str:
+    """Why rows of this process are not all logged; empty when they are."""
+    return next((r.unavailable for r in _recorders.values() if r.unavailable), "")
+
+
+def _open(plan: Plan) -> Recorder:
+    config = plan.config
+    axes = {
+        "models": ", ".join(config.models),
+        "methods": ", ".join(config.methods),
+        "targets": ", ".join(config.targets),
+        "seeds": ", ".join(map(str, config.seeds)),
+        "dtype": config.dtype,
+        "code_version": environment()["secateur"],
+    }
+    identity = SweepIdentity(
+        name=config.name, fingerprint=plan.fingerprint, config_yaml=dump(config), axes=axes
+    )
+    try:
+        tracker = connect(None, home(), config.tracking.experiment or config.name)
+        parent = tracker.begin_sweep(identity)
+        # Only rows logged as completed count: what had failed is logged again when it succeeds.
+        fingerprints = [cell.fingerprint for cell in plan.cells]
+        fingerprints += [dense_fingerprint(model) for model in plan.models]
+        wanted = [{"fingerprint": known, "status": "completed"} for known in fingerprints]
+        return Recorder(tracker, parent, run_ids=tracker.logged(parent, wanted))
+    except TrackingUnavailableError as error:
+        log.warning("%s; results stay on disk, run the same command again to log them", error)
+        return Recorder(None, unavailable=str(error))
+
+
+def _inputs(model: ModelPlan, cell: Cell | None) -> list[InputRecord]:
+    records = [InputRecord(name=model.model.spec, digest=model.model.digest,
+                           source=_origin(model), context="model")]  # fmt: skip
+    if cell and cell.method.uses_calibration and model.calibration:
+        records.append(_corpus_input(model.calibration, "calibration"))
+    return records + [_corpus_input(w, "evaluation") for w in model.evaluations.values()]
+
+
+def _origin(model: ModelPlan) -> str:
+    source = model.model
+    return f"{source.spec}@{source.revision}" if source.revision else f"{source.kind}:{source.spec}"
+
+
+def _corpus_input(windows: Windows, context: str) -> InputRecord:
+    return InputRecord(
+        name=windows.name,
+        digest=windows.facts.digest,
+        source=windows.facts.description,
+        context=context,
+    )
+
+
+def _params(plan: Plan, model: ModelPlan, cell: Cell | None) -> Mapping[str, str]:
+    params = {
+        "dtype": model.dtype,
+        "model_digest": model.model.digest,
+        "model_revision": model.model.revision or "none",
+    }
+    for name, windows in model.evaluations.items():
+        params[f"evaluation/{name}/corpus_digest"] = windows.facts.digest
+        params[f"evaluation/{name}/window_tokens"] = str(windows.length)
+        params[f"evaluation/{name}/windows"] = str(windows.count or "all")
+    if cell:
+        params["options"] = json.dumps(asdict(cell.method), sort_keys=True)
+        if cell.method.uses_calibration and model.calibration:
+            calibration = plan.config.calibration
+            params["calibration/corpus_digest"] = model.calibration.facts.digest
+            params["calibration/window_tokens"] = str(calibration.sequence_length)
+            params["calibration/windows"] = str(cell.statistics_windows or calibration.samples)
+    return params
+
+
+def _server_can_pass(_task: Any, _run: Any, state: Any) -> bool:
+    return can_pass(state, TrackingUnavailableError)
+
+
+@task(
+    name="record",
+    task_run_name="record {row[method]} {row[target]}",
+    retries=1,
+    retry_delay_seconds=1,
+    retry_condition_fn=_server_can_pass,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def record(plan: Plan, row: Row) -> Any:
+    """Log a row; without a server the task ends as Postponed, and nothing is lost."""
+    recorder = recorder_of(plan)
+    if not recorder.unavailable:
+        try:
+            return recorder.log_row(plan, row)
+        except TrackingUnavailableError as error:
+            recorder.outage(error)
+            if not recorder.unavailable:
+                raise
+    return Completed(name="Postponed", message=recorder.unavailable, data="")
+
+
+def finish(plan: Plan, rows: list[Row], folder: Path, status: str) -> None:
+    """Log curves, the summary and the report's files, and end the sweep's run."""
+    recorder = recorder_of(plan)
+    if recorder.unavailable or recorder.tracker is None:
+        return
+    try:
+        recorder.tracker.log_curves(recorder.parent, rows)
+        recorder.tracker.finish_sweep(recorder.parent, rows, folder, status)
+    except TrackingUnavailableError as error:
+        recorder.unavailable = str(error)
+        log.warning("%s; run the same command again to log the rest", error)

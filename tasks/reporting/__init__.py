@@ -1,0 +1,1 @@
+"""Results as files, plots and pages: rows in, nothing computed that is not in them."""

@@ -1,0 +1,88 @@
+"""What a report says besides the rows: what was run, on what, with what, and how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tasks.reporting.timings import Timings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """One dense model, as resolved."""
+
+    name: str
+    """As the rows name it."""
+    source: str
+    """Where the weights come from: hub, folder, GGUF file or package, in words."""
+    revision: str | None = None
+    """Resolved commit or package version; None where the source has none."""
+    digest: str
+    """SHA-256 of the weights."""
+    parameters: int
+    """Weights of the dense model, tied ones once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationFacts:
+    """The text that methods looked at."""
+
+    description: str
+    """The corpus in words."""
+    digest: str
+    """SHA-256 of its text."""
+    windows: int
+    """How many windows (``samples``)."""
+    window_tokens: int
+    """Tokens of a window."""
+    sampling: str
+    """contiguous or random."""
+    seed: int
+    """Seed of random sampling."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusFacts:
+    """One evaluation corpus."""
+
+    name: str
+    """Names the column: perplexity/<name>."""
+    description: str
+    """The corpus in words."""
+    digest: str
+    """SHA-256 of its text."""
+    window_tokens: int
+    """Tokens of a window."""
+    windows: int
+    """How many windows were scored."""
+    predicted_tokens: int
+    """Tokens that the mean negative log likelihood is over."""
+    bos: bool
+    """Whether each window starts with the beginning-of-sequence token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportContext:
+    """Everything in ``report.md`` that is not in the rows."""
+
+    name: str
+    """The sweep's name."""
+    models: Sequence[ModelFacts]
+    """The dense models, in the sweep's order."""
+    dtype: str
+    """As resolved, such as bfloat16."""
+    calibration: CalibrationFacts | None = None
+    """None when no method of the sweep calibrates."""
+    evaluations: Sequence[CorpusFacts]
+    """The evaluation corpora, in the sweep's order."""
+    environment: Mapping[str, str]
+    """What ran it, by name: code version, Python and library versions, device."""
+    skipped: Sequence[tuple[str, str, str, str]] = ()
+    """(model, method, target, reason) of each combination that a method cannot do."""
+    timings: Timings | None = None
+    """Where the time went; None when the report is written again without it."""
+    checkpoints_kept: bool = True
+    """Whether the pruned models were kept."""
+    reproduce: str = "secateur run config.yaml"
+    """The command that runs the sweep again, from the sweep's folder."""

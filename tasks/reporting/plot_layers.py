@@ -1,0 +1,118 @@
+"""How each cell spread its zeros over the layers: one small map a cell, blocks against layers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tasks.reporting.style import FAINT
+from tasks.reporting.text import one_line
+from tasks.reporting.views import short_name
+
+LayerSparsity = Mapping[str, Mapping[str, float]]
+"""Label of a cell → layer name → fraction of zeros, layers in the model's order."""
+
+_COLUMNS = 3
+_WIDTH = 7.0
+_LEAST_RANGE = 10.0
+"""Percentage points that the colours span at least, so that rounding does not look like choice."""
+
+
+class _Place(NamedTuple):
+    block: int
+    kind: str
+
+
+def draw_layers(model: str, cells: LayerSparsity) -> Figure | None:
+    """Sparsity of each block (columns) and kind of layer (rows), a panel a cell, one colour scale.
+
+    Layers that differ only in further numbers, such as experts, share a row and are averaged. A
+    cell's title gives its mean over layers, each counting the same, and its extremes.
+
+    Returns:
+        None when no cell has a layer.
+    """
+    cells = {label: layers for label, layers in cells.items() if layers}
+    if not cells:
+        return None
+    places = {name: _place(name) for layers in cells.values() for name in layers}
+    kinds = list(dict.fromkeys(place.kind for place in places.values()))
+    blocks = 1 + max(place.block for place in places.values())
+    n_rows = math.ceil(len(cells) / _COLUMNS)
+    n_columns = min(len(cells), _COLUMNS)
+    height = 0.75 + n_rows * (0.5 + max(0.14 * len(kinds), 0.3))
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    low, high = _colour_range([100 * v for layers in cells.values() for v in layers.values()])
+    for axes, (label, layers) in zip(grid.flat, cells.items(), strict=False):
+        map_KB = _map(layers, places, kinds, blocks)
+        colours = colormaps["viridis"].with_extremes(bad=FAINT)
+        axes.imshow(map_KB, aspect="auto", vmin=low, vmax=high, cmap=colours)
+        _label_panel(axes, label, list(layers.values()), kinds)
+    for axes in grid.flat[len(cells) :]:
+        axes.set_axis_off()
+    figure.suptitle(f"{short_name(model)}: sparsity by layer")
+    figure.supxlabel("block")
+    scale = grid[0, 0].images[0]
+    bar = figure.colorbar(scale, ax=grid, label="sparsity (% zeros)", fraction=0.03, pad=0.01)
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    return figure
+
+
+def _map(
+    layers: Mapping[str, float], places: Mapping[str, _Place], kinds: Sequence[str], blocks: int
+) -> list[list[float]]:
+    """Sparsity in percent, kinds × blocks; nan where the cell has no such layer."""
+    found: dict[_Place, list[float]] = {}
+    for name, sparsity in layers.items():
+        found.setdefault(places[name], []).append(100 * sparsity)
+    means = {place: sum(values) / len(values) for place, values in found.items()}
+    return [[means.get(_Place(block, kind), math.nan) for block in range(blocks)] for kind in kinds]
+
+
+def _label_panel(axes: Axes, label: str, values: list[float], kinds: Sequence[str]) -> None:
+    mean = 100 * sum(values) / len(values)
+    least, most = 100 * min(values), 100 * max(values)
+    spread = (
+        f"{mean:.1f} % in every layer"
+        if most - least < 0.1
+        else f"layer mean {mean:.1f} %, {least:.1f} to {most:.1f}"
+    )
+    axes.set_title(f"{one_line(label, 34)}\n{spread}", loc="left")
+    axes.set_yticks(range(len(kinds)), _short(kinds))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.grid(visible=False)
+    axes.tick_params(length=2)
+    axes.label_outer()
+
+
+def _colour_range(percents: list[float]) -> tuple[float, float]:
+    low, high = min(percents), max(percents)
+    lacking = max(_LEAST_RANGE - (high - low), 0.0) / 2
+    return max(low - lacking, 0.0), min(high + lacking, 100.0)
+
+
+def _place(name: str) -> _Place:
+    """Block and kind: the first number is the block's, later ones are shared over."""
+    match = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
+    if match is None:
+        return _Place(0, name)
+    rest = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", "." + name[match.end() :])
+    return _Place(int(match[1]), name[: match.start()] + ".*" + rest)
+
+
+def _short(kinds: Sequence[str]) -> list[str]:
+    """The last parts of each kind's name, as many as tell all kinds apart."""
+    parts = [[part for part in kind.split(".") if part != "*"] or [kind] for kind in kinds]
+    for taken in range(1, max(map(len, parts)) + 1):
+        short = [".".join(part[-taken:]) for part in parts]
+        if len(set(short)) == len(short):
+            return short
+    return list(kinds)

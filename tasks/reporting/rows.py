@@ -1,0 +1,159 @@
+"""The rows of results: which columns, in which order, and how they are written and read.
+
+A row is a plain dictionary of scalars. ``results.csv`` is for people and spreadsheets,
+``results.json`` is what is read back, exactly:
+
+- a list with one object a row, every object with every column, in column order;
+- floats with the digits that restore them (``repr``); None is an empty cell and ``null``;
+- JSON has no infinity: ``"inf"``, ``"-inf"`` and ``"nan"`` are strings there, and floats again
+  after ``read_results``. Text columns keep such strings as text; elsewhere they are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.reporting.files import write_atomically
+
+Value = str | int | float | bool | None
+Row = dict[str, Value]
+
+CSV_NAME = "results.csv"
+JSON_NAME = "results.json"
+DENSE = "dense"
+PERPLEXITY = "perplexity/"
+DENSE_PERPLEXITY = "dense_perplexity/"
+
+_FIRST = ("model", "method", "target", "seed", "status", "error", "sparsity")
+_LAST = (
+    "prune_seconds",
+    "calibration_seconds",
+    "evaluate_seconds",
+    "parameters",
+    "nonzero_parameters",
+    "peak_memory_bytes",
+    "checkpoint",
+    "mlflow_run_id",
+    "fingerprint",
+)
+_TEXT = frozenset(
+    ("model", "method", "target", "status", "error", "checkpoint", "mlflow_run_id", "fingerprint")
+)
+_NO_JSON_NUMBER = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+
+
+def corpora(rows: Iterable[Mapping[str, Value]]) -> list[str]:
+    """Names of the evaluation corpora, in order of first appearance."""
+    named = (key for row in rows for key in row)
+    return list(
+        dict.fromkeys(
+            key.removeprefix(prefix)
+            for key in named
+            for prefix in (PERPLEXITY, DENSE_PERPLEXITY)
+            if key.startswith(prefix)
+        )
+    )
+
+
+def columns(rows: Sequence[Mapping[str, Value]]) -> list[str]:
+    """All columns: the fixed ones, perplexities among them, then further ones as they appear."""
+    names = corpora(rows)
+    fixed = [
+        *_FIRST,
+        *(PERPLEXITY + name for name in names),
+        *(DENSE_PERPLEXITY + name for name in names),
+        *_LAST,
+    ]
+    return list(dict.fromkeys([*fixed, *(key for row in rows for key in row)]))
+
+
+def write_results(rows: Sequence[Mapping[str, Value]], folder: Path) -> tuple[Path, Path]:
+    """Write ``results.csv`` and ``results.json``; each is replaced whole or not at all.
+
+    Both are rendered before either is written, so a value that cannot be written changes neither.
+
+    Returns:
+        The paths of the two files.
+
+    Raises:
+        TypeError: for a value that is no scalar.
+        ValueError: for the text ``inf``, ``-inf`` or ``nan`` outside the text columns.
+    """
+    names = columns(rows)
+    full = [{name: _checked(name, row.get(name)) for name in names} for row in rows]
+    csv_text = "".join(
+        ",".join(cells) + "\n"
+        for cells in ([_quoted(n) for n in names], *([_cell(r[n]) for n in names] for r in full))
+    )
+    encodable = [{name: _json_value(value) for name, value in row.items()} for row in full]
+    json_text = json.dumps(encodable, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    csv_path, json_path = folder / CSV_NAME, folder / JSON_NAME
+    # A lone surrogate, from a file name in an error, has no UTF-8; \udc80 is what JSON calls it.
+    write_atomically(csv_path, csv_text.encode("utf-8", "backslashreplace"))
+    write_atomically(json_path, json_text.encode("utf-8", "backslashreplace"))
+    return csv_path, json_path
+
+
+def read_results(folder: Path) -> list[Row]:
+    """The rows that ``write_results`` wrote to ``folder``; columns a row lacked are None.
+
+    Raises:
+        FileNotFoundError: when the folder holds no ``results.json``.
+        ValueError: when that file is no list of rows.
+    """
+    path = folder / JSON_NAME
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise ValueError(f"{path}: a list of rows is expected")
+    return [{name: _restored(name, value) for name, value in row.items()} for row in found]
+
+
+def is_dense(row: Mapping[str, Value]) -> bool:
+    """Whether the row is a dense model's, not a cell's."""
+    return row.get("method") == DENSE
+
+
+def is_completed(row: Mapping[str, Value]) -> bool:
+    """Whether the row's figures count."""
+    return row.get("status") == "completed"
+
+
+def _checked(name: str, value: Any) -> Value:
+    if value is not None and not isinstance(value, str | int | float):
+        raise TypeError(f"column {name!r}: {type(value).__name__} is no scalar of a results row")
+    if isinstance(value, str) and value in _NO_JSON_NUMBER and name not in _TEXT:
+        raise ValueError(f"column {name!r}: the text {value!r} stands for a number; write a float")
+    return value
+
+
+def _json_value(value: Value) -> Value:
+    if isinstance(value, float) and not math.isfinite(value):
+        return _float_text(value)
+    return value
+
+
+def _restored(name: str, value: Any) -> Any:
+    if isinstance(value, str) and name not in _TEXT:
+        return _NO_JSON_NUMBER.get(value, value)
+    return value
+
+
+def _float_text(value: float) -> str:
+    return float.__repr__(value)
+
+
+def _cell(value: Value) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _float_text(value) if isinstance(value, float) else _quoted(str(value))
+
+
+def _quoted(text: str) -> str:
+    # Not the csv module: before Python 3.13 it leaves a lone carriage return unquoted.
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text

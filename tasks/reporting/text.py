@@ -1,0 +1,64 @@
+"""Numbers and text as the tables show them. The exact figures are in ``results.json``."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+DIVERGED = "diverged"
+
+
+def format_perplexity(value: float | None) -> str:
+    """Four digits or so: 28.12, 1481, 3.2e+07; ``diverged`` for infinity."""
+    if value is None:
+        return ""
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return DIVERGED
+    return f"{value:.2f}" if value < 1000 else f"{value:.0f}" if value < 1e6 else f"{value:.1e}"
+
+
+def format_ratio(value: float | None) -> str:
+    """A multiple, without the sign for times."""
+    if value is None or not math.isfinite(value):
+        return ""
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}" if value < 1e6 else f"{value:.1e}"
+
+
+def format_seconds(value: float | None) -> str:
+    """Seconds: 0, 0.041, 0.60, 5.20, 40.0, 1234."""
+    if value is None:
+        return ""
+    size = abs(value)
+    digits = 3 if size < 0.1 else 2 if size < 10 else 1 if size < 1000 else 0
+    return f"{value:.{digits}f}" if size else "0"
+
+
+def format_percent(fraction: float | None) -> str:
+    """A fraction in percent, without the sign."""
+    return "" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def one_line(text: str, width: int) -> str:
+    """The text on one line, cut to ``width`` characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 3] + "..."
+
+
+def escape_markdown(text: str) -> str:
+    """The text so that Markdown shows it as it is, also inside a table cell."""
+    # An underscore inside a word is no emphasis on GitHub; names stay readable in the raw text.
+    special = r"([\\`*\[\]|~$]|(?<!\w)_|_(?!\w))"
+    flat = re.sub(special, r"\\\1", text.replace("&", "&amp;"))
+    flat = flat.replace("<", "&lt;").replace(">", "&gt;")
+    return "<br>".join(line.strip() for line in flat.splitlines() if line.strip())
+
+
+def markdown_table(
+    header: Sequence[str], lines: Sequence[Sequence[str]], text_columns: int = 1
+) -> str:
+    """A table of cells in Markdown; the first ``text_columns`` align left, the others right."""
+    rule = ["---" if place < text_columns else "---:" for place in range(len(header))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *lines))

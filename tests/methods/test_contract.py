@@ -1,0 +1,161 @@
+"""What every registered method promises, on every architecture it supports."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import tiny
+import torch
+
+from configs.schema import SweepConfig
+from tasks.pruning import driver
+from tasks.pruning.base import Method, PruneResult
+from tasks.pruning.registry import methods, parse_target
+from tasks.pruning.targets import SemiStructured
+
+METHODS = list(methods())
+TARGETS = ["0.3", "0.5", "0.75", "2:4", "1:4", "4:8"]
+CASES = [
+    (method, target, architecture)
+    for method in METHODS
+    for target in TARGETS
+    for architecture in tiny.ARCHITECTURES
+    if methods()[method]().refuses(parse_target(target)) is None
+]
+
+
+def run(method: Method, architecture: str, target: str, seed: int = 0) -> PruneResult:
+    decoder = tiny.decoder(architecture)
+    tokens = tiny.tokens()
+    statistics = driver.collect_statistics(decoder, tokens)
+    return driver.prune(
+        method, decoder, parse_target(target), seed=seed, tokens_NL=tokens, statistics=statistics
+    )
+
+
+def test_the_mission_methods_are_registered() -> None:
+    assert {"magnitude", "wanda", "swiftprune"} <= set(METHODS)
+    assert len(CASES) >= 3 * len(tiny.ARCHITECTURES)
+
+
+@pytest.mark.parametrize(("name", "target", "architecture"), CASES)
+def test_reaches_the_target_in_every_layer(name: str, target: str, architecture: str) -> None:
+    decoder = tiny.decoder(architecture)
+    result = run(methods()[name](), architecture, target)
+    wanted = parse_target(target)
+    by_layer = driver.layer_sparsity(decoder, result.weights)
+    assert by_layer.keys() == decoder.layers().keys()
+    for layer, sparsity in by_layer.items():
+        columns = decoder.layers()[layer].in_features
+        tolerance = 1e-9 if isinstance(wanted, SemiStructured) else max(0.005, 0.5 / columns)
+        assert sparsity == pytest.approx(wanted.sparsity, abs=tolerance), layer
+    assert driver.sparsity(decoder, result.weights) == pytest.approx(wanted.sparsity, abs=0.02)
+    if isinstance(wanted, SemiStructured):
+        _require_groups(decoder, result, wanted)
+
+
+def _require_groups(decoder: object, result: PruneResult, wanted: SemiStructured) -> None:
+    for name, layer in decoder.layers().items():  # type: ignore[attr-defined]
+        weight = result.weights[f"{name}.weight"]
+        weight_OI = weight.T if layer.transposed else weight
+        kept = weight_OI.reshape(weight_OI.shape[0], -1, wanted.group).ne(0).sum(-1)
+        assert kept.max() <= wanted.keep, name
+
+
+@pytest.mark.parametrize(("name", "target", "architecture"), CASES)
+def test_same_seed_same_bits(name: str, target: str, architecture: str) -> None:
+    first = run(methods()[name](), architecture, target, seed=3)
+    second = run(methods()[name](), architecture, target, seed=3)
+    assert first.weights.keys() == second.weights.keys()
+    assert all(torch.equal(w, second.weights[k]) for k, w in first.weights.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("architecture", list(tiny.ARCHITECTURES))
+@pytest.mark.parametrize("name", METHODS)
+def test_keeps_shapes_dtypes_and_the_callers_model(
+    name: str, architecture: str, dtype: torch.dtype
+) -> None:
+    decoder = tiny.decoder(architecture)
+    decoder.model.to(dtype)
+    before = {key: value.clone() for key, value in decoder.model.state_dict().items()}
+    tokens = tiny.tokens()
+    tokens_before = tokens.clone()
+    statistics = driver.collect_statistics(decoder, tokens)
+    kept = {key: (s.sum_I.clone(), s.energy_I.clone()) for key, s in statistics.items()}
+    random_state = torch.random.get_rng_state()
+    target = next(t for t in ("0.5", "2:4") if methods()[name]().refuses(parse_target(t)) is None)
+    result = driver.prune(
+        methods()[name](),
+        decoder,
+        parse_target(target),
+        tokens_NL=tokens,
+        statistics=statistics,
+    )
+    state = decoder.model.state_dict()
+    assert all(torch.equal(before[key], state[key]) for key in before)
+    assert torch.equal(tokens, tokens_before)
+    for key, (sums, energies) in kept.items():
+        assert torch.equal(statistics[key].sum_I, sums)
+        assert torch.equal(statistics[key].energy_I, energies)
+    assert torch.equal(random_state, torch.random.get_rng_state()), "global randomness was used"
+    assert not any(
+        module._forward_hooks or module._forward_pre_hooks for module in decoder.model.modules()
+    )
+    for key, weight in result.weights.items():
+        assert weight.shape == state[key].shape, key
+        assert weight.dtype == dtype, key
+        assert weight.is_contiguous(), key
+        assert torch.isfinite(weight).all(), key
+        assert weight.data_ptr() != state[key].data_ptr(), key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_target_near_zero_is_the_identity(name: str) -> None:
+    method = methods()[name]()
+    target = parse_target("0.0001")
+    if method.refuses(target):
+        target = parse_target("999:1000")
+        assert method.refuses(target) is None
+        pytest.skip("keep:group has no target near zero on layers this small")
+    decoder = tiny.decoder("llama")
+    tokens = tiny.tokens()
+    statistics = driver.collect_statistics(decoder, tokens)
+    result = driver.prune(method, decoder, target, tokens_NL=tokens, statistics=statistics)
+    for key, weight in result.weights.items():
+        before = decoder.model.state_dict()[key]
+        changed = weight.ne(before).float().mean()
+        assert changed <= 0.002 or (weight - before).norm() <= 0.02 * before.norm(), key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_options_round_trip_through_the_schema(name: str) -> None:
+    config = SweepConfig(name="x", methods=(name,))
+    method = config.method(name)
+    assert method == methods()[name]()
+    again = SweepConfig.model_validate(config.model_dump(mode="json"))
+    assert again == config
+    assert again.method(name) == method
+    for field in dataclasses.fields(method):
+        assert field.metadata["doc"].endswith("."), f"{name}.{field.name} lacks its doc line"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_pruning_by_hand_equals_pruning_in_the_model(name: str) -> None:
+    """The weights that come back give the sparsity that the driver counts, and run."""
+    decoder = tiny.decoder("llama")
+    target = next(t for t in ("0.5", "2:4") if methods()[name]().refuses(parse_target(t)) is None)
+    result = run(methods()[name](), "llama", target)
+    decoder.model.load_state_dict(result.weights, strict=False)
+    with torch.no_grad():
+        logits = decoder.model(input_ids=tiny.tokens(2)).logits
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_group_that_does_not_divide_the_layer_is_refused(name: str) -> None:
+    if methods()[name]().refuses(parse_target("3:7")):
+        pytest.skip("the method takes no such target")
+    with pytest.raises(ValueError, match=r"divisible by 7.*32|3:7"):
+        run(methods()[name](), "llama", "3:7")

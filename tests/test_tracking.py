@@ -1,0 +1,527 @@
+"""MLflow tracking against a real SQLite file, a real server and servers that do not answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.tracking import (
+    InputRecord,
+    SweepIdentity,
+    Tracker,
+    TrackingUnavailableError,
+    connect,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("URI", "USERNAME", "PASSWORD"):
+        variable = f"MLFLOW_TRACKING_{name}"
+        monkeypatch.setenv(variable, "x")  # so that what connect sets is taken back, too
+        monkeypatch.delenv(variable)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with an initialised database; the leftovers of a killed process were in its way."""
+    home = tmp_path_factory.mktemp("with space") / "home"
+    (home / "locks").mkdir(parents=True)
+    (home / "locks" / "mlflow.lock").touch()
+    (home / "mlflow.db").touch()
+    (home / "mlflow.db.partial").write_bytes(b"half a migration")
+    (home / "mlflow.db.partial-journal").write_bytes(b"and its journal")
+    connect(f"sqlite:///{home / 'mlflow.db'}", home, "first")
+    return home
+
+
+@pytest.fixture
+def tracker(home: Path, request: pytest.FixtureRequest) -> Tracker:
+    return connect(None, home, request.node.name)
+
+
+def identity(fingerprint: str = "f" * 64, **axes: str) -> SweepIdentity:
+    return SweepIdentity(
+        name="demo",
+        fingerprint=fingerprint,
+        config_yaml="name: demo\n",
+        axes={"models": "org/tiny", "methods": "magnitude, wanda", **axes},
+    )
+
+
+def make_row(
+    method: str = "wanda", target: str = "0.5", seed: int | None = 0, **others: Any
+) -> dict:
+    row = {
+        "model": "org/tiny",
+        "method": method,
+        "target": target,
+        "seed": seed,
+        "status": "completed",
+        "error": None,
+        "sparsity": 0.5 if ":" in target else float(target or 0),
+        "perplexity/wiki": 30.25,
+        "dense_perplexity/wiki": 20.5,
+        "prune_seconds": 2.0,
+        "evaluate_seconds": 1.5,
+        "parameters": 1000,
+        "checkpoint": "",
+        "fingerprint": f"{method}-{target}-{seed}".replace(":", "of"),
+    }
+    return row | others
+
+
+def children(tracker: Tracker, parent: str, **tags: str) -> list[Any]:
+    chosen = {"mlflow.parentRunId": parent} | {f"secateur.{key}": tags[key] for key in tags}
+    return tracker._runs(chosen)
+
+
+def history(tracker: Tracker, run_id: str, metric: str) -> list[tuple[int, float, int]]:
+    entries = tracker.client.get_metric_history(run_id, metric)
+    return sorted((entry.step, entry.value, entry.timestamp) for entry in entries)
+
+
+def test_a_sweep_is_one_run_that_is_found_again(tracker: Tracker) -> None:
+    first = tracker.begin_sweep(identity(seeds="x" * 9000))
+    tracker.client.set_terminated(first, "FAILED")
+    assert tracker.begin_sweep(identity(seeds="y")) == first
+    run = tracker.client.get_run(first)
+    assert run.info.status == "RUNNING"
+    assert run.info.run_name == "demo"
+    assert run.data.params["models"] == "org/tiny"
+    assert run.data.params["seeds"].endswith("x … (cut, 9000 characters)")
+    assert "- methods: magnitude, wanda" in run.data.tags["mlflow.note.content"]
+    assert [entry.path for entry in tracker.client.list_artifacts(first)] == ["config.yaml"]
+    assert tracker.begin_sweep(identity("e" * 64)) != first
+
+
+def test_a_deleted_sweep_or_experiment_is_restored(tracker: Tracker, home: Path) -> None:
+    parent = tracker.begin_sweep(identity())
+    run_id = tracker.log_row(parent, make_row())
+    tracker.client.delete_run(parent)
+    assert tracker.begin_sweep(identity()) == parent
+    assert tracker.logged(parent) == {"wanda-0.5-0": run_id}
+
+    name = tracker.client.get_experiment(tracker.experiment_id).name
+    tracker.client.delete_experiment(tracker.experiment_id)
+    again = connect(None, home, name)
+    assert again.experiment_id == tracker.experiment_id
+    assert again.logged(parent) == {"wanda-0.5-0": run_id}
+
+
+def test_a_row_is_a_child_with_params_tags_metrics_inputs_and_files(
+    tracker: Tracker, tmp_path: Path
+) -> None:
+    (tmp_path / "layers.json").write_text("{}")
+    parent = tracker.begin_sweep(identity())
+    run_id = tracker.log_row(
+        parent,
+        make_row(**{"arc@(5),acc": 0.25, "../odd//name": 1}),
+        inputs=[
+            InputRecord(name="wiki", digest="a" * 64, source="files", context="evaluation"),
+            InputRecord(name="org/tiny", digest="b" * 64, source="hub:org/tiny", context="model"),
+        ],
+        extra_params={"dtype": "float32", "options@wanda": "x" * 7000},
+        tags={"code_version": "0.1.0"},
+        files={"statistics/sparsity.json": tmp_path / "layers.json"},
+    )
+    run = tracker.client.get_run(run_id)
+    assert run.info.run_name == "wanda 0.5 · tiny · seed 0"
+    assert run.info.status == "FINISHED"
+    assert run.info.end_time - run.info.start_time == 3500
+    assert run.data.params.items() >= {
+        "model": "org/tiny", "method": "wanda", "target": "0.5", "seed": "0",
+        "status": "completed", "dtype": "float32",
+    }.items()  # fmt: skip
+    assert run.data.tags.items() >= {
+        "mlflow.parentRunId": parent, "secateur.kind": "cell", "secateur.sweep": "f" * 64,
+        "secateur.cell": "wanda-0.5-0", "method": "wanda", "status": "completed",
+        "code_version": "0.1.0",
+    }.items()  # fmt: skip
+    assert run.data.metrics == {
+        "sparsity": 0.5, "perplexity/wiki": 30.25, "dense_perplexity/wiki": 20.5,
+        "prune_seconds": 2.0, "evaluate_seconds": 1.5, "parameters": 1000.0,
+        "arc__5__acc": 0.25, "odd/name": 1.0,
+    }  # fmt: skip
+    assert history(tracker, run_id, "sparsity") == [(50, 0.5, run.info.start_time)]
+    seen = {
+        (used.dataset.name, used.dataset.digest, tag.value)
+        for used in run.inputs.dataset_inputs
+        for tag in used.tags
+    }
+    assert seen == {("wiki", "a" * 36, "evaluation"), ("org/tiny", "b" * 36, "model")}
+    listed = tracker.client.list_artifacts(run_id, "statistics")
+    assert [entry.path for entry in listed] == ["statistics/sparsity.json"]
+
+
+def test_a_dense_row_bears_no_target(tracker: Tracker) -> None:
+    parent = tracker.begin_sweep(identity())
+    run_id = tracker.log_row(parent, make_row("dense", "", seed=None, sparsity=0.0))
+    run = tracker.client.get_run(run_id)
+    assert run.info.run_name == "dense · tiny"
+    assert run.data.tags["secateur.kind"] == "dense"
+    assert not {"target", "seed"} & run.data.params.keys()
+
+
+def test_logging_a_row_again_changes_nothing(tracker: Tracker) -> None:
+    parent = tracker.begin_sweep(identity())
+    record = InputRecord(name="wiki", digest="a" * 64, source="files", context="evaluation")
+    first = tracker.log_row(parent, make_row(), inputs=[record])
+    tracker.client.update_run(first, status="RUNNING")  # as a killed process leaves it
+    assert tracker.logged(parent) == {}
+    before = tracker.client.get_run(first)
+    assert tracker.log_row(parent, make_row(), inputs=[record]) == first
+    after = tracker.client.get_run(first)
+    assert after.data.metrics == before.data.metrics
+    assert len(history(tracker, first, "prune_seconds")) == 1
+    assert len(after.inputs.dataset_inputs) == 1
+    assert after.info.end_time == after.info.start_time + 3500
+    assert tracker.logged(parent) == {"wanda-0.5-0": first}
+
+
+def test_a_figure_measured_again_shows_its_latest_value(tracker: Tracker) -> None:
+    parent = tracker.begin_sweep(identity())
+    tracker.log_row(parent, make_row(prune_seconds=9.0))
+    run_id = tracker.log_row(parent, make_row(prune_seconds=2.0))
+    assert tracker.client.get_run(run_id).data.metrics["prune_seconds"] == 2.0
+    tracker.log_row(parent, make_row(prune_seconds=2.0))
+    assert len(history(tracker, run_id, "prune_seconds")) == 2
+
+
+def test_a_failed_row_is_replaced_when_it_completes(tracker: Tracker) -> None:
+    parent = tracker.begin_sweep(identity())
+    empty = {"perplexity/wiki": None, "prune_seconds": 7.0, "fingerprint": ""}
+    row = make_row(status="failed", error="no memory " * 1000, sparsity=None, **empty)
+    failed = tracker.log_row(parent, row, extra_params={"code_version": "1"})
+    run = tracker.client.get_run(failed)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["error"].startswith("no memory")
+    assert "no memory" in run.data.tags["mlflow.note.content"]
+    assert list(tracker.logged(parent, [row]).values()) == [failed]
+    assert "wanda-0.5-0" not in tracker.logged(parent, [make_row()])
+
+    completed = tracker.log_row(parent, make_row(), extra_params={"code_version": "2"})
+    (run,) = children(tracker, parent)
+    assert run.info.run_id == completed
+    assert run.data.params["status"] == run.data.tags["status"] == "completed"
+    assert run.data.params["code_version"] == "2"
+    assert "error" not in run.data.tags
+
+
+def test_seeds_that_share_a_fingerprint_are_two_runs(tracker: Tracker) -> None:
+    parent = tracker.begin_sweep(identity())
+    rows = [make_row(seed=seed, fingerprint="same") for seed in (0, 1)]
+    tracker.log_row(parent, rows[0])
+    assert tracker.logged(parent, rows) == {}
+    runs = {tracker.log_row(parent, row) for row in rows}
+    assert len(runs) == len(children(tracker, parent)) == 2
+    assert tracker.logged(parent, rows).keys() == {"same"}
+
+
+def test_what_is_not_finite_is_a_flag(tracker: Tracker) -> None:
+    parent = tracker.begin_sweep(identity())
+    run_id = tracker.log_row(parent, make_row(**{"perplexity/wiki": float("inf")}))
+    metrics = tracker.client.get_run(run_id).data.metrics
+    assert metrics["diverged"] == 1.0
+    assert "perplexity/wiki" not in metrics
+
+
+def curves_of(tracker: Tracker, parent: str) -> dict[str, Any]:
+    return {
+        run.info.run_name: (
+            run.info.run_id,
+            {name: history(tracker, run.info.run_id, name) for name in run.data.metrics},
+        )
+        for run in children(tracker, parent, kind="curve")
+    }
+
+
+def test_curves_draw_perplexity_against_sparsity(tracker: Tracker) -> None:
+    parent = tracker.begin_sweep(identity())
+    rows = [
+        make_row("dense", "", sparsity=0.0),
+        make_row(target="0.25", **{"perplexity/wiki": 22.0}),
+        make_row(target="0.5"),
+        make_row(target="2:4", **{"perplexity/wiki": 40.0}),
+        make_row(target="4:8", **{"perplexity/wiki": 35.0}),
+        make_row("magnitude", **{"perplexity/wiki": float("inf")}),
+        make_row("sparsegpt", status="failed", sparsity=None),
+    ]
+    tracker.log_curves(parent, rows)
+    curves = curves_of(tracker, parent)
+    tracker.log_curves(parent, rows)
+    assert curves_of(tracker, parent) == curves
+
+    drawn = {
+        name: [point[:2] for point in points.get("perplexity/wiki", [])]
+        for name, (_, points) in curves.items()
+    }
+    assert drawn == {
+        "curve · wanda · unstructured · tiny · seed 0": [(0, 20.5), (25, 22.0), (50, 30.25)],
+        "curve · wanda · n:m · tiny · seed 0": [(0, 20.5), (50, 35.0), (50, 40.0)],
+        "curve · magnitude · unstructured · tiny · seed 0": [(0, 20.5)],
+    }
+    _, magnitude = curves["curve · magnitude · unstructured · tiny · seed 0"]
+    assert [point[:2] for point in magnitude["diverged"]] == [(50, 1.0)]
+
+
+def test_a_curve_grows_with_its_sweep_and_drops_what_was_corrected(tracker: Tracker) -> None:
+    name = "curve · wanda · unstructured · tiny · seed 0"
+    parent = tracker.begin_sweep(identity())
+    tracker.log_curves(parent, [make_row(target="0.25")])
+    first, _ = curves_of(tracker, parent)[name]
+    tracker.log_curves(parent, [make_row(target="0.25"), make_row(target="0.5")])
+    grown, points = curves_of(tracker, parent)[name]
+    assert grown == first
+    assert [point[0] for point in points["perplexity/wiki"]] == [0, 25, 50]
+
+    tracker.log_curves(parent, [make_row(target="0.25", **{"perplexity/wiki": 21.0})])
+    ((_, points),) = curves_of(tracker, parent).values()
+    assert [point[:2] for point in points["perplexity/wiki"]] == [(0, 20.5), (25, 21.0)]
+    assert tracker.logged(parent) == {}
+
+
+def test_a_history_of_many_steps_is_logged_once(tracker: Tracker) -> None:
+    parent = tracker.begin_sweep(identity())
+    run_id = tracker.log_row(parent, make_row("ast"))
+    steps = [(step, {"loss": 1 / (1 + step), "mask_change": step / 7}) for step in range(700)]
+    tracker.log_history(run_id, steps[:300])
+    tracker.log_history(run_id, steps)
+    tracker.log_history(run_id, steps)
+    points = history(tracker, run_id, "loss")
+    assert [point[:2] for point in points] == [(step, 1 / (1 + step)) for step in range(700)]
+
+
+def test_a_finished_sweep_holds_report_and_summary(tracker: Tracker, tmp_path: Path) -> None:
+    (tmp_path / "plots").mkdir()
+    for name in ("report.md", "results.csv", "plots/quality.png", "plots/notes.txt"):
+        (tmp_path / name).write_text(name)
+    parent = tracker.begin_sweep(identity())
+    rows = [make_row("dense", ""), make_row(), make_row(target="0.25", **{"perplexity/wiki": 22.0})]
+    failed = make_row("magnitude", status="failed")
+    tracker.finish_sweep(parent, [*rows, failed], tmp_path, "PartiallyCompleted")
+    run = tracker.client.get_run(parent)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["status"] == "PartiallyCompleted"
+    assert run.data.metrics == {
+        "cells_completed": 2, "cells_failed": 1, "cells_skipped": 0,
+        "best_perplexity/wiki/wanda": 22.0,
+    }  # fmt: skip
+    paths = [entry.path for entry in tracker.client.list_artifacts(parent)]
+    assert paths == ["config.yaml", "plots", "report.md", "results.csv"]
+    assert [entry.path for entry in tracker.client.list_artifacts(parent, "plots")] == [
+        "plots/quality.png"
+    ]
+    tracker.finish_sweep(parent, [failed], tmp_path, "Failed")
+    run = tracker.client.get_run(parent)
+    assert run.info.status == "FAILED"
+    assert run.data.metrics["cells_completed"] == 0
+
+
+def test_dashboard_addresses(tracker: Tracker) -> None:
+    address = tracker.experiment_url("http://me:word@host:5000/", "abc")
+    start = f"http://host:5000/#/experiments/{tracker.experiment_id}/runs?searchFilter="
+    assert address.startswith(start)
+    assert address.endswith("&compareRunsMode=CHART")
+    fragment = urllib.parse.parse_qs(address.partition("?")[2])
+    tracker.begin_sweep(identity("abc"))
+    found = tracker.client.search_runs([tracker.experiment_id], fragment["searchFilter"][0])
+    assert len(found) == 1
+    assert "runs=%5B%22a%22%2C%22b%22%5D" in tracker.compare_url("http://host", ["a", "b"])
+
+
+def test_a_refusal_is_raised_as_it_is(tracker: Tracker) -> None:
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException, match="not found"):
+        tracker.log_history("0" * 32, [(0, {"loss": 1.0})])
+
+
+TWO_AT_ONCE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+from test_tracking import identity, make_row
+from tasks.tracking import InputRecord, connect
+
+tracker = connect(None, Path(sys.argv[1]), "shared")
+parent = tracker.begin_sweep(identity())
+rows = [make_row(seed=seed) for seed in range(4)]
+record = InputRecord(name="wiki", digest="a" * 64, source="files", context="evaluation")
+for row in rows:
+    tracker.log_row(parent, row, inputs=[record])
+tracker.log_curves(parent, rows)
+print(parent)
+"""
+
+
+def test_two_processes_on_a_fresh_home_make_each_run_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TWO_AT_ONCE, str(tmp_path)]
+    processes = [
+        subprocess.Popen(
+            command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    ended = [(*process.communicate(timeout=300), process.returncode) for process in processes]
+    # Not a word on either stream but the script's own.
+    assert [(error, code) for _, error, code in ended] == [("", 0), ("", 0)]
+    (parent,) = {output.strip() for output, _, _ in ended}
+    tracker = connect(None, tmp_path, "shared")
+    assert len(tracker._runs({"secateur.kind": "sweep"})) == 1
+    runs = children(tracker, parent)
+    counts = Counter(run.info.run_name for run in runs)
+    assert len(counts) == 8
+    assert set(counts.values()) == {1}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in children(tracker, parent, kind="cell"):
+        assert len(history(tracker, run.info.run_id, "perplexity/wiki")) == 1
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_nothing_listens(tmp_path: Path) -> None:
+    address = f"http://me:secret@127.0.0.1:{free_port()}"
+    began = time.monotonic()
+    with pytest.raises(TrackingUnavailableError, match="refused") as caught:
+        connect(address, tmp_path, "x")
+    assert time.monotonic() - began < 5
+    assert "secret" not in str(caught.value)
+    assert "127.0.0.1" in str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_that_accepts_and_never_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://127.0.0.1:{server.getsockname()[1]}")
+        began = time.monotonic()
+        with pytest.raises(TrackingUnavailableError):
+            connect(None, tmp_path, "x", timeout_seconds=0.5)
+        assert time.monotonic() - began < 3
+
+
+def test_a_black_hole_and_a_database_server_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(*_: Any, **__: Any) -> None:
+        time.sleep(30)
+
+    with pytest.raises(TrackingUnavailableError) as caught:
+        connect(f"postgresql://me:secret@127.0.0.1:{free_port()}/mlflow", tmp_path, "x")
+    assert "secret" not in str(caught.value)
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    began = time.monotonic()
+    with pytest.raises(TrackingUnavailableError, match=r"no answer within 0\.5 s"):
+        connect("http://nowhere.invalid:5000", tmp_path, "x", timeout_seconds=0.5)
+    assert time.monotonic() - began < 3
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(TrackingUnavailableError, match="not a database"):
+        connect(None, tmp_path, "x")
+
+
+@pytest.fixture
+def server(home: Path, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes], Path]]:
+    """``mlflow server`` on the home's database, as anyone would start it, elsewhere."""
+    port = free_port()
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+        "--workers", "1", "--backend-store-uri", f"sqlite:///{home / 'mlflow.db'}",
+        "--artifacts-destination", str(home / "mlartifacts"),
+    ]  # fmt: skip
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (tmp_path / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=os.environ | quiet, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            deadline = time.monotonic() + 120
+            while True:
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+                    break
+                except OSError:
+                    assert process.poll() is None, (tmp_path / "server.log").read_text()
+                    assert time.monotonic() < deadline
+                    time.sleep(0.3)
+            yield f"http://127.0.0.1:{port}", process, tmp_path
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(30)
+
+
+@pytest.mark.slow
+def test_a_server_on_the_same_home(
+    tracker: Tracker,
+    home: Path,
+    server: tuple[str, subprocess.Popen[bytes], Path],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.INFO)
+    address, process, folder = server
+    # What was logged without a server is visible in it, artifacts included.
+    earlier = tracker.begin_sweep(identity())
+    query = f"get-artifact?path=config.yaml&run_uuid={earlier}"
+    with urllib.request.urlopen(f"{address}/{query}", timeout=20) as answer:  # noqa: S310
+        assert answer.read() == b"name: demo\n"
+
+    # The same calls work through the server, and credentials stay out of sight.
+    remote = connect(address.replace("//", "//me:secret@"), home, "through the server")
+    assert remote.uri == address
+    rows = [make_row(), make_row(target="0.25", **{"perplexity/wiki": float("inf")})]
+    (folder / "layers.json").write_text("{}")
+    record = InputRecord(name="wiki", digest="a" * 64, source="files", context="evaluation")
+    parent = remote.begin_sweep(identity())
+    for _ in range(2):
+        for row in rows:
+            remote.log_row(parent, row, inputs=[record], files={"a/b.json": folder / "layers.json"})
+        remote.log_curves(parent, rows)
+    remote.finish_sweep(parent, rows, folder, "Completed")
+    assert len(children(remote, parent)) == 3
+    assert remote.logged(parent).keys() == {row["fingerprint"] for row in rows}
+    (curve,) = children(remote, parent, kind="curve")
+    assert len(history(remote, curve.info.run_id, "sparsity")) == 3
+    assert "View run" not in capfd.readouterr().out
+
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(30)
+    began = time.monotonic()
+    with pytest.raises(TrackingUnavailableError) as caught:
+        remote.logged(parent)
+    assert time.monotonic() - began < 5
+    assert "secret" not in str(caught.value) + str(caught.value.__cause__) + caplog.text
+
+    # And without the server again: the artifacts land where it had put them.
+    local = connect(None, home, "through the server")
+    run_id = local.logged(parent)[rows[0]["fingerprint"]]
+    assert run_id == local.log_row(parent, rows[0], files={"a/c.json": folder / "layers.json"})
+    assert local.logged(parent).keys() == {row["fingerprint"] for row in rows}
+    place = home / "mlartifacts" / local.experiment_id / run_id / "artifacts" / "a"
+    assert {path.name for path in place.iterdir()} == {"b.json", "c.json"}
