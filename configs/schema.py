@@ -22,7 +22,7 @@ from pydantic import (
 from tasks.pruning.registry import ALLOWED, Target, methods, parse_target
 
 METHODS = tuple(methods())
-MethodName = Literal[*METHODS] if METHODS else str  # type: ignore[valid-type]
+MethodName = Literal[*METHODS]
 
 
 class Frozen(BaseModel):
@@ -198,16 +198,16 @@ def _options_of(name: str) -> Any:
 
 _OPTION_MODELS = {name: _options_of(name) for name in METHODS}
 
-if METHODS:
-    MethodOptions: Any = create_model(
-        "MethodOptions",
-        __base__=Frozen,
-        __doc__="Options of the methods; what is not named keeps its default.",
-        **{
-            name: (model, Field(default=model(), description=methods()[name].summary))
-            for name, model in _OPTION_MODELS.items()
-        },
-    )
+_option_fields: dict[str, Any] = {
+    name: (model, Field(default=model(), description=methods()[name].summary))
+    for name, model in _OPTION_MODELS.items()
+}
+MethodOptions: Any = create_model(
+    "MethodOptions",
+    __base__=Frozen,
+    __doc__="Options of the methods; what is not named keeps its default.",
+    **_option_fields,
+)
 
 
 class SweepConfig(Frozen):

@@ -45,7 +45,7 @@ def run_cell(config: SweepConfig, model: str, method: str, target: str, seed: in
     cell = find_cell(plan, model, method, target, seed)
     trust = config.trust
     try:
-        prepare_model(cell.model, kept)
+        prepare_model(cell.model, kept, trust)
         if cell.method.uses_calibration and cell.model.calibration:
             tokenise(cell.model, cell.model.calibration, kept, trust)
         if cell.statistics_windows:

@@ -53,7 +53,8 @@ class LiveView:
         else:
             if key in self._running:
                 self.progress.remove_task(self._running.pop(key))
-            self._finished(event)
+            if event.status != "reused":
+                self._finished(event)
 
     def _cell(self, event: Event) -> None:
         if event.status in ("computed", "reused", "failed"):

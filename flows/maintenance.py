@@ -40,7 +40,7 @@ def rewrite_report(name: str, console: Console) -> None:
         if row.get("status") == "failed"
     }
     plan = plan_of(load(str(folder / "config.yaml")))
-    rows, plots = write_folder(plan, store(), errors, known_run_ids(name))
+    rows, plots, _ = write_folder(plan, store(), errors, known_run_ids(name))
     console.print(results_table(rows, console.width))
     console.print(f"written: {folder}/report.md and {len(plots)} plots", highlight=False)
 

@@ -37,5 +37,5 @@ def checked_plan_of(config: SweepConfig) -> Plan:
     """As :func:`plan_of`, and every corpus is long enough and the home can be written."""
     require_writable(home())
     plan = plan_of(config)
-    check_windows(plan, store())
+    check_windows(plan, store(), download=True)
     return plan

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from configs.schema import SweepConfig
 from flows.planning import plan_of, store
+from tasks.models.prepare import needs_preparation
 from tasks.plan import Cell, Plan
 from tasks.prepare import check_windows
 from tasks.pruning.registry import methods
@@ -26,7 +27,7 @@ def show_plan(config: SweepConfig, console: Console) -> None:
         ConfigurationError: as a run would.
     """
     plan, kept = plan_of(config), store()
-    check_windows(plan, kept)
+    check_windows(plan, kept, download=False)
     console.print(_shared_steps(plan, kept))
     console.print(_cells(plan, kept))
     if plan.skipped:
@@ -58,8 +59,8 @@ def _shared_steps(plan: Plan, kept: Store) -> Table:
         spec, cells = model.model.spec, [cell for cell in plan.cells if cell.model is model]
         users = f"{len(cells)} cells"
         lines: list[tuple[str, Step, str]] = []
-        if model.model.kind == "gguf":
-            lines.append(("prepare: GGUF to folder", model.prepared, users))
+        if needs_preparation(model.model):
+            lines.append(("prepare as a folder", model.prepared, users))
         if model.calibration:
             count = sum(cell.method.uses_calibration for cell in cells)
             lines.append(("tokenise calibration", model.calibration.step, f"{count} cells"))

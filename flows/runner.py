@@ -68,7 +68,7 @@ def _log_to_file(path: Path) -> None:
 
 
 def _show(console: Console, name: str, state: object) -> int:
-    from tasks.reporting.console import results_table
+    from tasks.reporting.console import errors_text, results_table
     from tasks.reporting.rows import read_results
 
     folder = sweep_folder(name)
@@ -78,6 +78,8 @@ def _show(console: Console, name: str, state: object) -> int:
     rows = read_results(folder)
     console.print()
     console.print(results_table(rows, console.width))
+    if problems := errors_text(rows, console.width):
+        console.print(problems)
     timings = _timings_of(name)
     if timings:
         console.print(timings)

@@ -85,6 +85,10 @@ def sweep(config: SweepConfig) -> Any:
     return _ended(plan, run.errors)
 
 
+def _shared_label(run: _Run, model: ModelPlan, step: str) -> str:
+    return step if len(run.plan.models) == 1 else f"{step} · {model.model.spec}"
+
+
 def _ended(plan: Plan, errors: dict[str, str]) -> Any:
     failed = [cell.label for cell in plan.cells if cell.fingerprint in errors]
     if not failed and not errors:
@@ -99,7 +103,10 @@ def _prepare_shared(run: _Run, model: ModelPlan) -> None:
     """What all cells of a model share, once and first; a failure here fails only what needs it."""
     config, kept = run.plan.config, run.store
     spec, trust, size = model.model.spec, config.trust, config.evaluation.batch_size
-    state = run.timed(f"prepare {spec}", lambda: prepare_model(model, kept, return_state=True))
+    state = run.timed(
+        _shared_label(run, model, "prepare"),
+        lambda: prepare_model(model, kept, trust, return_state=True),
+    )
     if state.is_failed():
         run.broken_models[spec] = _why(state)
         run.errors[dense_fingerprint(model)] = _why(state)
@@ -107,11 +114,11 @@ def _prepare_shared(run: _Run, model: ModelPlan) -> None:
     errors: list[str] = []
     for name, windows in model.evaluations.items():
         tokenised = run.timed(
-            f"tokenise {name}",
+            _shared_label(run, model, f"tokenise {name}"),
             lambda windows=windows: tokenise(model, windows, kept, trust, return_state=True),
         )
         evaluated = run.timed(
-            f"evaluate dense {spec} on {name}",
+            _shared_label(run, model, f"dense perplexity {name}"),
             lambda name=name: evaluate_dense(model, name, kept, trust, size, return_state=True),
         )
         errors += [_why(state) for state in (tokenised, evaluated) if state.is_failed()]
@@ -126,13 +133,13 @@ def _prepare_shared(run: _Run, model: ModelPlan) -> None:
     if model.calibration and any(cell.method.uses_calibration for cell in open_cells):
         calibration = model.calibration
         run.timed(
-            "tokenise calibration",
+            _shared_label(run, model, "tokenise calibration"),
             lambda: tokenise(model, calibration, kept, trust, return_state=True),
         )
     for count in sorted({cell.statistics_windows for cell in open_cells} - {0}):
         # A failure shows again, with its reason, in each cell that needs the statistics.
         run.timed(
-            f"statistics of {spec}",
+            _shared_label(run, model, "statistics"),
             lambda count=count: collect(model, count, kept, trust, return_state=True),
         )
     _record(run, dense_row(model, kept, run.errors.get(dense_fingerprint(model), "")))

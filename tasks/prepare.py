@@ -13,10 +13,13 @@ from prefect.cache_policies import NO_CACHE
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from configs.errors import ConfigurationError
 from configs.schema import Trust
 from tasks.data import windows as token_windows
 from tasks.data.corpora import read_corpus
 from tasks.models.decoder import describe
+from tasks.models.errors import UnsupportedModelError
+from tasks.models.files import share
 from tasks.models.load import (
     best_device,
     load_config,
@@ -25,11 +28,11 @@ from tasks.models.load import (
     resolve_dtype,
 )
 from tasks.models.prepare import needs_preparation, prepare, read_config, read_tokenizer
-from tasks.models.sources import SourceUnavailableError
+from tasks.models.sources import SourceUnavailableError, fetch
 from tasks.plan import ModelPlan, Plan, Windows
 from tasks.progress import work
 from tasks.pruning.driver import collect_statistics
-from tasks.pruning.statistics import ColumnStatistics
+from tasks.pruning.statistics import VECTORS, ColumnStatistics
 from tasks.states import cached, can_pass
 from tasks.store import Artifact, Store
 
@@ -40,10 +43,10 @@ _tokenised: dict[str, tuple[Tensor, int | None]] = {}
 """Windows made while a sweep was checked, kept for the step that stores them."""
 
 
-def model_folder(model: ModelPlan, store: Store) -> Path:
-    """The model as a folder that transformers loads; written first where it is not one yet."""
+def model_folder(model: ModelPlan, store: Store, trust: Trust) -> Path:
+    """The model as a folder that transformers loads; fetched or written first where it must be."""
     if not needs_preparation(model.model):
-        return Path(model.model.path)
+        return Path(fetch(model.model, field="models", trust=trust).path)
 
     def produce(folder: Path) -> Mapping[str, Any]:
         prepare(model.model, folder)
@@ -61,7 +64,7 @@ def _resident(folder: Path, dtype: str, remote_code: bool, pickles: bool) -> Pre
 
 def dense_model(model: ModelPlan, store: Store, trust: Trust) -> PreTrainedModel:
     """The dense model, loaded once in this process and shared by all steps; never changed."""
-    folder = model_folder(model, store)
+    folder = model_folder(model, store, trust)
     return _resident(folder, model.dtype, trust.remote_code, trust.pickle_weights)
 
 
@@ -69,7 +72,7 @@ def _texts_side(model: ModelPlan, store: Store, trust: Trust) -> tuple[Any, Any]
     """(configuration, tokenizer) without the weights; of a GGUF file, from its header."""
     if needs_preparation(model.model) and store.find(model.prepared) is None:
         return read_config(model.model), read_tokenizer(model.model)
-    folder = model_folder(model, store)
+    folder = model_folder(model, store, trust)
     return load_config(folder, trust), load_tokenizer(folder, trust)
 
 
@@ -98,18 +101,28 @@ def make_windows(windows: Windows, tokenizer: Any) -> tuple[Tensor, int | None]:
     return made, bos
 
 
-def check_windows(plan: Plan, store: Store) -> None:
+def check_windows(plan: Plan, store: Store, *, download: bool) -> None:
     """Make sure that every corpus is long enough, before anything is computed.
+
+    Args:
+        download: fetch hub models now; else those that are not on this machine go unchecked.
 
     Raises:
         ConfigurationError: naming the field, and how much there is.
     """
-    for model in plan.models:
+    for index, model in enumerate(plan.models):
         every = [*model.evaluations.values(), *([model.calibration] if model.calibration else [])]
         missing = [w for w in every if store.find(w.step) is None]
-        if not missing:
+        on_hub = model.model.kind == "hub" and not model.model.path
+        if not missing or (on_hub and not download):
             continue
-        config, tokenizer = _texts_side(model, store, plan.config.trust)
+        try:
+            config, tokenizer = _texts_side(model, store, plan.config.trust)
+        except UnsupportedModelError as error:
+            field = f"models[{index}]"
+            raise ConfigurationError(
+                field, model.model.spec, f"this model cannot be used: {error}"
+            ) from error
         for windows in missing:
             token_windows.check_length(config, windows.length, f"{windows.field}.sequence_length")
             _tokenised[windows.step.fingerprint] = make_windows(windows, tokenizer)
@@ -120,7 +133,7 @@ def windows_of(model: ModelPlan, windows: Windows, store: Store, trust: Trust) -
 
     def produce(folder: Path) -> Mapping[str, Any]:
         made, bos = _tokenised.get(windows.step.fingerprint) or make_windows(
-            windows, load_tokenizer(model_folder(model, store), trust)
+            windows, load_tokenizer(model_folder(model, store, trust), trust)
         )
         token_windows.save_windows(folder / "windows.safetensors", made, {})
         return {"windows": made.shape[0], "length": made.shape[1], "bos": bos}
@@ -146,12 +159,14 @@ def statistics_of(model: ModelPlan, count: int, store: Store, trust: Trust) -> A
             start = time.perf_counter()
             found = collect_statistics(decoder, tokens, progress=advance)
             seconds = time.perf_counter() - start
-        tensors = {}
-        for name, entry in found.items():
-            tensors[f"{name}.sum"] = entry.sum_I
-            tensors[f"{name}.energy"] = entry.energy_I
+        tensors = {
+            f"{name}.{vector}": getattr(entry, vector)
+            for name, entry in found.items()
+            for vector in VECTORS
+        }
         save_file(tensors, folder / "statistics.safetensors")
-        return {"seconds": seconds, "tokens": tokens.numel()}
+        share(folder / "statistics.safetensors")
+        return {"seconds": seconds, "windows": tokens.shape[0], "tokens": tokens.numel()}
 
     return store.get_or_create(model.statistics[count], produce, contents=True)
 
@@ -159,13 +174,15 @@ def statistics_of(model: ModelPlan, count: int, store: Store, trust: Trust) -> A
 def load_statistics(artifact: Artifact) -> dict[str, ColumnStatistics]:
     """Layer name → column statistics."""
     tensors = load_file(artifact.path / "statistics.safetensors")
-    tokens = artifact.facts["tokens"]
+    windows, tokens = artifact.facts["windows"], artifact.facts["tokens"]
+    names = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
     return {
-        name.removesuffix(".energy"): ColumnStatistics(
-            tensors[f"{name.removesuffix('.energy')}.sum"], energy, tokens
+        name: ColumnStatistics(
+            **{vector: tensors[f"{name}.{vector}"] for vector in VECTORS},
+            windows=windows,
+            tokens=tokens,
         )
-        for name, energy in tensors.items()
-        if name.endswith(".energy")
+        for name in names
     }
 
 
@@ -183,11 +200,13 @@ _RETRIED = {
 
 
 @task(name="prepare model", task_run_name="prepare {model.model.spec}", **_RETRIED)
-def prepare_model(model: ModelPlan, store: Store) -> Any:
+def prepare_model(model: ModelPlan, store: Store, trust: Trust) -> Any:
     """Make the model a plain folder; a GGUF file is converted once, into the store."""
     with work(model.model.spec, "prepare") as piece:
-        piece.reused = not needs_preparation(model.model) or store.find(model.prepared) is not None
-        folder = model_folder(model, store)
+        local = bool(model.model.path)
+        written = needs_preparation(model.model) and store.find(model.prepared) is not None
+        piece.reused = written if needs_preparation(model.model) else local
+        folder = model_folder(model, store, trust)
     return cached(str(folder)) if piece.reused else str(folder)
 
 

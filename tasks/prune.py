@@ -70,7 +70,7 @@ def _compute(cell: Cell, store: Store, trust: Trust, folder: Path) -> Mapping[st
     }
     save_checkpoint(
         dense,
-        model_folder(cell.model, store),
+        model_folder(cell.model, store, trust),
         result.weights,
         folder,
         dtype=dense.dtype,

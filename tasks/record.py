@@ -35,12 +35,14 @@ class Recorder:
     Attributes:
         unavailable: why nothing more is logged in this process; empty while all is well.
         run_ids: row fingerprint → run id of what is logged.
+        logged_now: whether this process logged a row.
     """
 
     tracker: Tracker | None
     parent: str = ""
     unavailable: str = ""
     run_ids: dict[str, str] = field(default_factory=dict)
+    logged_now: bool = False
     _outages: int = 0
 
     def outage(self, error: TrackingUnavailableError) -> None:
@@ -63,6 +65,7 @@ class Recorder:
             extra_params=_params(plan, model, cell),
         )
         self._outages = 0
+        self.logged_now = True
         self.run_ids[row["fingerprint"]] = run_id
         return run_id
 
@@ -176,12 +179,15 @@ def record(plan: Plan, row: Row) -> Any:
     return Completed(name="Postponed", message=recorder.unavailable, data="")
 
 
-def finish(plan: Plan, rows: list[Row], folder: Path, status: str) -> None:
-    """Log curves, the summary and the report's files, and end the sweep's run."""
+def finish(plan: Plan, rows: list[Row], folder: Path, status: str, *, changed: bool) -> None:
+    """Log curves, the summary and the report's files if they changed, and end the sweep's run."""
     recorder = recorder_of(plan)
     if recorder.unavailable or recorder.tracker is None:
         return
     try:
+        if not changed and not recorder.logged_now:
+            recorder.tracker.close_sweep(recorder.parent)
+            return
         recorder.tracker.log_curves(recorder.parent, rows)
         recorder.tracker.finish_sweep(recorder.parent, rows, folder, status)
     except TrackingUnavailableError as error:

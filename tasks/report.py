@@ -40,8 +40,12 @@ def write_folder(
     errors: Mapping[str, str],
     run_ids: Mapping[str, str],
     timings: Timings | None = None,
-) -> tuple[list[Row], list[Path]]:
-    """Write ``config.yaml``, results, plots and ``report.md``; returns the rows and the plots.
+) -> tuple[list[Row], list[Path], bool]:
+    """Write ``config.yaml``, results, plots and ``report.md``.
+
+    Returns:
+        The rows, the plots, and whether anything changed: a report that would say the same stays,
+        with the times of the run that made it.
 
     Args:
         errors: row fingerprint → why it failed.
@@ -57,11 +61,27 @@ def write_folder(
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / f"report-{plan.config.name}.lock"):
         write_needs(plan, folder)
+        plots = sorted((folder / "plots").glob("*.png"))
+        if timings and not timings.cells and plots and _same(rows, folder):
+            return rows, plots, False
         write_atomically(folder / "config.yaml", dump(plan.config).encode())
         write_results(rows, folder)
         plots = write_plots(rows, folder, _layer_sparsity(plan, store))
         write_report(rows, _context(plan, store, timings), folder, plots)
-    return rows, plots
+    return rows, plots, True
+
+
+def _same(rows: list[Row], folder: Path) -> bool:
+    """Whether the folder's results are these rows."""
+    try:
+        former = read_results(folder)
+    except (OSError, ValueError):
+        return False
+    names = {name for row in rows for name in row}
+    wanted = [{name: row.get(name) for name in names} for row in rows]
+    return (folder / "report.md").exists() and wanted == [
+        {name: row.get(name) for name in names} for row in former
+    ]
 
 
 def write_needs(plan: Plan, folder: Path) -> None:
@@ -147,9 +167,10 @@ def report(plan: Plan, store: Store, errors: dict[str, str], timings: Timings) -
     """Write the sweep's folder, log it to MLflow and show it as Prefect artifacts."""
     recorder = recorder_of(plan)
     known = known_run_ids(plan.config.name) | recorder.run_ids
-    rows, plots = write_folder(plan, store, errors, known, timings)
+    rows, plots, changed = write_folder(plan, store, errors, known, timings)
     failed = [row for row in rows if row["status"] == "failed"]
-    finish(plan, rows, sweep_folder(plan.config.name), "partial" if failed else "completed")
+    status = "partial" if failed else "completed"
+    finish(plan, rows, sweep_folder(plan.config.name), status, changed=changed)
     _publish(plan, rows, plots)
     return rows
 

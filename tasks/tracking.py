@@ -300,6 +300,11 @@ class Tracker:
         self._append(self.client.get_run(run_id), points)
 
     @_surfacing
+    def close_sweep(self, parent_run_id: str) -> None:
+        """End the run of a sweep that found everything computed and logged."""
+        self.client.set_terminated(parent_run_id, "FINISHED")
+
+    @_surfacing
     def finish_sweep(
         self, parent_run_id: str, rows: Sequence[Mapping[str, Any]], folder: Path, status: str
     ) -> None:

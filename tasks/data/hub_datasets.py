@@ -183,7 +183,7 @@ def _quiet() -> Iterator[None]:
 
     verbosity = datasets.logging.get_verbosity()
     bars = datasets.are_progress_bars_disabled()
-    datasets.logging.set_verbosity(logging.ERROR)
+    datasets.logging.set_verbosity(logging.CRITICAL)
     datasets.disable_progress_bars()
     try:
         yield

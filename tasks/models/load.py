@@ -79,7 +79,7 @@ def load_tokenizer(folder: Path, trust: Trust) -> PreTrainedTokenizerBase:
             return AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=trust.remote_code
             )
-        except (ValueError, KeyError, ImportError, OSError) as error:
+        except Exception as error:  # tokenizers' own errors have no narrower class
             reason = f"transformers cannot load the tokenizer of {folder.name}: {error}"
             raise UnsupportedModelError(reason) from error
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from tasks.models import random_model
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.files import share
 from tasks.models.load import require_complete
@@ -33,12 +34,12 @@ _STEPS = 3
 
 
 def needs_preparation(model: ResolvedModel) -> bool:
-    """Whether ``model`` must be rewritten before it can be loaded: GGUF only."""
-    return model.kind == "gguf"
+    """Whether ``model`` must be written as a folder before it can be loaded."""
+    return model.kind in ("gguf", "random")
 
 
 def prepare(model: ResolvedModel, out: Path, progress: Progress | None = None) -> None:
-    """Write configuration, float32 safetensors and tokenizer of a GGUF model to ``out``.
+    """Write configuration, float32 safetensors and tokenizer of a model to ``out``.
 
     Tied embeddings stay tied and are written once.
 
@@ -46,6 +47,11 @@ def prepare(model: ResolvedModel, out: Path, progress: Progress | None = None) -
         UnsupportedModelError: transformers cannot read this architecture, or not completely.
     """
     report = progress or (lambda done, total: None)
+    if model.kind == "random":
+        with quiet():
+            random_model.write(out)
+        share(*out.glob("*.safetensors"))
+        return
     with quiet():
         loaded = _read(model)
         report(1, _STEPS)
@@ -68,44 +74,50 @@ def _read(model: ResolvedModel) -> PreTrainedModel:
     if hasattr(transformers, "GgufConfig"):
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     # The reader draws a progress bar that transformers' own switch does not reach.
-    with contextlib.redirect_stderr(io.StringIO()):
-        try:
-            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                path.parent,
-                gguf_file=path.name,
-                dtype=torch.float32,
-                local_files_only=True,
-                output_loading_info=True,
-                **options,
-            )
-        except (ValueError, KeyError, NotImplementedError, ImportError) as error:
-            reason = f"{model.spec}: transformers cannot read this GGUF file: {error}"
-            raise UnsupportedModelError(reason) from error
+    with contextlib.redirect_stderr(io.StringIO()), _explained(model, "weights"):
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            gguf_file=path.name,
+            dtype=torch.float32,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
     dequantised, info = loaded
     require_complete(info, model.spec)
     return dequantised
 
 
 def read_config(model: ResolvedModel) -> Any:
-    """The configuration of a GGUF file."""
+    """The configuration of a model that is not prepared yet."""
+    if model.kind == "random":
+        return random_model.config()
     from transformers import AutoConfig
 
     path = Path(model.path)
-    with quiet():
+    with quiet(), _explained(model, "configuration"):
         return AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
 
 
 def read_tokenizer(model: ResolvedModel) -> Any:
-    """The tokenizer of a GGUF file."""
+    """The tokenizer of a model that is not prepared yet."""
+    if model.kind == "random":
+        return random_model.tokenizer()
     from transformers import AutoTokenizer
 
     path = Path(model.path)
-    try:
+    with quiet(), _explained(model, "tokenizer"):
         return AutoTokenizer.from_pretrained(
             path.parent, gguf_file=path.name, local_files_only=True
         )
-    except (ValueError, KeyError, NotImplementedError, ImportError) as error:
-        reason = f"{model.spec}: transformers cannot read this GGUF file's tokenizer: {error}"
+
+
+@contextlib.contextmanager
+def _explained(model: ResolvedModel, part: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the converters raise whatever they stumble over
+        reason = f"{model.spec}: transformers cannot read this GGUF file's {part}: {error}"
         raise UnsupportedModelError(reason) from error
 
 

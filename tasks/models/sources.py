@@ -14,6 +14,7 @@ from typing import Literal
 
 from configs.errors import ConfigurationError
 from configs.schema import Trust
+from tasks.models import random_model
 from tasks.models.checkpoints import check_folder
 from tasks.models.digests import digest_of, file_digest, folder_digest
 from tasks.models.errors import SourceUnavailableError
@@ -33,13 +34,14 @@ class ResolvedModel:
     Attributes:
         spec: as the user wrote it.
         kind: where it comes from.
-        path: the GGUF file, or the local folder; empty for a hub model that is not fetched yet.
+        path: the GGUF file, or the local folder; empty for a hub model that is not fetched yet and
+            for the random one.
         revision: the commit of a hub model, else empty.
         digest: SHA-256 hex that determines weights, configuration and tokenizer; no path in it.
     """
 
     spec: str
-    kind: Literal["gguf", "folder", "hub"]
+    kind: Literal["gguf", "folder", "hub", "random"]
     path: str
     revision: str
     digest: str
@@ -61,6 +63,8 @@ def resolve_model(
         ConfigurationError: it does not exist, is damaged, or cannot be used.
         SourceUnavailableError: the hub cannot be reached.
     """
+    if spec == random_model.NAME:
+        return ResolvedModel(spec, "random", "", "", digest_of(random_model.identity()))
     if spec in ALIASES:
         path = _packaged(spec, field)
         return _gguf(spec, path, field, digest_cache)
@@ -73,7 +77,7 @@ def resolve_model(
     try:
         found = resolve_hub(spec, field=field, trust=trust)
     except (ConfigurationError, SourceUnavailableError) as error:
-        near = difflib.get_close_matches(spec, ALIASES, n=1)
+        near = difflib.get_close_matches(spec, [*ALIASES, random_model.NAME], n=1)
         if not near or "/" in spec:
             raise
         hint = f"Did you mean {near[0]!r}?"
@@ -93,7 +97,7 @@ def fetch(model: ResolvedModel, *, field: str, trust: Trust) -> ResolvedModel:
         ConfigurationError: what came cannot be used, or a local path is gone.
         SourceUnavailableError: the hub cannot be reached.
     """
-    if model.path and Path(model.path).exists():
+    if model.kind == "random" or (model.path and Path(model.path).exists()):
         return model
     if model.kind != "hub":
         raise ConfigurationError(field, model.spec, f"{model.path} is not there any more")

@@ -95,8 +95,8 @@ class Collector(ABC):
     """Accumulates what a block-by-block method needs to know about one layer's inputs."""
 
     @abstractmethod
-    def add(self, inputs_TI: Tensor) -> None:
-        """Take in a batch of inputs, one row a token."""
+    def add(self, inputs_NLI: Tensor) -> None:
+        """Take in a batch of windows' inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)

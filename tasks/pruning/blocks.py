@@ -22,7 +22,7 @@ from tasks.pruning.layers import LinearLayer, linear_layers
 
 
 class Collects(Protocol):
-    def add(self, inputs_TI: Tensor) -> None: ...
+    def add(self, inputs_NLI: Tensor) -> None: ...
 
 
 CollectorType = TypeVar("CollectorType", bound=Collects)
@@ -111,6 +111,7 @@ def _inputs_to(
     layers: Mapping[str, LinearLayer],
     collectors: dict[str, CollectorType],
     make: Callable[[int, torch.device], CollectorType],
+    length: int,
 ) -> Iterator[None]:
     """Feed each layer's inputs to its collector; layers that share an input share a collector."""
     last: dict[str, Any] = {"input": None, "collector": None}
@@ -124,7 +125,8 @@ def _inputs_to(
                     last["collector"] if shared else make(layer.in_features, inputs.device)
                 )
             if last["input"] is not inputs:
-                collectors[name].add(inputs.reshape(-1, inputs.shape[-1]))
+                # Some architectures flatten windows and positions into one dimension.
+                collectors[name].add(inputs.reshape(-1, length, inputs.shape[-1]))
             last.update(input=inputs, collector=collectors[name])
 
         return hook
@@ -171,7 +173,8 @@ class BlockAtWork:
             make: called with (in-features, device) for each distinct input.
         """
         collectors: dict[str, CollectorType] = {}
-        with _inputs_to(self.layers, collectors, make):
+        length = self._batches[0].hidden_BLH.shape[1]
+        with _inputs_to(self.layers, collectors, make, length):
             self._outputs = self._forward({})
         missing = self.layers.keys() - collectors.keys()
         if missing:

@@ -41,13 +41,8 @@ def collect_statistics(
 
     def visit(block: BlockAtWork) -> None:
         for name, collector in block.collect(ColumnCollector).items():
-            result = collector.result()
-            collected[f"{block.name}.{name}"] = ColumnStatistics(
-                # Copies: layers that share an input share a collector.
-                result.sum_I.to("cpu", copy=True),
-                result.energy_I.to("cpu", copy=True),
-                result.tokens,
-            )
+            # Copies: layers that share an input share a collector.
+            collected[f"{block.name}.{name}"] = collector.result().to(torch.device("cpu"))
 
     walk(decoder, tokens_NL, visit, device=device, progress=progress)
     return collected
@@ -127,9 +122,7 @@ def _prune_layers(
             known: ColumnStatistics | None = known,
             where: torch.device = where,
         ) -> Tensor:
-            moved = known and ColumnStatistics(
-                known.sum_I.to(where), known.energy_I.to(where), known.tokens
-            )
+            moved = known.to(where) if known else None
             pruned = method.prune_layer(weight_OI.to(where), moved, target, generator)
             return pruned.to(weight_OI.device)
 

@@ -37,16 +37,19 @@ def _before_each_column(values_OB: Tensor, state_O1: Tensor, rate: float) -> Ten
     return torch.addmm(state_O1 * decay, values_OB, triangular)
 
 
-def z_scores(scores_OI: Tensor, alpha: float, beta: float) -> Tensor:
+def z_scores(scores_OI: Tensor, alpha: float, beta: float, shrink: float = 0.0) -> Tensor:
     """How far each score lies above the running mean of its row, in running deviations.
 
     Args:
         scores_OI: finite, float32 or float64.
         alpha: rate of the mean; its memory is about 1/alpha columns.
         beta: rate of the mean absolute deviation.
+        shrink: with s > 0 a score is judged by (1−s)·(μ, δ) + s·(the matrix's mean of both), which
+            lets rows that matter more keep a little more; the scan itself is unchanged.
     """
     mean_O1 = scores_OI.mean(dim=1, keepdim=True)
     deviation_O1 = (scores_OI - mean_O1).abs().mean(dim=1, keepdim=True)
+    matrix_mean, matrix_deviation = mean_O1.mean(), deviation_O1.mean()
     z_OI = torch.empty_like(scores_OI)
     for start in range(0, scores_OI.shape[1], _BLOCK):
         block_OB = scores_OI[:, start : start + _BLOCK]
@@ -54,7 +57,11 @@ def z_scores(scores_OI: Tensor, alpha: float, beta: float) -> Tensor:
         means = _before_each_column(block_OB, mean_O1, alpha)
         error_OB = block_OB - means[:, :width]
         deviations = _before_each_column(error_OB.abs(), deviation_O1, beta)
-        z_OI[:, start : start + width] = error_OB / deviations[:, :width].clamp(min=_FLOOR)
+        judged_OB, scale_OB = error_OB, deviations[:, :width]
+        if shrink:
+            judged_OB = error_OB + shrink * (means[:, :width] - matrix_mean)
+            scale_OB = torch.lerp(scale_OB, matrix_deviation.expand_as(scale_OB), shrink)
+        z_OI[:, start : start + width] = judged_OB / scale_OB.clamp(min=_FLOOR)
         mean_O1, deviation_O1 = means[:, width:], deviations[:, width:]
     return z_OI
 
@@ -99,8 +106,12 @@ def _correct(z_OI: Tensor, fraction: float, guess: float, scale: float, toleranc
 
 
 def select(
-    scores_OI: Tensor, fraction: float, alpha: float, beta: float, generator: torch.Generator
+    scores_OI: Tensor,
+    fraction: float,
+    alpha: float,
+    generator: torch.Generator,
+    shrink: float = 0.0,
 ) -> Tensor:
-    """Mark a ``fraction`` of the scores as pruned, within the threshold's tolerance."""
-    z_OI = z_scores(scores_OI, alpha, beta)
+    """Mark a ``fraction`` of the scores as pruned, within the threshold's tolerance; β = α."""
+    z_OI = z_scores(scores_OI, alpha, alpha, shrink)
     return z_OI <= threshold(z_OI, fraction, generator)

