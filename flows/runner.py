@@ -29,11 +29,12 @@ def run_sweep(config: SweepConfig, console: Console, *, verbose: bool) -> int:
     # Read when Prefect is imported, below.
     level = "INFO" if verbose else "CRITICAL"
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
-    # The server takes seconds to start, and so does reading the sources: side by side.
+    from flows.planning import checked_plan_of, plan_of
+
+    plan_of(config)
+    # The server takes seconds to start, and so does tokenising: side by side.
     server = None if os.environ.get("PREFECT_API_URL") else EmbeddedServer(home())
     try:
-        from flows.planning import checked_plan_of
-
         plan = checked_plan_of(config)
         _log_to_file(home() / "logs" / f"{config.name}.log")
         _announce(console, config, len(plan.cells), len(plan.skipped))

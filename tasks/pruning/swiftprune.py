@@ -58,7 +58,7 @@ class SwiftPrune(LayerMethod):
     selection: Literal["ewma", "exact"] = option(
         "ewma", "ewma: one scan of each row, no sort; exact: the smallest of each row, the control."
     )
-    alpha: float = option(1 / 512, "Rate of the scan's averages; the paper's is 0.125.", gt=0, lt=1)
+    alpha: float = option(1 / 128, "Rate of the scan's averages; the paper's is 0.125.", gt=0, lt=1)
     scale: Literal["loss", "root", "fourth-root"] = option(
         "fourth-root", "What is scanned: the loss itself, as the paper does, or a root of it."
     )

@@ -54,7 +54,7 @@ class TestFiles:
         (tmp_path / "one.txt").write_bytes(b"First.\r\n")
         (tmp_path / "two.md").write_bytes(codecs.BOM_UTF8 + "Zweitens: ä\u2028.\n".encode())
         found, text = read(tmp_path, source="files", files=["two.md", "one.txt"])
-        assert text == "Zweitens: ä\u2028.\n\n\nFirst.\r\n"
+        assert text == "Zweitens: ä\u2028.\n\n\nFirst.\n"
         assert found == ResolvedCorpus(
             "two.md, one.txt",
             hashlib.sha256(text.encode()).hexdigest(),
