@@ -1,4 +1,4 @@
-"""Wrong input: exit status 2, one message that names field, value and what is allowed, nothing run."""
+"""Wrong input: exit status 2 and one message with field, value and what is allowed."""
 
 from __future__ import annotations
 

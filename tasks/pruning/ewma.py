@@ -13,27 +13,37 @@ like the others.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 _BLOCK = 64
 """Columns scanned at once; a larger block wastes work on the triangular products."""
-_SAMPLED_ROWS = 64
+_SAMPLED = 16384
+"""Scores of whole rows that the first guess of the threshold looks at."""
 _FLOOR = 1e-12
+_STEP = 0.015
+"""Quantiles this far on either side of the target give the slope of the correction."""
 
 
-def _scan_matrices(rate: float, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+@lru_cache(maxsize=16)
+def _scan_matrices(
+    rate: float, width: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """(A, d): state before column k = state·d_k + Σ_j x_j A_jk; ``width`` + 1 states."""
     steps = torch.arange(width + 1, dtype=torch.float64)
     age = steps[None, :] - 1 - steps[:width, None]
     weights = rate * (1.0 - rate) ** age.clamp(min=0)
     triangular = torch.where(age >= 0, weights, torch.zeros_like(weights))
-    return triangular.to(like), ((1.0 - rate) ** steps).to(like)
+    decay = (1.0 - rate) ** steps
+    return triangular.to(device, dtype), decay.to(device, dtype)
 
 
 def _before_each_column(values_OB: Tensor, state_O1: Tensor, rate: float) -> Tensor:
     """The average before each column of a block, and after the last: ``O × (B+1)``."""
-    triangular, decay = _scan_matrices(rate, values_OB.shape[1], values_OB)
+    width, dtype, device = values_OB.shape[1], values_OB.dtype, values_OB.device
+    triangular, decay = _scan_matrices(rate, width, dtype, device)
     return torch.addmm(state_O1 * decay, values_OB, triangular)
 
 
@@ -48,21 +58,22 @@ def z_scores(scores_OI: Tensor, alpha: float, beta: float, shrink: float = 0.0) 
             lets rows that matter more keep a little more; the scan itself is unchanged.
     """
     mean_O1 = scores_OI.mean(dim=1, keepdim=True)
-    deviation_O1 = (scores_OI - mean_O1).abs().mean(dim=1, keepdim=True)
+    deviation_O1 = (scores_OI - mean_O1).abs_().mean(dim=1, keepdim=True)
     matrix_mean, matrix_deviation = mean_O1.mean(), deviation_O1.mean()
     z_OI = torch.empty_like(scores_OI)
     for start in range(0, scores_OI.shape[1], _BLOCK):
         block_OB = scores_OI[:, start : start + _BLOCK]
         width = block_OB.shape[1]
         means = _before_each_column(block_OB, mean_O1, alpha)
-        error_OB = block_OB - means[:, :width]
-        deviations = _before_each_column(error_OB.abs(), deviation_O1, beta)
-        judged_OB, scale_OB = error_OB, deviations[:, :width]
+        judged_OB = block_OB - means[:, :width]
+        deviations = _before_each_column(judged_OB.abs(), deviation_O1, beta)
+        mean_O1, deviation_O1 = means[:, width:], deviations[:, width:].clone()
+        scale_OB = deviations[:, :width]
         if shrink:
-            judged_OB = error_OB + shrink * (means[:, :width] - matrix_mean)
-            scale_OB = torch.lerp(scale_OB, matrix_deviation.expand_as(scale_OB), shrink)
-        z_OI[:, start : start + width] = judged_OB / scale_OB.clamp(min=_FLOOR)
-        mean_O1, deviation_O1 = means[:, width:], deviations[:, width:]
+            judged_OB.add_(means[:, :width] - matrix_mean, alpha=shrink)
+            scale_OB.mul_(1 - shrink).add_(shrink * matrix_deviation)
+        z = z_OI[:, start : start + width]
+        torch.div(judged_OB, scale_OB.clamp_(min=_FLOOR), out=z)
     return z_OI
 
 
@@ -72,33 +83,44 @@ def threshold(
     """m such that a ``fraction`` of z lies at or below it, within ``tolerance`` where ties allow.
 
     The first guess is the quantile of a sample of rows (``kthvalue``, which selects and does not
-    sort); a bisection that counts over the whole matrix corrects it.
+    sort). Counts over the whole matrix correct it: first along the slope of the sample's quantiles,
+    then, should that not do, by bisection.
     """
-    rows = z_OI.shape[0]
-    sample = z_OI
-    if rows > _SAMPLED_ROWS:
-        chosen = torch.randperm(rows, generator=generator)[:_SAMPLED_ROWS]
+    rows, columns = z_OI.shape
+    sample, wanted = z_OI, -(-_SAMPLED // columns)
+    if rows > wanted:
+        chosen = torch.randperm(rows, generator=generator)[:wanted]
         sample = z_OI[chosen.to(z_OI.device)]
     flat = sample.reshape(-1)
-    guess = float(flat.kthvalue(max(1, min(flat.numel(), round(fraction * flat.numel())))).values)
-    return _correct(z_OI, fraction, guess, float(flat.abs().mean()), tolerance)
+
+    def quantile(part: float) -> float:
+        return float(flat.kthvalue(max(1, min(flat.numel(), round(part * flat.numel())))).values)
+
+    low, high = max(fraction - _STEP, 0.0), min(fraction + _STEP, 1.0)
+    slope = (quantile(high) - quantile(low)) / (high - low)
+    guess = quantile(fraction)
+    for _ in range(3):
+        error = _excess(z_OI, fraction, guess)
+        if abs(error) <= tolerance:
+            return guess
+        guess -= error * slope
+    return _bisected(z_OI, fraction, guess, float(flat.abs().mean()), tolerance)
 
 
-def _correct(z_OI: Tensor, fraction: float, guess: float, scale: float, tolerance: float) -> float:
-    def excess(m: float) -> float:
-        return float((z_OI <= m).sum()) / z_OI.numel() - fraction
+def _excess(z_OI: Tensor, fraction: float, m: float) -> float:
+    return float(torch.count_nonzero(z_OI <= m)) / z_OI.numel() - fraction
 
-    if abs(error := excess(guess)) <= tolerance:
-        return guess
+
+def _bisected(z_OI: Tensor, fraction: float, guess: float, scale: float, tolerance: float) -> float:
     step = max(scale, _FLOOR) * 0.05
     low = high = guess
-    while error > 0 and excess(low) > 0:
+    while _excess(z_OI, fraction, low) > 0:
         low, step = low - step, 2 * step
-    while error < 0 and excess(high) < 0:
+    while _excess(z_OI, fraction, high) < 0:
         high, step = high + step, 2 * step
     for _ in range(40):
         middle = (low + high) / 2
-        error = excess(middle)
+        error = _excess(z_OI, fraction, middle)
         if abs(error) <= tolerance:
             return middle
         low, high = (middle, high) if error < 0 else (low, middle)

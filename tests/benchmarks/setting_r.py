@@ -2,8 +2,8 @@
 
     python tests/benchmarks/setting_r.py --data FOLDER [--home FOLDER]
 
-FOLDER holds WikiText-2's `calibration.txt` (the validation split) and `test.txt`. Exit status 1 when
-a figure lies outside its tolerance. Results: setting_r.md.
+FOLDER holds WikiText-2's `calibration.txt` (the validation split) and `test.txt`. Exit status 1
+when a figure lies outside its tolerance. Results: setting_r.md.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def test_dense_comes_first_then_method_target_and_seed() -> None:
         dense_row("a"),
         cell_row("magnitude", "0.5", 50.0, model="a"),
     ]
-    shuffled = random.Random(0).sample(ordered, len(ordered))  # noqa: S311 (no secret)
+    shuffled = random.Random(0).sample(ordered, len(ordered))
     found = sort_rows(shuffled, methods=["wanda", "ast", "magnitude"], models=["b", "a"])
     assert _names(found) == _names(ordered)
 

@@ -1,0 +1,88 @@
+"""What the benchmark scripts share: the model, WikiText-2's windows, repeated timing."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from configs.schema import Trust
+from tasks.data.windows import contiguous_windows, tokenise
+from tasks.environment import environment
+from tasks.models.decoder import describe
+from tasks.models.load import DTYPES, load_model, load_tokenizer
+from tasks.models.prepare import prepare
+from tasks.models.sources import resolve_model
+from tasks.pruning.blocks import Decoder
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A loaded model and its text."""
+
+    model: PreTrainedModel
+    decoder: Decoder
+    calibration: Tensor
+    test: Tensor
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """The options that every script has."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder with WikiText-2's files")
+    parser.add_argument("--cache", type=Path, default=Path("outputs/benchmarks"))
+    parser.add_argument("--samples", type=int, default=32, help="calibration windows of 512")
+    parser.add_argument("--windows", type=int, default=32, help="test windows of 512")
+    return parser
+
+
+def load(options: argparse.Namespace, dtype: str = "float32") -> Bench:
+    """SmolLM2-135M and the first windows of `calibration.txt` and `test.txt`."""
+    trust = Trust()
+    source = resolve_model(
+        "smollm2-135m", field="models", base=Path(), trust=trust, digest_cache=None
+    )
+    folder = options.cache / source.digest[:16]
+    if not (folder / "tokenizer.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        prepare(source, folder)
+    model = load_model(folder, DTYPES[dtype], torch.device("cpu"), trust)
+    tokenizer = load_tokenizer(folder, trust)
+
+    def windows(name: str, count: int) -> Tensor:
+        text = (options.data / name).read_text(encoding="utf-8")
+        return contiguous_windows(tokenise(tokenizer, text), 512, count, None, field=name)
+
+    return Bench(
+        model,
+        describe(model),
+        windows("calibration.txt", options.samples),
+        windows("test.txt", options.windows),
+    )
+
+
+def median_seconds(work: Callable[[], object], repetitions: int = 5) -> float:
+    """Median wall time after one warm-up."""
+    work()
+    times = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def print_environment() -> None:
+    """Hardware and versions, to stand beside the figures."""
+    facts = environment()
+    print(", ".join(f"{name} {facts[name]}" for name in ("secateur", "python", "torch")))
+    print(f"{facts['processor']}, {facts['threads']} threads\n")
