@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -100,7 +102,10 @@ def _say_where(console: Console, folder: Path) -> None:
     from tasks.record import unavailable
 
     shown = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
-    tracking = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+    database = home() / "mlflow.db"
+    inside = database.is_relative_to(Path.cwd())
+    local = f"sqlite:///{os.path.relpath(database) if inside else database}"
+    tracking = os.environ.get("MLFLOW_TRACKING_URI") or local
     lines = [
         f"report       {shown}/report.md",
         f"plots        {shown}/plots/",
@@ -112,8 +117,19 @@ def _say_where(console: Console, folder: Path) -> None:
     lines += [
         "",
         "Next:",
-        f"  mlflow ui --backend-store-uri {shlex.quote(tracking)}    compare the runs",
-        f"  secateur run {shown}/config.yaml --set 'targets=[0.6]'    try another sparsity",
-        "  secateur methods    what else there is to try",
+        f"  {_command('mlflow')} ui --backend-store-uri {shlex.quote(tracking)}",
+        "      compare the runs",
+        f"  {_command('secateur')} run {shown}/config.yaml --set 'targets=[0.6]'",
+        "      another sparsity: what is shared is not computed again",
+        f"  {_command('secateur')} methods",
+        "      what else there is to try",
     ]
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def _command(name: str) -> str:
+    """How to call an installed command from here: by name, or by path where PATH lacks it."""
+    if shutil.which(name):
+        return name
+    path = Path(sys.prefix) / "bin" / name
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -56,6 +56,7 @@ def _compute(cell: Cell, store: Store, trust: Trust, folder: Path) -> Mapping[st
         )
         seconds = time.perf_counter() - start
     calibration_seconds = shared_seconds + result.figures.pop("calibration_seconds", 0.0)
+    by_layer = driver.layer_sparsity(decoder, result.weights)
     facts = {
         "method": cell.method.name,
         "target": str(cell.target),
@@ -63,8 +64,8 @@ def _compute(cell: Cell, store: Store, trust: Trust, folder: Path) -> Mapping[st
         "calibration_seconds": calibration_seconds,
         "step_seconds": seconds,
         "peak_memory_bytes": peak.bytes,
-        "sparsity": driver.sparsity(decoder, result.weights),
-        "layer_sparsity": driver.layer_sparsity(decoder, result.weights),
+        "sparsity": driver.sparsity(decoder, by_layer),
+        "layer_sparsity": by_layer,
         "figures": result.figures,
         "environment": environment(),
     }

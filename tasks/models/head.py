@@ -11,6 +11,7 @@ Shapes: ``B`` windows, ``L`` tokens of a window, ``T`` tokens, ``H`` hidden size
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -110,5 +111,8 @@ def _close(given_TV: Tensor, wanted_TV: Tensor) -> bool:
     if given_TV.shape != wanted_TV.shape or given_TV.dtype != wanted_TV.dtype:
         return False
     given_TV, scale = given_TV.float(), wanted_TV.float().abs().max().item()
+    if not math.isfinite(scale):
+        # NaN logits agree with nothing; whoever computes with them says so.
+        return False
     tolerance = _TOLERANCE.get(wanted_TV.dtype, 1e-4) * scale
     return torch.allclose(given_TV, wanted_TV.float(), rtol=0.0, atol=tolerance)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,7 @@ def read_config(model: ResolvedModel) -> Any:
         return AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
 
 
+@lru_cache(maxsize=1)
 def read_tokenizer(model: ResolvedModel) -> Any:
     """The tokenizer of a model that is not prepared yet."""
     if model.kind == "random":

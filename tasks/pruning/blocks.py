@@ -206,7 +206,7 @@ def walk(
     visit: Callable[[BlockAtWork], Mapping[str, Tensor] | None],
     *,
     device: torch.device | None = None,
-    batch: int = 8,
+    batch: int = 4,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Call ``visit`` on each block in turn; what it returns replaces weights for what follows.

@@ -185,11 +185,11 @@ def layer_sparsity(decoder: Decoder, weights: Mapping[str, Tensor]) -> dict[str,
     return result
 
 
-def sparsity(decoder: Decoder, weights: Mapping[str, Tensor]) -> float:
-    """Fraction of zeros over all linear layers of the blocks, embeddings and head left out."""
-    zeros = total = 0
-    for name, layer in decoder.layers().items():
-        weight = weights.get(f"{name}.weight", layer.stored)
-        total += weight.numel()
-        zeros += weight.numel() - int(weight.count_nonzero())
-    return zeros / total
+def sparsity(decoder: Decoder, by_layer: Mapping[str, float]) -> float:
+    """Fraction of zeros over all linear layers of the blocks, embeddings and head left out.
+
+    Args:
+        by_layer: from :func:`layer_sparsity`.
+    """
+    sizes = {name: layer.stored.numel() for name, layer in decoder.layers().items()}
+    return sum(by_layer[name] * size for name, size in sizes.items()) / sum(sizes.values())

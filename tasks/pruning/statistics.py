@@ -62,8 +62,10 @@ class ColumnCollector:
         """Add a batch of windows' inputs."""
         inputs_NLI = inputs_NLI.float()
         for name, part in (("first", inputs_NLI[:, :1]), ("rest", inputs_NLI[:, 1:])):
-            self._sums[f"{name}_sum_I"] += part.sum(dim=(0, 1))
-            self._sums[f"{name}_energy_I"] += part.square().sum(dim=(0, 1))
+            # Window by window: the squares of one window fit the processor's cache.
+            for window_LI in part:
+                self._sums[f"{name}_sum_I"] += window_LI.sum(dim=0)
+                self._sums[f"{name}_energy_I"] += window_LI.square().sum(dim=0)
         self._windows += inputs_NLI.shape[0]
         self._tokens += inputs_NLI.shape[0] * inputs_NLI.shape[1]
 

@@ -16,7 +16,6 @@ from tasks.pruning.swiftprune import SwiftPrune
 
 VARIANTS = {
     "default": SwiftPrune(tokens=1 << 30),
-    "output, no compensation": SwiftPrune(contribution="output", compensation="none"),
 }
 
 

@@ -9,13 +9,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.server import EmbeddedServer
 from tasks.reporting.rows import read_results
 
 SWEEP = """
@@ -37,6 +38,8 @@ class Home:
     """One SECATEUR_HOME and the command that works in it."""
 
     path: Path
+    api: str = ""
+    """A running Prefect server to use; empty: the command starts its own."""
 
     def environment(self, **changes: str) -> dict[str, str]:
         kept = {
@@ -49,6 +52,7 @@ class Home:
             "SECATEUR_HOME": str(self.path),
             "HF_HUB_OFFLINE": "1",
             "COLUMNS": "100",
+            **({"PREFECT_API_URL": self.api} if self.api else {}),
             **changes,
         }
 
@@ -138,19 +142,30 @@ def figures(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], tuple[Any, ...]
 
 
 @pytest.fixture(scope="session")
-def make_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Home]:
-    def make() -> Home:
+def shared_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Prefect server for the tests that are not about the embedded one: it starts once."""
+    server = EmbeddedServer(tmp_path_factory.mktemp("server"))
+    try:
+        server.wait()
+        yield server.url
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def make_home(tmp_path_factory: pytest.TempPathFactory, shared_api: str) -> Callable[..., Home]:
+    def make(*, embedded: bool = False) -> Home:
         folder = tmp_path_factory.mktemp("user")
         (folder / "sweep.yaml").write_text(SWEEP)
-        return Home(folder / "home")
+        return Home(folder / "home", "" if embedded else shared_api)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def finished(make_home: Callable[[], Home]) -> Home:
+def finished(make_home: Callable[..., Home]) -> Home:
     """A home in which the sweep has run once."""
-    home = make_home()
+    home = make_home(embedded=True)
     status, output = home.run("run", "sweep.yaml")
     assert status == 0, output
     (home.path.parent / "output.txt").write_text(output)

@@ -125,7 +125,7 @@ def test_stock_transformers_loads_a_checkpoint_with_the_same_perplexity(finished
 
 
 def test_two_fresh_homes_give_the_same_figures(
-    finished: Home, make_home: Callable[[], Home]
+    finished: Home, make_home: Callable[..., Home]
 ) -> None:
     other = make_home()
     status, output = other.run("run", "sweep.yaml")
@@ -133,8 +133,8 @@ def test_two_fresh_homes_give_the_same_figures(
     assert figures(other.rows()) == figures(finished.rows())
 
 
-def test_a_failing_cell_fails_alone(make_home: Callable[[], Home]) -> None:
-    home = make_home()
+def test_a_failing_cell_fails_alone(make_home: Callable[..., Home]) -> None:
+    home = make_home(embedded=True)
     # 3:7 does not divide any layer of this model; that shows only when a layer is pruned.
     status, output = home.run(
         "run", "sweep.yaml", "--set", "targets=[0.5, 3:7]", "--set", "methods=[wanda, magnitude]"
@@ -156,7 +156,7 @@ def test_a_failing_cell_fails_alone(make_home: Callable[[], Home]) -> None:
 
 
 def test_an_unreachable_tracking_server_delays_and_loses_nothing(
-    make_home: Callable[[], Home], finished: Home
+    make_home: Callable[..., Home], finished: Home
 ) -> None:
     home = make_home()
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts and never answers
@@ -176,7 +176,7 @@ def test_an_unreachable_tracking_server_delays_and_loses_nothing(
 
 
 def test_a_damaged_artifact_is_noticed_and_computed_again(
-    finished: Home, make_home: Callable[[], Home]
+    finished: Home, make_home: Callable[..., Home]
 ) -> None:
     home = make_home()
     shutil.copytree(finished.path, home.path)
@@ -194,9 +194,9 @@ def test_a_damaged_artifact_is_noticed_and_computed_again(
 
 
 def test_two_processes_run_the_same_sweep_together(
-    make_home: Callable[[], Home], finished: Home
+    make_home: Callable[..., Home], finished: Home
 ) -> None:
-    home = make_home()
+    home = make_home(embedded=True)
     processes = [home.start("run", "sweep.yaml") for _ in range(2)]
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
@@ -206,10 +206,10 @@ def test_two_processes_run_the_same_sweep_together(
 
 
 def test_killed_at_random_moments_it_ends_as_if_uninterrupted(
-    make_home: Callable[[], Home], finished: Home
+    make_home: Callable[..., Home], finished: Home
 ) -> None:
     """Three kills here; tests/benchmarks/kills.py does ten on real weights."""
-    home = make_home()
+    home = make_home(embedded=True)
     moments = random.Random(0)
     for _ in range(3):
         process = home.start("run", "sweep.yaml")
@@ -226,7 +226,7 @@ def test_killed_at_random_moments_it_ends_as_if_uninterrupted(
 
 
 def test_gc_keeps_what_a_sweep_needs_and_drops_the_rest(
-    finished: Home, make_home: Callable[[], Home]
+    finished: Home, make_home: Callable[..., Home]
 ) -> None:
     home = make_home()
     shutil.copytree(finished.path, home.path)
@@ -245,7 +245,7 @@ def test_gc_keeps_what_a_sweep_needs_and_drops_the_rest(
     assert not list((home.path / "tmp").glob("*"))
 
 
-def test_the_report_can_be_written_again(finished: Home, make_home: Callable[[], Home]) -> None:
+def test_the_report_can_be_written_again(finished: Home, make_home: Callable[..., Home]) -> None:
     home = make_home()
     shutil.copytree(finished.path, home.path)
     wanted = home.rows()
@@ -260,7 +260,7 @@ def test_the_report_can_be_written_again(finished: Home, make_home: Callable[[],
 
 
 def test_plan_computes_nothing_and_knows_what_is_cached(
-    finished: Home, make_home: Callable[[], Home]
+    finished: Home, make_home: Callable[..., Home]
 ) -> None:
     status, output = finished.run("plan", "sweep.yaml")
     assert status == 0, output
@@ -273,7 +273,7 @@ def test_plan_computes_nothing_and_knows_what_is_cached(
     assert not list(fresh.path.glob("artifacts/*"))
 
 
-def test_without_checkpoints_only_the_figures_stay(make_home: Callable[[], Home]) -> None:
+def test_without_checkpoints_only_the_figures_stay(make_home: Callable[..., Home]) -> None:
     home = make_home()
     arguments = ("run", "sweep.yaml", "--set", "save_checkpoints=false", "--set", "targets=[0.5]")
     assert home.run(*arguments)[0] == 0

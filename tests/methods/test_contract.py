@@ -51,7 +51,7 @@ def test_reaches_the_target_in_every_layer(name: str, target: str, architecture:
         columns = decoder.layers()[layer].in_features
         tolerance = 1e-9 if isinstance(wanted, SemiStructured) else max(0.005, 0.5 / columns)
         assert sparsity == pytest.approx(wanted.sparsity, abs=tolerance), layer
-    assert driver.sparsity(decoder, result.weights) == pytest.approx(wanted.sparsity, abs=0.02)
+    assert driver.sparsity(decoder, by_layer) == pytest.approx(wanted.sparsity, abs=0.02)
     if isinstance(wanted, SemiStructured):
         _require_groups(decoder, result, wanted)
 
