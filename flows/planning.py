@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from pathlib import Path
+
 from configs.schema import SweepConfig
 from tasks.home import home, require_writable
 from tasks.models.load import best_device, resolve_dtype
@@ -10,9 +13,14 @@ from tasks.prepare import check_windows
 from tasks.store import Store
 
 
+@lru_cache(maxsize=1)
+def _store_at(root: Path) -> Store:
+    return Store(root)
+
+
 def store() -> Store:
-    """The artifact store of this home."""
-    return Store(home())
+    """The artifact store of this home, one for the process: it remembers what it verified."""
+    return _store_at(home())
 
 
 _plans: dict[str, Plan] = {}

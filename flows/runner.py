@@ -42,7 +42,10 @@ def run_sweep(config: SweepConfig, console: Console, *, verbose: bool) -> int:
         _announce(console, config, len(plan.cells), len(plan.skipped))
         from flows.console import live_view
         from flows.sweep import sweep
+        from tasks.record import recorder_of
 
+        # MLflow takes seconds to import and open, as the server does to start: side by side.
+        recorder_of(plan)
         with api(server):
             with live_view(console, len(plan.cells)):
                 state = sweep(plan.config, return_state=True)

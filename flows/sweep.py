@@ -190,12 +190,12 @@ def _run_one(run: _Run, cell: Cell) -> None:
 
 
 def _spent(cell: Cell, kept: Store) -> tuple[float, float]:
-    """Seconds of the cell's own pruning and evaluation that the store has."""
+    """Seconds of the cell's own pruning and evaluation, checkpoint included, that the store has."""
     pruned = kept.find(cell.pruned)
     evaluated = [kept.find(step) for step in cell.evaluated.values()]
     return (
         pruned.facts["step_seconds"] if pruned else 0.0,
-        sum(found.facts["seconds"] for found in evaluated if found),
+        sum(found.facts["step_seconds"] for found in evaluated if found),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,10 +86,13 @@ def evaluate(cell: Cell, name: str, store: Store, trust: Trust, batch_size: int)
 
     def produce(_: Path) -> Mapping[str, Any]:
         folder = checkpoint_of(cell, store, trust).path
+        begun = time.perf_counter()
         device = best_device()
         network = load_model(folder, resolve_dtype(cell.model.dtype, device), device, trust)
         label = f"{cell.model.model.spec} {cell.label}"
-        return _measure(network, cell.model, name, label, store, trust, batch_size)
+        facts = _measure(network, cell.model, name, label, store, trust, batch_size)
+        # What the cell itself cost, the checkpoint's loading included.
+        return {**facts, "step_seconds": time.perf_counter() - begun}
 
     artifact = store.get_or_create(cell.evaluated[name], produce)
     value = perplexity_of(artifact)

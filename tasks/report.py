@@ -27,7 +27,6 @@ from tasks.reporting.context import CalibrationFacts, CorpusFacts, ModelFacts, R
 from tasks.reporting.files import write_atomically
 from tasks.reporting.markdown import write_report
 from tasks.reporting.ordering import sort_rows
-from tasks.reporting.plots import write_plots
 from tasks.reporting.rows import Row, read_results, write_results
 from tasks.reporting.timings import Timings
 from tasks.rows import rows_of
@@ -64,6 +63,8 @@ def write_folder(
         plots = sorted((folder / "plots").glob("*.png"))
         if timings and not timings.cells and plots and _same(rows, folder):
             return rows, plots, False
+        from tasks.reporting.plots import write_plots  # matplotlib, where there is something new
+
         write_atomically(folder / "config.yaml", dump(plan.config).encode())
         write_results(rows, folder)
         plots = write_plots(rows, folder, _layer_sparsity(plan, store))

@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 from tasks.models import random_model
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.files import share
+from tasks.models.gguf_header import check_complete
 from tasks.models.load import require_complete
 from tasks.models.quiet import quiet
 
@@ -90,14 +92,13 @@ def _read(model: ResolvedModel) -> PreTrainedModel:
 
 
 def read_config(model: ResolvedModel) -> Any:
-    """The configuration of a model that is not prepared yet."""
+    """What a model's configuration says of window lengths, before it is prepared."""
     if model.kind == "random":
         return random_model.config()
-    from transformers import AutoConfig
-
-    path = Path(model.path)
-    with quiet(), _explained(model, "configuration"):
-        return AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    # Only what a length is checked against: reading all of it takes transformers seconds.
+    metadata = check_complete(Path(model.path)).metadata
+    length = metadata.get(f"{metadata.get('general.architecture')}.context_length")
+    return SimpleNamespace(max_position_embeddings=length)
 
 
 @lru_cache(maxsize=1)
