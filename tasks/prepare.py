@@ -206,8 +206,10 @@ def prepare_model(model: ModelPlan, store: Store, trust: Trust) -> Any:
         local = bool(model.model.path)
         written = needs_preparation(model.model) and store.find(model.prepared) is not None
         piece.reused = written if needs_preparation(model.model) else local
-        folder = model_folder(model, store, trust)
-    return cached(str(folder)) if piece.reused else str(folder)
+        # What is there is compared in full when it is loaded, which a finished sweep never does.
+        if not piece.reused:
+            model_folder(model, store, trust)
+    return cached(model.model.spec) if piece.reused else model.model.spec
 
 
 @task(name="tokenise", task_run_name="tokenise {windows.name}", **_RETRIED)

@@ -102,13 +102,35 @@ def _open(plan: Plan) -> Recorder:
         tracker = connect(None, home(), config.tracking.experiment or config.name)
         parent = tracker.begin_sweep(identity)
         # Only rows logged as completed count: what had failed is logged again when it succeeds.
-        fingerprints = [cell.fingerprint for cell in plan.cells]
-        fingerprints += [dense_fingerprint(model) for model in plan.models]
-        wanted = [{"fingerprint": known, "status": "completed"} for known in fingerprints]
-        return Recorder(tracker, parent, run_ids=tracker.logged(parent, wanted))
+        return Recorder(tracker, parent, run_ids=tracker.logged(parent, _as_completed(plan)))
     except TrackingUnavailableError as error:
         log.warning("%s; results stay on disk, run the same command again to log them", error)
         return Recorder(None, unavailable=str(error))
+
+
+def _as_completed(plan: Plan) -> list[Row]:
+    """What tells the sweep's rows apart, with the status that they shall have."""
+    rows: list[Row] = [
+        {
+            "model": model.model.spec,
+            "method": "dense",
+            "target": "",
+            "seed": None,
+            "fingerprint": dense_fingerprint(model),
+        }
+        for model in plan.models
+    ]
+    rows += [
+        {
+            "model": cell.model.model.spec,
+            "method": cell.method.name,
+            "target": str(cell.target),
+            "seed": cell.seed,
+            "fingerprint": cell.fingerprint,
+        }
+        for cell in plan.cells
+    ]
+    return [row | {"status": "completed"} for row in rows]
 
 
 def _inputs(model: ModelPlan, cell: Cell | None) -> list[InputRecord]:

@@ -54,6 +54,8 @@ def test_writes_results_report_plots_and_config(finished: Home) -> None:
 def test_the_second_run_computes_nothing(finished: Home) -> None:
     artifacts = {path: path.stat().st_mtime_ns for path in finished.path.glob("artifacts/*/*/*")}
     before = finished.rows()
+    logged = finished.mlflow("select max(timestamp) from metrics")
+    records = finished.prefect("select count(*) from task_run where name like 'record%'")
     report = (finished.path / "sweeps" / "demo" / "report.md").read_bytes()
     status, output = finished.run("run", "sweep.yaml")
     assert status == 0
@@ -64,6 +66,8 @@ def test_the_second_run_computes_nothing(finished: Home) -> None:
     assert finished.rows() == before
     assert (finished.path / "sweeps" / "demo" / "report.md").read_bytes() == report
     assert sorted(finished.logged_cells()) == sorted(row["fingerprint"] for row in before)
+    assert finished.prefect("select count(*) from task_run where name like 'record%'") == records
+    assert finished.mlflow("select max(timestamp) from metrics") == logged
     cached = finished.prefect("select count(*) from task_run where state_name = 'Cached'")[0][0]
     assert cached >= CELLS
 
