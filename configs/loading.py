@@ -164,6 +164,9 @@ def _absolute(raw: Any, base: Path) -> Any:
             return {name: visit(value, str(name)) for name, value in node.items()}
         if isinstance(node, list):
             return [visit(value, key) for value in node]
+        # A builder such as json reads local files; a hub data set's files lie in its repository.
+        if key == "data_files" and looks_like_path(str(node)):
+            return resolve(node)
         if key == "files" or (key in ("models", "dataset") and is_local(node)):
             return resolve(node)
         if key == "include_path" and node is not None:

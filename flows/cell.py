@@ -14,7 +14,9 @@ from tasks.plan import Cell, Plan
 from tasks.prepare import collect, prepare_model, tokenise
 from tasks.prune import prune
 from tasks.record import record
+from tasks.report import needed_artifacts
 from tasks.rows import cell_row
+from tasks.store import Store
 
 
 def find_cell(plan: Plan, model: str, method: str, target: str, seed: int) -> Cell:
@@ -28,6 +30,14 @@ def find_cell(plan: Plan, model: str, method: str, target: str, seed: int) -> Ce
         if axes == (model, method, target, seed):
             return cell
     raise LookupError(f"the sweep has no cell {method} {target} of {model} with seed {seed}")
+
+
+def _release(cell: Cell, kept: Store) -> None:
+    """Drop a checkpoint that this sweep does not keep, unless another one does."""
+    step = cell.checkpoint
+    with kept.lock(step):
+        if f"{step.name}/{step.fingerprint}" not in needed_artifacts():
+            kept.drop(step)
 
 
 @flow(name="cell", flow_run_name="{method} {target} · {model} · seed {seed}", persist_result=False)
@@ -59,7 +69,7 @@ def run_cell(config: SweepConfig, model: str, method: str, target: str, seed: in
         record(plan, cell_row(cell, kept, message), return_state=True)
         return Failed(message=message, data=error)
     if not config.save_checkpoints:
-        kept.drop(cell.checkpoint)
+        _release(cell, kept)
     row = cell_row(cell, kept)
     record(plan, row, return_state=True)
     return {"status": row["status"], "fingerprint": cell.fingerprint}

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Annotated, Any
 
+import click
 import typer
 from rich.console import Console
 
@@ -114,13 +115,31 @@ def main() -> None:
     warnings.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("secateur").addHandler(warnings)
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, click.exceptions.Exit) as error:
+        sys.exit(getattr(error, "exit_code", 130))
     except ConfigurationError as error:
         errors.print(f"[bold red]error:[/] {_escaped(error)}", highlight=False)
         sys.exit(2)
+    except _faults() as error:
+        errors.print(f"[bold red]error:[/] {_escaped(error)}", highlight=False)
+        errors.print("nothing was computed; run the same command again later", highlight=False)
+        sys.exit(1)
     except KeyboardInterrupt:
         errors.print("interrupted; run the same command again to go on", highlight=False)
         sys.exit(130)
+
+
+def _faults() -> tuple[type[Exception], ...]:
+    """What is nobody's mistake and may be gone later: a hub, a server, a full disk."""
+    from flows.server import ServerError
+    from tasks.models.errors import SourceUnavailableError, UnsupportedModelError
+    from tasks.store import StorageFullError
+
+    return (SourceUnavailableError, UnsupportedModelError, ServerError, StorageFullError)
 
 
 def _escaped(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -40,6 +39,16 @@ def rewrite_report(name: str, console: Console) -> None:
         if row.get("status") == "failed"
     }
     plan = plan_of(load(str(folder / "config.yaml")))
+    planned = {cell.fingerprint for cell in plan.cells}
+    written = {row["fingerprint"] for row in read_results(folder) if row["method"] != "dense"}
+    if not {entry for entry in written if entry} <= planned:
+        raise ConfigurationError(
+            "SWEEP",
+            name,
+            "its sources, options or this version differ from when it ran, "
+            "so its figures cannot be written again",
+            "Run it again; the former results stay as they are until then.",
+        )
     rows, plots, _ = write_folder(plan, store(), errors, known_run_ids(name))
     console.print(results_table(rows, console.width))
     console.print(f"written: {folder}/report.md and {len(plots)} plots", highlight=False)
@@ -51,7 +60,7 @@ def collect_garbage(console: Console, *, dry_run: bool) -> None:
     An artifact or folder whose lock another process holds is in use and stays.
     """
     root = home()
-    needed = _needed(root)
+    needed = _needed()
     removed = freed = 0
     for path in sorted((root / "artifacts").glob("*/*")):
         if f"{path.parent.name}/{path.name}" in needed:
@@ -69,17 +78,18 @@ def collect_garbage(console: Console, *, dry_run: bool) -> None:
     )
 
 
-def _needed(root: Path) -> set[str]:
-    needed: set[str] = set()
-    for listing in (root / "sweeps").glob("*/artifacts.json"):
-        try:
-            needed.update(json.loads(listing.read_text()))
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                "artifacts.json", listing, "it must list the sweep's artifacts",
-                "Run the sweep again, or delete its folder; nothing was removed.",
-            ) from error  # fmt: skip
-    return needed
+def _needed() -> set[str]:
+    from tasks.report import needed_artifacts
+
+    try:
+        return needed_artifacts()
+    except ValueError as error:
+        raise ConfigurationError(
+            "artifacts.json",
+            str(error),
+            "it must list the sweep's artifacts",
+            "Run the sweep again, or delete its folder; nothing was removed.",
+        ) from error
 
 
 def _account(root: Path, path: Path, dry_run: bool, removed: int, freed: int) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from rich.markup import escape
 from configs.schema import SweepConfig
 from flows.server import EmbeddedServer, api, prefect_environment
 from tasks.home import home, require_writable, sweep_folder
+from tasks.reporting.timings import Timings
 
 
 def run_sweep(config: SweepConfig, console: Console, *, verbose: bool) -> int:
@@ -28,6 +29,10 @@ def run_sweep(config: SweepConfig, console: Console, *, verbose: bool) -> int:
     """
     require_writable(home())
     os.environ.update(prefect_environment(home()))
+    # A proxy is no way to a server on this machine.
+    for name in ("NO_PROXY", "no_proxy"):
+        known = os.environ.get(name, "")
+        os.environ[name] = f"{known},127.0.0.1,localhost".lstrip(",")
     # Read when Prefect is imported, below.
     level = "INFO" if verbose else "CRITICAL"
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
@@ -78,8 +83,9 @@ def _show(console: Console, name: str, state: object) -> int:
     from tasks.reporting.rows import read_results
 
     folder = sweep_folder(name)
-    if not (folder / "results.json").exists():
-        console.print(f"[bold red]the sweep failed:[/] {escape(str(state))}", highlight=False)
+    if _timings_of(name) is None:
+        message = escape(str(getattr(state, "message", state)))
+        console.print(f"[bold red]the sweep failed:[/] {message}", highlight=False, soft_wrap=True)
         return 1
     rows = read_results(folder)
     console.print()
@@ -87,18 +93,22 @@ def _show(console: Console, name: str, state: object) -> int:
     if problems := errors_text(rows, console.width):
         console.print(problems)
     timings = _timings_of(name)
-    if timings:
-        console.print(timings)
+    if timings and timings.cells:
+        console.print(timings.table())
     _say_where(console, folder)
     failed = [row for row in rows if row["status"] == "failed"]
-    return 1 if failed else 0
+    ended = getattr(state, "is_completed", bool)()
+    if not ended and not failed:
+        message = escape(str(getattr(state, "message", state)))
+        console.print(f"[bold red]the sweep failed:[/] {message}", highlight=False, soft_wrap=True)
+    return 0 if ended and not failed else 1
 
 
-def _timings_of(name: str) -> object | None:
+def _timings_of(name: str) -> Timings | None:
+    """Of this process's run; None when it did not come as far as its report."""
     from flows.sweep import last_timings
 
-    timings = last_timings(name)
-    return timings.table() if timings and timings.cells else None
+    return last_timings(name)
 
 
 def _say_where(console: Console, folder: Path) -> None:
@@ -122,7 +132,7 @@ def _say_where(console: Console, folder: Path) -> None:
         "Next:",
         f"  {_command('mlflow')} ui --backend-store-uri {shlex.quote(tracking)}",
         "      compare the runs",
-        f"  {_command('secateur')} run {shown}/config.yaml --set 'targets=[0.6]'",
+        f"  {_command('secateur')} run {shown}/config.yaml --set name=next --set 'targets=[0.6]'",
         "      another sparsity: what is shared is not computed again",
         f"  {_command('secateur')} methods",
         "      what else there is to try",

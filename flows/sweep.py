@@ -79,9 +79,9 @@ def sweep(config: SweepConfig) -> Any:
         _run_one(run, cell)
         update_progress_artifact(progress, 100.0 * done / len(plan.cells))  # type: ignore[arg-type]
     timings = Timings(run.shared, run.cells, time.monotonic() - run.start)
-    _timings[plan.config.name] = timings
     with work("sweep", "report"):
         report(plan, kept, run.errors, timings)
+    _timings[plan.config.name] = timings
     return _ended(plan, run.errors)
 
 

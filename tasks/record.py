@@ -106,6 +106,10 @@ def _open(plan: Plan) -> Recorder:
     except TrackingUnavailableError as error:
         log.warning("%s; results stay on disk, run the same command again to log them", error)
         return Recorder(None, unavailable=str(error))
+    except Exception as error:  # noqa: BLE001 (a refusal must not cost the sweep its results)
+        reason = f"MLflow refuses ({type(error).__name__}: {str(error)[:300]})"
+        log.warning("%s; results stay on disk. Check MLFLOW_TRACKING_URI", reason)
+        return Recorder(None, unavailable=reason)
 
 
 def _as_completed(plan: Plan) -> list[Row]:
@@ -207,8 +211,8 @@ def finish(plan: Plan, rows: list[Row], folder: Path, status: str, *, changed: b
     if recorder.unavailable or recorder.tracker is None:
         return
     try:
-        if not changed and not recorder.logged_now:
-            recorder.tracker.close_sweep(recorder.parent)
+        nothing_new = not changed and not recorder.logged_now
+        if nothing_new and recorder.tracker.close_sweep(recorder.parent):
             return
         recorder.tracker.log_curves(recorder.parent, rows)
         recorder.tracker.finish_sweep(recorder.parent, rows, folder, status)

@@ -87,8 +87,28 @@ def _same(rows: list[Row], folder: Path) -> bool:
 
 def write_needs(plan: Plan, folder: Path) -> None:
     """List the artifacts of a sweep, which ``gc`` then keeps."""
-    needed = [f"{step.name}/{step.fingerprint}" for step in plan.steps()]
+    kept = plan.config.save_checkpoints
+    needed = [
+        f"{step.name}/{step.fingerprint}"
+        for step in plan.steps()
+        if kept or step.name != "checkpoint"
+    ]
     write_atomically(folder / "artifacts.json", json.dumps(needed, indent=1).encode())
+
+
+def needed_artifacts() -> set[str]:
+    """What the sweeps of this home need: ``step name/fingerprint``.
+
+    Raises:
+        ValueError: when a sweep's list cannot be read; the message names it.
+    """
+    needed: set[str] = set()
+    for listing in (home() / "sweeps").glob("*/artifacts.json"):
+        try:
+            needed.update(json.loads(listing.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(str(listing)) from error
+    return needed
 
 
 def known_run_ids(name: str) -> dict[str, str]:

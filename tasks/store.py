@@ -99,17 +99,23 @@ class Store:
         path = self.path(step)
         try:
             manifest = json.loads((path / MANIFEST).read_text())
-            self._verify(path, manifest, contents=contents)
-        except FileNotFoundError as error:
+            self._verify(path, manifest, step, contents=contents)
+        except (FileNotFoundError, NotADirectoryError) as error:
             if path.exists():
                 log.warning("artifact %s lacks %s; it is computed again", path, error.filename)
             return None
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("artifact %s is damaged (%s); it is computed again", path, error)
             return None
         return Artifact(path, manifest["facts"], reused=True)
 
-    def _verify(self, path: Path, manifest: Mapping[str, Any], *, contents: bool) -> None:
+    def _verify(
+        self, path: Path, manifest: Mapping[str, Any], step: Step, *, contents: bool
+    ) -> None:
+        if manifest["fingerprint"] != step.fingerprint:
+            raise ValueError("its manifest is another artifact's")
+        if manifest["facts_sha256"] != fingerprint(manifest["facts"]):
+            raise ValueError("its facts have another SHA-256 than when they were written")
         stamp = (path, (path / MANIFEST).stat().st_mtime_ns)
         for name, entry in manifest["files"].items():
             size = (path / name).stat().st_size
@@ -228,6 +234,7 @@ def _write_manifest(folder: Path, step: Step, facts: Mapping[str, Any]) -> None:
         "fingerprint": step.fingerprint,
         "inputs": dict(step.inputs),
         "facts": facts,
+        "facts_sha256": fingerprint(facts),
         "files": files,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -300,9 +300,12 @@ class Tracker:
         self._append(self.client.get_run(run_id), points)
 
     @_surfacing
-    def close_sweep(self, parent_run_id: str) -> None:
-        """End the run of a sweep that found everything computed and logged."""
+    def close_sweep(self, parent_run_id: str) -> bool:
+        """End the run of a sweep with nothing new; False when its report is missing."""
+        if "secateur.reported" not in self.client.get_run(parent_run_id).data.tags:
+            return False
         self.client.set_terminated(parent_run_id, "FINISHED")
+        return True
 
     @_surfacing
     def finish_sweep(
@@ -331,6 +334,8 @@ class Tracker:
         files = {name: folder / name for name in names if (folder / name).is_file()}
         files |= {f"plots/{plot.name}": plot for plot in sorted((folder / "plots").glob("*.png"))}
         self._upload(run, files)
+        # Last: a run without it was cut off, and is finished by the next run of the same sweep.
+        self._describe(run, {}, {"secateur.reported": "true"})
         self.client.set_terminated(parent_run_id, "FINISHED" if counts["completed"] else "FAILED")
 
     def experiment_url(self, base: str, sweep: str | None = None) -> str:

@@ -50,8 +50,20 @@ def test_computes_once_and_remembers_the_facts(store: Store) -> None:
         lambda path: (path / "manifest.json").write_text("{"),
         lambda path: (path / "manifest.json").unlink(),
         lambda path: (path / "manifest.json").write_text("[]"),
+        lambda path: (path / "manifest.json").write_text(
+            (path / "manifest.json").read_text().replace('"seconds": 1.5', '"seconds": 1.4')
+        ),
     ],
-    ids=["truncated", "flipped", "missing", "small flipped", "half manifest", "none", "other"],
+    ids=[
+        "truncated",
+        "flipped",
+        "missing",
+        "small flipped",
+        "half manifest",
+        "none",
+        "other",
+        "another figure",
+    ],
 )
 def test_damage_is_noticed_reported_and_computed_again(
     store: Store, damage: object, caplog: pytest.LogCaptureFixture

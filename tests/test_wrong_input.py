@@ -29,7 +29,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "sweep.yaml").write_text(GOOD)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
+    # The variable is read when the hub's client is imported, which another test may have done.
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return tmp_path
 
 

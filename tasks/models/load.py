@@ -19,11 +19,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def best_device() -> torch.device:
-    """The first GPU, else Apple's, else the CPU."""
+    """The first CUDA GPU, else the CPU. Apple's GPUs have no float64, in which sums are kept."""
     if torch.cuda.is_available():
         return torch.device("cuda", 0)
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
     return torch.device("cpu")
 
 

@@ -142,6 +142,7 @@ def _prune_blocks(
     progress: Progress | None,
 ) -> PruneResult:
     weights: dict[str, Tensor] = {}
+    device = device or next(decoder.model.parameters()).device
     selecting = 0.0
 
     def visit(block: BlockAtWork) -> dict[str, Tensor]:

@@ -135,5 +135,9 @@ def select(
     shrink: float = 0.0,
 ) -> Tensor:
     """Mark a ``fraction`` of the scores as pruned, within the threshold's tolerance; β = α."""
+    if not torch.isfinite(scores_OI).all():
+        raise ValueError(
+            "a score is NaN or infinite: the weights or the calibration statistics are not finite"
+        )
     z_OI = z_scores(scores_OI, alpha, alpha, shrink)
     return z_OI <= threshold(z_OI, fraction, generator)

@@ -134,11 +134,10 @@ def test_auto_on_a_gpu(
 
 
 def test_best_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load.best_device().type in {"cuda", "mps", "cpu"}
+    assert load.best_device().type in {"cuda", "cpu"}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert best_device() == CPU
+    # Apple's GPUs have no float64, in which losses are summed.
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert best_device().type == "mps"
+    assert best_device() == CPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert best_device() == torch.device("cuda", 0)

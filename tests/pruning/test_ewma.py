@@ -68,3 +68,10 @@ def test_nothing_is_sorted(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(torch.Tensor, name, refuse)
     scores_OI = torch.rand(128, 64, generator=torch.Generator().manual_seed(0))
     ewma.select(scores_OI, 0.5, 0.125, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_are_an_error(bad: float) -> None:
+    scores_OI = torch.full((8, 8), bad)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        ewma.select(scores_OI, 0.5, 0.125, torch.Generator().manual_seed(0))

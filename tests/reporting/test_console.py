@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tasks.reporting.console import results_artifact, results_table
+from tasks.reporting.console import errors_text, results_artifact, results_table
 from tasks.reporting.rows import Row
 from tasks.reporting.timings import CellTiming, Timings
 
@@ -66,7 +66,10 @@ def test_failures_are_red_and_told_below() -> None:
     table = results_table(rows)
     shown = _shown(table, 80)
     assert "failed" in shown
-    assert "RuntimeError: [/red] no | memory" in " ".join(shown.split())
+    told = errors_text(rows, 80)
+    assert told is not None
+    assert "RuntimeError: [/red] no | memory" in " ".join(told.plain.split())
+    assert errors_text(rows[:1]) is None
     coloured = _shown(table, 80, force_terminal=True)
     assert "\x1b[31m" in coloured
     assert "\x1b[" not in shown
