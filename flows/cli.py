@@ -7,7 +7,6 @@ import os
 import sys
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 
@@ -56,7 +55,12 @@ def run(
     """
     from flows.runner import run_sweep
 
-    raise typer.Exit(run_sweep(_load(config, settings), console, verbose=verbose))
+    try:
+        status = run_sweep(_load(config, settings), console, verbose=verbose)
+    except KeyboardInterrupt:
+        errors.print("interrupted; run the same command again to go on", highlight=False)
+        status = 130
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -115,12 +119,7 @@ def main() -> None:
     warnings.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("secateur").addHandler(warnings)
     try:
-        sys.exit(app(standalone_mode=False))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, click.exceptions.Exit) as error:
-        sys.exit(getattr(error, "exit_code", 130))
+        app()
     except ConfigurationError as error:
         errors.print(f"[bold red]error:[/] {_escaped(error)}", highlight=False)
         sys.exit(2)
@@ -128,9 +127,6 @@ def main() -> None:
         errors.print(f"[bold red]error:[/] {_escaped(error)}", highlight=False)
         errors.print("nothing was computed; run the same command again later", highlight=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("interrupted; run the same command again to go on", highlight=False)
-        sys.exit(130)
 
 
 def _faults() -> tuple[type[Exception], ...]:
