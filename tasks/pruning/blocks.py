@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -64,17 +64,6 @@ class _Batch:
     hidden_BLH: Tensor
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
-
-
-@dataclass
-class Collected(Generic[CollectorType]):
-    """What one pass over a block gave.
-
-    Attributes:
-        by_layer: layer name → collector; layers with the same input share one object.
-    """
-
-    by_layer: dict[str, CollectorType]
 
 
 def _moved(value: Any, device: torch.device) -> Any:
