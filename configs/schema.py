@@ -114,6 +114,19 @@ class Calibration(Frozen):
     """Seed of random sampling."""
 
 
+class Training(Frozen):
+    """The text that methods which learn may look at: policy_gradient its mask, ast its weights."""
+
+    corpus: Corpus | None = None
+    """Where the text comes from; empty: calibration's corpus, beyond the calibration windows."""
+    samples: Annotated[int, Field(ge=1)] | None = None
+    """How many windows; empty: all that the corpus holds."""
+    sequence_length: Annotated[int, Field(ge=2)] = 512
+    """Tokens of a window."""
+    processes: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Accelerate processes of methods that train weights; empty: one a GPU, or one on a CPU."""
+
+
 class Perplexity(Frozen):
     """One corpus to measure perplexity on."""
 
@@ -223,6 +236,8 @@ class SweepConfig(Frozen):
     """auto: bfloat16 where the hardware has it natively, else float32."""
     calibration: Calibration = Calibration()
     """The text that pruning methods may look at."""
+    training: Training = Training()
+    """The text that methods which learn may look at."""
     methods: Annotated[tuple[MethodName, ...], Field(min_length=1), AfterValidator(_unique)] = (  # type: ignore[valid-type]
         "magnitude",
         "wanda",

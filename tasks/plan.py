@@ -32,6 +32,7 @@ class Windows:
         field: of the sweep file, for messages.
         count: None for all full windows that the corpus holds.
         seed: None for contiguous windows.
+        skip: tokens of the corpus's start that are left to another use.
     """
 
     step: Step
@@ -43,6 +44,7 @@ class Windows:
     length: int
     count: int | None
     seed: int | None
+    skip: int = 0
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,21 @@ A method is a frozen dataclass whose fields are its options, and a capability is
 inherits from the class below that says what it needs to see. The driver (``driver.py``) owns the
 loop over layers and blocks; the method owns the mathematics.
 
-Shapes: ``O`` out-features, ``I`` in-features, ``N`` windows, ``L`` tokens of a window.
+Shapes: ``O`` out-features, ``I`` in-features, ``N`` windows, ``L`` tokens of a window, ``T`` tokens.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from tasks.pruning.statistics import ColumnStatistics
+from tasks.pruning.structure import Kept
 from tasks.pruning.targets import Fraction, SemiStructured, Target
 
 Progress = Callable[[int, int], None]
@@ -41,7 +42,7 @@ class UnsupportedLayerError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """Common to all methods. Subclass one of the three below instead."""
+    """Common to all methods. Subclass one of the kinds below instead."""
 
     name: ClassVar[str]
     """What a sweep file calls it."""
@@ -55,6 +56,10 @@ class Method(ABC):
     uses_seed: ClassVar[bool] = False
     """Whether the seed changes the result; when not, cells that differ in seed share one step."""
     uses_calibration: ClassVar[bool] = False
+    uses_training: ClassVar[bool] = False
+    """Whether it learns from the sweep's training text."""
+    learns: ClassVar[Literal["nothing", "mask", "weights"]] = "nothing"
+    """What training changes; the report says it beside every figure."""
 
     def refuses(self, target: Target) -> str | None:
         """Why this method cannot prune to ``target``; None where it can."""
@@ -125,10 +130,18 @@ class PruneResult:
     """What a method did.
 
     Attributes:
-        weights: parameter name → pruned weight, in the module's own layout and dtype.
-        figures: anything else worth recording, by name; ``calibration_seconds`` is the part of the
-            time that went into forward passes over the calibration windows.
+        weights: parameter name → new value, in the module's own layout and dtype.
+        figures: anything else worth recording, by name. ``calibration_seconds`` is the part of the
+            time that went into forward passes over the calibration windows, ``training_tokens``
+            how many tokens the method learned from (repetitions counted), ``training_seconds`` how
+            long that took.
+        history: figures of training, step by step: ``step`` and whatever the method reports.
+        kept: of each block, the heads and channels that stay, for methods that remove them.
+        branches: low-rank side branches that the weights alone do not hold, as named tensors.
     """
 
     weights: dict[str, Tensor]
     figures: dict[str, float]
+    history: tuple[Mapping[str, float], ...] = ()
+    kept: tuple[Kept, ...] | None = None
+    branches: dict[str, Tensor] = field(default_factory=dict)

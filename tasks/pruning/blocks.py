@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tasks.pruning.layers import LinearLayer, linear_layers
+from tasks.pruning.structure import BlockStructure
 
 
 class Collects(Protocol):
@@ -35,10 +36,12 @@ class Decoder:
     Attributes:
         model: called as ``model(input_ids=…, use_cache=False)``.
         blocks_name: dotted name of the ``nn.ModuleList`` of decoder blocks.
+        structure: which matrices form heads and channels; None where that is not known.
     """
 
     model: nn.Module
     blocks_name: str
+    structure: BlockStructure | None = None
 
     @property
     def blocks(self) -> list[nn.Module]:
