@@ -4,7 +4,7 @@ A method is a frozen dataclass whose fields are its options, and a capability is
 inherits from the class below that says what it needs to see. The driver (``driver.py``) owns the
 loop over layers and blocks; the method owns the mathematics.
 
-Shapes: ``O`` out-features, ``I`` in-features, ``N`` windows, ``L`` tokens of a window, ``T`` tokens.
+Shapes: ``O`` out-features, ``I`` in-features, ``N`` windows, ``L`` tokens of a window.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Heads and channels: how a decoder block's matrices hang together, and what removing them means.
 
 A *group* is one key/value head with the query heads that attend through it; a *channel* is one
-neuron of the MLP. Removing a group removes rows of the query, key and value projections and
-columns of the output projection; removing a channel removes rows of the matrices that feed the MLP's
-activation and a column of the one that follows it. A model whose removed rows, columns and biases
-are zero computes exactly what the smaller model computes.
+neuron of the MLP. Removing a group removes rows of the query, key and value projections and columns
+of the output projection; removing a channel removes rows of the matrices that feed the activation
+and a column of the one that follows it. A model whose removed rows, columns and biases are zero
+computes exactly what the smaller model computes.
 
 Shapes: ``G`` groups, ``C`` channels, ``O`` out-features, ``I`` in-features.
 """
