@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from tasks.models.errors import UnsupportedModelError
+from tasks.models.structure import structure_of_model
 from tasks.pruning.blocks import Decoder
 from tasks.pruning.layers import linear_layers
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def describe(model: PreTrainedModel) -> Decoder:
-    """The model as pruning sees it.
+    """The model as pruning sees it, with its heads and channels where they are understood.
 
     The blocks are the ``nn.ModuleList`` with ``num_hidden_layers`` entries that holds the most
     parameters, looked for in the text decoder: ``model.layers`` in LLaMA, ``gpt_neox.layers``,
@@ -40,7 +41,7 @@ def describe(model: PreTrainedModel) -> Decoder:
         )
     blocks_name, blocks = max(found.items(), key=lambda item: _parameters(item[1]))
     _require_linear(blocks, name)
-    return Decoder(model, blocks_name)
+    return Decoder(model, blocks_name, structure_of_model(model, blocks_name))
 
 
 def _find_blocks(model: PreTrainedModel, length: int | None) -> dict[str, nn.ModuleList]:
