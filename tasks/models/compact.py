@@ -133,7 +133,7 @@ def _tell_heads(block: nn.Module, structure: BlockStructure, groups: int) -> Non
 
 @torch.no_grad()
 def require_removed(decoder: Decoder, kept: Sequence[Kept]) -> None:
-    """Check that nothing of what ``kept`` leaves out reaches the hidden states of a full-size model.
+    """Check that nothing of what ``kept`` leaves out reaches a full-size model's hidden states.
 
     Raises:
         UnsupportedModelError: cutting it out would change what the model computes.

@@ -142,7 +142,6 @@ def test_no_generation_config_stays_none(make_folder: MakeFolder, tmp_path: Path
     [
         ("model.layers.9.mlp.up_proj.weight", (48, 32), "has no such weight"),
         ("model.layers.0.mlp.up_proj.weight", (32, 48), r"shape \(48, 32\), its replacement"),
-        ("lm_head.weight", (97, 32), "tied to another weight"),
     ],
 )
 def test_wrong_replacements(
@@ -159,6 +158,95 @@ def test_wrong_replacements(
             metadata={},
         )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("lm_head.weight",),
+        ("model.embed_tokens.weight",),
+        ("model.embed_tokens.weight", "lm_head.weight"),
+    ],
+)
+def test_a_tied_weight_is_replaced_under_all_its_names(
+    make_folder: MakeFolder, tmp_path: Path, names: tuple[str, ...], dtype: torch.dtype
+) -> None:
+    folder, out = make_folder("tied"), tmp_path / "out"
+    dense = load(folder)
+    new = torch.randn(97, 32)
+    replaced = {name: new.clone() for name in names}
+    save_checkpoint(dense, folder, replaced, out, dtype=dtype, metadata={})
+    assert "lm_head.weight" not in load_file(out / "model.safetensors")
+    loaded = load(out)
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    assert torch.equal(loaded.lm_head.weight, new.to(dtype))
+    assert not torch.equal(dense.lm_head.weight, new)
+
+
+def test_a_tied_weight_has_one_value(make_folder: MakeFolder, tmp_path: Path) -> None:
+    folder = make_folder("tied")
+    replaced = {
+        "lm_head.weight": torch.zeros(97, 32),
+        "model.embed_tokens.weight": torch.ones(97, 32),
+    }
+    with pytest.raises(ValueError, match=r"lm_head\.weight are one tied weight"):
+        save_checkpoint(
+            load(folder), folder, replaced, tmp_path / "out", dtype=torch.float32, metadata={}
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_views_of_one_weight_cannot_be_replaced(
+    make_folder: MakeFolder, tmp_path: Path
+) -> None:
+    folder = make_folder()
+    dense = load(folder)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    projection = dense.model.layers[0].self_attn.q_proj
+    projection.weight = torch.nn.Parameter(dense.model.layers[1].self_attn.q_proj.weight.data.T)
+    with pytest.raises(ValueError, match="different views of one weight"):
+        save_checkpoint(
+            dense,
+            folder,
+            {name: torch.zeros(32, 32)},
+            tmp_path / "out",
+            dtype=torch.float32,
+            metadata={},
+        )
+
+
+@pytest.mark.parametrize("kind", ["opt", "tied", "gpt2"])
+def test_everything_is_replaced(
+    make_folder: MakeFolder, tmp_path: Path, probe: Tensor, kind: str
+) -> None:
+    """As retraining does: matrices, biases, norms and embeddings."""
+    folder, out = make_folder(kind), tmp_path / "out"
+    dense = load(folder)
+    generator = torch.Generator().manual_seed(0)
+    replaced = {
+        name: parameter.detach() + 0.1 * torch.randn(parameter.shape, generator=generator)
+        for name, parameter in dense.named_parameters()
+    }
+    save_checkpoint(dense, folder, replaced, out, dtype=torch.float32, metadata={})
+    loaded = load(out)
+    for name, parameter in loaded.named_parameters():
+        assert torch.equal(parameter, replaced[name]), name
+    dense.load_state_dict(replaced, strict=False)
+    with torch.no_grad():
+        assert torch.equal(loaded(probe).logits, dense(probe).logits)
+
+
+def test_weights_of_another_dtype_stay_in_it(make_folder: MakeFolder, tmp_path: Path) -> None:
+    folder, out = make_folder(), tmp_path / "out"
+    dense = load(folder, dtype=torch.bfloat16)
+    norm = dense.model.norm
+    norm.weight = torch.nn.Parameter(norm.weight.float())
+    replaced = {"model.norm.weight": torch.rand(32)}
+    save_checkpoint(dense, folder, replaced, out, dtype=torch.bfloat16, metadata={})
+    written = load_file(out / "model.safetensors")
+    assert torch.equal(written["model.norm.weight"], replaced["model.norm.weight"])
+    assert written["lm_head.weight"].dtype == torch.bfloat16
 
 
 def test_metadata_must_be_plain_json(make_folder: MakeFolder, tmp_path: Path) -> None:
