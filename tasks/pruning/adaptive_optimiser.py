@@ -1,0 +1,144 @@
+"""AST's optimiser: AdamW that also decays what its mask prunes (arXiv 2407.20584).
+
+For a masked weight W with mask M (True: kept) and gradient g, clipped, at step t (from 1):
+
+    m ← β₁m + (1−β₁)g
+    u = m + λ(t)(¬M⊙W)                       the decay: outside the momentum, inside Adam's scaling
+    v ← β₂v + (1−β₂)u²
+    W ← (1 − η·ω)W − (η/(1−β₁ᵗ))·u/(√(v/(1−β₂ᵗ)) + ε)
+
+and the model computes with W⊙M, written where its forward pass reads it, once a step. The gradient
+that arrives there *is* the straight-through estimator's gradient of the dense W. Every other
+parameter takes plain AdamW, v ← β₂v + (1−β₂)g². ω is 0 for vectors.
+
+All is done in place in parts of a few hundred kilobytes, so that one step reads and writes each
+vector once and needs two small buffers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+BETA_1 = 0.9
+BETA_2 = 0.95
+EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """What varies from step to step.
+
+    Attributes:
+        step: from 1, for the bias corrections.
+        learning_rate: η.
+        decay: λ of the pruned weights.
+        gradient_scale: what gradients are multiplied with first, for clipping.
+    """
+
+    step: int
+    learning_rate: float
+    decay: float = 0.0
+    gradient_scale: float = 1.0
+
+
+@dataclass
+class Variable:
+    """A trained tensor with its moments.
+
+    Attributes:
+        name: of the parameter, or of a part of a branch.
+        value: float32 (or float64 in tests), contiguous; changed in place.
+        weight_decay: ω.
+        kept: boolean, where the variable is masked; changed in place.
+        computed: where value⊙kept is written for the forward pass; only with a mask.
+    """
+
+    name: str
+    value: Tensor
+    weight_decay: float
+    kept: Tensor | None = None
+    computed: Tensor | None = None
+    momentum: Tensor = field(init=False)
+    variance: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        assert self.value.is_contiguous() and (self.kept is None) == (self.computed is None)
+        self.momentum = torch.zeros_like(self.value)
+        self.variance = torch.zeros_like(self.value)
+
+    def compute_(self) -> None:
+        """Write value⊙kept where the forward pass reads it."""
+        if self.kept is not None and self.computed is not None:
+            torch.mul(self.value, self.kept, out=self.computed)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a step changes, by name: what a checkpoint holds."""
+        tensors = {"value": self.value, "momentum": self.momentum, "variance": self.variance}
+        if self.kept is not None:
+            tensors["kept"] = self.kept
+        return {f"{self.name}/{kind}": tensor for kind, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def clip_scale(gradients: Sequence[Tensor], largest: float) -> tuple[float, float]:
+    """The gradients' norm over all tensors, and the factor that bounds it by ``largest``."""
+    norms = [torch.linalg.vector_norm(gradient).double() for gradient in gradients]
+    norm = float(torch.stack(norms).square().sum().sqrt())
+    return norm, min(1.0, largest / norm) if norm > 0 else 1.0
+
+
+@torch.no_grad()
+def update_(variable: Variable, gradient: Tensor, size: StepSize) -> None:
+    """One step of a variable, and what the forward pass reads of it."""
+    buffers = torch.empty(2, _part(variable.value), dtype=variable.value.dtype,
+                          device=variable.value.device)  # fmt: skip
+    for parts in _parts(variable, gradient):
+        value, momentum, variance, slope, kept, computed = parts
+        change, root = buffers[:, : len(value)]
+        torch.mul(slope, (1 - BETA_1) * size.gradient_scale, out=change)
+        if kept is None:
+            # Of plain Adam: the square of the gradient itself.
+            torch.mul(slope, size.gradient_scale, out=root)
+            variance.mul_(BETA_2).addcmul_(root, root, value=1 - BETA_2)
+            change = momentum.mul_(BETA_1).add_(change)
+        else:
+            momentum.mul_(BETA_1).add_(change)
+            if size.decay:
+                torch.mul(value, size.decay, out=change).masked_fill_(kept, 0).add_(momentum)
+            else:
+                change = momentum
+            variance.mul_(BETA_2).addcmul_(change, change, value=1 - BETA_2)
+        torch.sqrt(variance, out=root).mul_(1 / math.sqrt(1 - BETA_2**size.step)).add_(EPSILON)
+        if variable.weight_decay:
+            value.mul_(1 - size.learning_rate * variable.weight_decay)
+        value.addcdiv_(change, root, value=-size.learning_rate / (1 - BETA_1**size.step))
+        if kept is not None and computed is not None:
+            torch.mul(value, kept, out=computed)
+
+
+def _part(tensor: Tensor) -> int:
+    """Elements of a part: on a CPU so few that all vectors' parts stay in its cache."""
+    return min(tensor.numel(), 1 << 16 if tensor.device.type == "cpu" else 1 << 26)
+
+
+def _parts(
+    variable: Variable, gradient: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]]:
+    length = _part(variable.value)
+    gradient = gradient.reshape(-1)
+    masked = variable.kept is not None and variable.computed is not None
+    for start in range(0, variable.value.numel(), length):
+        part = slice(start, start + length)
+        yield (
+            variable.value.view(-1)[part],
+            variable.momentum.view(-1)[part],
+            variable.variance.view(-1)[part],
+            gradient[part],
+            variable.kept.view(-1)[part] if masked and variable.kept is not None else None,
+            variable.computed.view(-1)[part] if masked and variable.computed is not None else None,
+        )
