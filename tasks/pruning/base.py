@@ -103,6 +103,13 @@ class Collector(ABC):
     def add(self, inputs_NLI: Tensor) -> None:
         """Take in a batch of windows' inputs."""
 
+    def figures(self) -> Mapping[str, float]:
+        """What is worth recording of this input, by name; asked once its layers are pruned.
+
+        The driver adds the figures of all inputs up.
+        """
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class BlockMethod(Method):
@@ -123,6 +130,23 @@ class BlockMethod(Method):
         generator: torch.Generator,
     ) -> Tensor:
         """The pruned weight, a new tensor with the shape and dtype of ``weight_OI``."""
+
+    def prune_layers(
+        self,
+        weights: Mapping[str, Tensor],
+        collected: Collector,
+        target: Target,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """The pruned weights of all layers that share one input, by name.
+
+        One after another, unless a method is faster on all of them together; the result must be
+        the same.
+        """
+        return {
+            name: self.prune_layer(weight_OI, collected, target, generator)
+            for name, weight_OI in weights.items()
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,16 @@ block methods see each block with inputs that passed through its pruned predeces
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from tasks.pruning.base import (
     BlockMethod,
+    Collector,
     LayerMethod,
     Method,
     Progress,
@@ -84,19 +87,24 @@ def prune(
     raise TypeError(f"{type(method).__name__} is no LayerMethod or BlockMethod")
 
 
-def _apply(layer: LinearLayer, name: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
-    """The pruned weight in the module's layout, checked."""
-    before = layer.weight_OI
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Errors say which layer they are about."""
     try:
-        after = compute(before)
+        yield
     except UnsupportedLayerError as error:
         raise UnsupportedLayerError(f"{name}: {error}") from None
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    assert after.shape == before.shape and after.dtype == before.dtype, name
-    if not torch.isfinite(after).all():
+
+
+def _checked(layer: LinearLayer, name: str, pruned_OI: Tensor) -> Tensor:
+    """The pruned weight in the module's layout."""
+    before = layer.stored
+    assert pruned_OI.shape == layer.weight_OI.shape and pruned_OI.dtype == before.dtype, name
+    if not torch.isfinite(pruned_OI).all():
         raise ValueError(f"{name}: pruning made weights that are not finite")
-    return layer.as_stored(after)
+    return layer.as_stored(pruned_OI)
 
 
 @torch.no_grad()
@@ -116,17 +124,12 @@ def _prune_layers(
     for done, (name, layer) in enumerate(layers.items(), start=1):
         known = statistics[name] if method.uses_statistics and statistics is not None else None
         where = device or layer.stored.device
-
-        def compute(
-            weight_OI: Tensor,
-            known: ColumnStatistics | None = known,
-            where: torch.device = where,
-        ) -> Tensor:
-            moved = known.to(where) if known else None
-            pruned = method.prune_layer(weight_OI.to(where), moved, target, generator)
-            return pruned.to(weight_OI.device)
-
-        weights[f"{name}.weight"] = _apply(layer, name, compute)
+        weight_OI = layer.weight_OI
+        with _naming(name):
+            pruned_OI = method.prune_layer(
+                weight_OI.to(where), known.to(where) if known else None, target, generator
+            )
+        weights[f"{name}.weight"] = _checked(layer, name, pruned_OI.to(weight_OI.device))
         if progress:
             progress(done, len(layers))
     return PruneResult(weights=weights, figures={})
@@ -142,7 +145,9 @@ def _prune_blocks(
     progress: Progress | None,
 ) -> PruneResult:
     weights: dict[str, Tensor] = {}
-    device = device or next(decoder.model.parameters()).device
+    figures: Counter[str] = Counter()
+    home = next(decoder.model.parameters()).device
+    device = device or home
     selecting = 0.0
 
     def visit(block: BlockAtWork) -> dict[str, Tensor]:
@@ -150,24 +155,34 @@ def _prune_blocks(
         collectors = block.collect(method.collector)
         replaced: dict[str, Tensor] = {}
         start = _now(device)
-        for name, layer in block.layers.items():
-            full = f"{block.name}.{name}"
-
-            def compute(weight_OI: Tensor, collected: object = collectors[name]) -> Tensor:
-                return method.prune_layer(weight_OI, collected, target, generator)  # type: ignore[arg-type]
-
-            replaced[f"{name}.weight"] = _apply(layer, full, compute)
-            # A copy: on another device the block's own weights return home after the visit.
-            weights[f"{full}.weight"] = replaced[f"{name}.weight"].to(
-                next(decoder.model.parameters()).device
-            )
+        for names in _sharing(collectors):
+            collected = collectors[names[0]]
+            before = {name: block.layers[name].weight_OI for name in names}
+            with _naming(f"{block.name}.{', '.join(names)}"):
+                after = method.prune_layers(before, collected, target, generator)
+            for name in names:
+                full = f"{block.name}.{name}"
+                replaced[f"{name}.weight"] = _checked(block.layers[name], full, after[name])
+                # A copy: on another device the block's own weights return home after the visit.
+                weights[f"{full}.weight"] = replaced[f"{name}.weight"].to(home)
+                # What is done with is let go: a collector may hold a large matrix.
+                del collectors[name]
+            figures.update(collected.figures())
         selecting += _now(device) - start
         return replaced
 
     start = _now(device)
     walk(decoder, tokens_NL, visit, device=device, progress=progress)
     calibrating = _now(device) - start - selecting
-    return PruneResult(weights=weights, figures={"calibration_seconds": calibrating})
+    return PruneResult(weights=weights, figures={"calibration_seconds": calibrating, **figures})
+
+
+def _sharing(collectors: Mapping[str, Collector]) -> list[list[str]]:
+    """Layer names, those that share a collector together."""
+    groups: dict[int, list[str]] = {}
+    for name, collector in collectors.items():
+        groups.setdefault(id(collector), []).append(name)
+    return list(groups.values())
 
 
 def _now(device: torch.device | None) -> float:
