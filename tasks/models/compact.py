@@ -28,6 +28,7 @@ Model = TypeVar("Model", bound="PreTrainedModel")
 
 _QUERY_HEADS = ("num_heads", "num_attention_heads")
 _KEY_HEADS = ("num_key_value_heads", "num_kv_heads")
+_QUERY_FEATURES = ("embed_dim",)
 
 
 def compact_(model: Model, kept: Sequence[Kept]) -> Model:
@@ -123,12 +124,18 @@ def _cuts(
 
 
 def _tell_heads(block: nn.Module, structure: BlockStructure, groups: int) -> None:
-    """Set the counts that some attention modules keep; query heads per group stay the same."""
+    """Set the counts that some attention modules reshape by; a group's query heads stay as many."""
     attention = block.get_submodule(structure.query.rpartition(".")[0])
-    for names, heads in ((_QUERY_HEADS, groups * structure.queries), (_KEY_HEADS, groups)):
+    heads = groups * structure.queries
+    full = structure.groups * structure.queries
+    for names, before, after in (
+        (_QUERY_HEADS, full, heads),
+        (_QUERY_FEATURES, full * structure.head_dim, heads * structure.head_dim),
+        (_KEY_HEADS, structure.groups, groups),
+    ):
         for name in names:
-            if isinstance(getattr(attention, name, None), int):
-                setattr(attention, name, heads)
+            if getattr(attention, name, None) == before:
+                setattr(attention, name, after)
 
 
 @torch.no_grad()

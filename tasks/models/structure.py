@@ -41,7 +41,7 @@ class _Layout:
 _LAYOUTS = (
     # LLaMA and those that follow it: Mistral, Qwen2 and 3, Gemma 1 to 3, Granite, Cohere, …
     _Layout("self_attn", "o_proj", ("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj"),
-    # Without a gate: Nemotron, Apertus.
+    # Without a gate: Nemotron, Arcee.
     _Layout("self_attn", "o_proj", ("mlp.up_proj",), "mlp.down_proj"),
     _Layout("self_attn", "o_proj", ("mlp.c_fc",), "mlp.c_proj"),  # StarCoder 2
     _Layout("self_attn", "dense", ("mlp.fc1",), "mlp.fc2"),  # Phi
