@@ -12,39 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigurationError
-from configs.schema import Calibration, Corpus, Perplexity, SweepConfig
-from tasks.data.corpora import ResolvedCorpus, read_corpus
+from configs.schema import Calibration, SweepConfig
+from tasks.corpus_plan import Windows, calibration_windows, evaluation_windows, training_windows
 from tasks.home import home
 from tasks.models.sources import ResolvedModel, resolve_model
 from tasks.pruning.base import LayerMethod, Method
 from tasks.pruning.targets import Target
 from tasks.store import Step, fingerprint
 
-VERSIONS = {"model": 1, "tokens": 1, "statistics": 1, "perplexity": 1}
+VERSIONS = {"model": 1, "statistics": 1, "perplexity": 1}
 """Raise one when its step's results change: artifacts of the former version are not reused."""
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Token windows of one corpus for one model's tokenizer.
-
-    Attributes:
-        field: of the sweep file, for messages.
-        count: None for all full windows that the corpus holds.
-        seed: None for contiguous windows.
-        skip: tokens of the corpus's start that are left to another use.
-    """
-
-    step: Step
-    field: str
-    name: str
-    corpus: Corpus
-    role: str
-    facts: ResolvedCorpus
-    length: int
-    count: int | None
-    seed: int | None
-    skip: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +38,7 @@ class ModelPlan:
     dtype: str
     prepared: Step
     calibration: Windows | None
+    training: Windows | None
     evaluations: Mapping[str, Windows]
     statistics: Mapping[int, Step]
     dense: Mapping[str, Step]
@@ -152,8 +130,7 @@ class Plan:
     def _all_steps(self) -> Iterator[Step]:
         for model in self.models:
             yield model.prepared
-            if model.calibration:
-                yield model.calibration.step
+            yield from (w.step for w in (model.calibration, model.training) if w)
             yield from (windows.step for windows in model.evaluations.values())
             yield from model.statistics.values()
             yield from model.dense.values()
@@ -216,7 +193,7 @@ def _plan_model(config: SweepConfig, index: int, methods: list[Method]) -> Model
     calibration = None
     statistics: dict[int, Step] = {}
     if any(method.uses_calibration for method in methods):
-        calibration = _calibration_windows(config.calibration, model)
+        calibration = calibration_windows(config.calibration, model)
         for method in methods:
             if count := _statistics_windows(method, config.calibration):
                 statistics[count] = Step(
@@ -229,8 +206,11 @@ def _plan_model(config: SweepConfig, index: int, methods: list[Method]) -> Model
                         "windows": count,
                     },
                 )
+    training = None
+    if any(method.uses_training for method in methods):
+        training = training_windows(config.training, config.calibration, model)
     evaluations = {
-        entry.name: _evaluation_windows(entry, model, position)
+        entry.name: evaluation_windows(entry, model, position)
         for position, entry in enumerate(config.evaluation.perplexity)
     }
     return ModelPlan(
@@ -238,6 +218,7 @@ def _plan_model(config: SweepConfig, index: int, methods: list[Method]) -> Model
         dtype=config.dtype,
         prepared=Step("model", {"version": VERSIONS["model"], "model": model.digest}),
         calibration=calibration,
+        training=training,
         evaluations=evaluations,
         statistics=statistics,
         dense={
@@ -251,58 +232,6 @@ def _statistics_windows(method: Method, calibration: Calibration) -> int:
     if not (isinstance(method, LayerMethod) and method.uses_statistics):
         return 0
     return method.calibration_windows(calibration.samples, calibration.sequence_length)
-
-
-def _windows(
-    model: ResolvedModel,
-    *,
-    field: str,
-    name: str,
-    corpus: Corpus,
-    role: str,
-    length: int,
-    count: int | None,
-    seed: int | None,
-) -> Windows:
-    facts, _ = read_corpus(corpus, role=role, base=Path.cwd(), field=f"{field}.corpus")  # type: ignore[arg-type]
-    step = Step(
-        "tokens",
-        {
-            "version": VERSIONS["tokens"],
-            "model": model.digest,
-            "corpus": facts.digest,
-            "length": length,
-            "count": count,
-            "seed": seed,
-        },
-    )
-    return Windows(step, field, name, corpus, role, facts, length, count, seed)
-
-
-def _calibration_windows(calibration: Calibration, model: ResolvedModel) -> Windows:
-    return _windows(
-        model,
-        field="calibration",
-        name="calibration",
-        corpus=calibration.corpus,
-        role="calibration",
-        length=calibration.sequence_length,
-        count=calibration.samples,
-        seed=calibration.seed if calibration.sampling == "random" else None,
-    )
-
-
-def _evaluation_windows(entry: Perplexity, model: ResolvedModel, position: int) -> Windows:
-    return _windows(
-        model,
-        field=f"evaluation.perplexity[{position}]",
-        name=entry.name,
-        corpus=entry.corpus,
-        role="heldout",
-        length=entry.sequence_length,
-        count=entry.windows,
-        seed=None,
-    )
 
 
 def _perplexity_step(weights: str, dtype: str, windows: Windows) -> Step:
@@ -336,6 +265,9 @@ def _plan_cell(
     elif method.uses_calibration:
         assert model.calibration is not None
         inputs["calibration"] = model.calibration.step.fingerprint
+    if method.uses_training:
+        assert model.training is not None
+        inputs["training"] = model.training.step.fingerprint
     pruned = Step("pruned", inputs)
     evaluated = {
         name: _perplexity_step(pruned.fingerprint, model.dtype, windows)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from configs.errors import ConfigurationError
 from configs.schema import Trust
+from tasks.corpus_plan import Windows
 from tasks.data import windows as token_windows
 from tasks.data.corpora import read_corpus
 from tasks.models.decoder import describe
@@ -29,7 +30,7 @@ from tasks.models.load import (
 )
 from tasks.models.prepare import needs_preparation, prepare, read_config, read_tokenizer
 from tasks.models.sources import SourceUnavailableError, fetch
-from tasks.plan import ModelPlan, Plan, Windows
+from tasks.plan import ModelPlan, Plan
 from tasks.progress import work
 from tasks.pruning.driver import collect_statistics
 from tasks.pruning.statistics import VECTORS, ColumnStatistics
@@ -87,7 +88,7 @@ def make_windows(windows: Windows, tokenizer: Any) -> tuple[Tensor, int | None]:
     """
     field = f"{windows.field}.corpus"
     _, text = read_corpus(windows.corpus, role=windows.role, base=Path.cwd(), field=field)  # type: ignore[arg-type]
-    tokens = token_windows.tokenise(tokenizer, text)
+    tokens = token_windows.tokenise(tokenizer, text)[windows.skip :]
     bos = token_windows.wants_bos(tokenizer)
     if windows.seed is not None:
         assert windows.count is not None
@@ -111,7 +112,8 @@ def check_windows(plan: Plan, store: Store, *, download: bool) -> None:
         ConfigurationError: naming the field, and how much there is.
     """
     for index, model in enumerate(plan.models):
-        every = [*model.evaluations.values(), *([model.calibration] if model.calibration else [])]
+        learning = [w for w in (model.calibration, model.training) if w]
+        every = [*model.evaluations.values(), *learning]
         missing = [w for w in every if store.find(w.step) is None]
         on_hub = model.model.kind == "hub" and not model.model.path
         if not missing or (on_hub and not download):

@@ -18,9 +18,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from configs.loading import dump
+from tasks.corpus_plan import Windows
 from tasks.environment import environment
 from tasks.home import home
-from tasks.plan import Cell, ModelPlan, Plan, Windows
+from tasks.plan import Cell, ModelPlan, Plan
 from tasks.rows import Row, dense_fingerprint
 from tasks.states import can_pass
 from tasks.tracking import InputRecord, SweepIdentity, Tracker, TrackingUnavailableError, connect

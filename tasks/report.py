@@ -18,9 +18,10 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 
 from configs.loading import dump
+from tasks.corpus_plan import Windows
 from tasks.environment import environment
 from tasks.home import home, sweep_folder
-from tasks.plan import ModelPlan, Plan, Windows
+from tasks.plan import ModelPlan, Plan
 from tasks.record import finish, recorder_of
 from tasks.reporting.console import results_artifact
 from tasks.reporting.context import CalibrationFacts, CorpusFacts, ModelFacts, ReportContext

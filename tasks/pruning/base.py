@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from torch import Tensor
 from tasks.pruning.statistics import ColumnStatistics
 from tasks.pruning.structure import Kept
 from tasks.pruning.targets import Fraction, SemiStructured, Target
+
+if TYPE_CHECKING:
+    from tasks.pruning.blocks import Decoder
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -58,6 +61,8 @@ class Method(ABC):
     uses_calibration: ClassVar[bool] = False
     uses_training: ClassVar[bool] = False
     """Whether it learns from the sweep's training text."""
+    structured: ClassVar[bool] = False
+    """Whether whole heads and channels go, so that the model gets smaller."""
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "nothing"
     """What training changes; the report says it beside every figure."""
 
@@ -147,6 +152,61 @@ class BlockMethod(Method):
             name: self.prune_layer(weight_OI, collected, target, generator)
             for name, weight_OI in weights.items()
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningInputs:
+    """What a method that sees the whole model may use.
+
+    Attributes:
+        tokens_NL: calibration windows, for methods with ``uses_calibration``.
+        training_NL: windows to learn from, for methods with ``uses_training``.
+        loss: token windows → mean negative log-likelihood of the model as it is.
+        device: where blocks are worked on; None: where the model is.
+        progress: called with (steps done, steps in all).
+    """
+
+    tokens_NL: Tensor | None = None
+    training_NL: Tensor | None = None
+    loss: Callable[[Tensor], Tensor]
+    device: torch.device | None = None
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What a structured method decided.
+
+    Attributes:
+        kept: of each block.
+        figures, history: as in :class:`PruneResult`.
+    """
+
+    kept: tuple[Kept, ...]
+    figures: dict[str, float] = field(default_factory=dict)
+    history: tuple[Mapping[str, float], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuredMethod(Method):
+    """Removes key/value groups and MLP channels: what is left is a smaller model."""
+
+    targets: ClassVar[tuple[type[Target], ...]] = (Fraction,)
+    structured: ClassVar[bool] = True
+
+    @abstractmethod
+    def choose(
+        self,
+        decoder: Decoder,
+        target: Fraction,
+        generator: torch.Generator,
+        inputs: LearningInputs,
+    ) -> Chosen:
+        """Choose what each block keeps; the decoder is left as it was.
+
+        Raises:
+            ValueError: for an architecture whose structure is not known.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,15 +18,19 @@ from tasks.pruning.base import (
     BlockMethod,
     Collector,
     LayerMethod,
+    LearningInputs,
     Method,
     Progress,
     PruneResult,
+    StructuredMethod,
     UnsupportedLayerError,
 )
 from tasks.pruning.blocks import BlockAtWork, Decoder, walk
+from tasks.pruning.gates import Loss, plain_loss
 from tasks.pruning.layers import LinearLayer
 from tasks.pruning.statistics import ColumnCollector, ColumnStatistics
-from tasks.pruning.targets import Target
+from tasks.pruning.structure import masked_weights
+from tasks.pruning.targets import Fraction, Target
 
 Statistics = Mapping[str, ColumnStatistics]
 """Full layer name → statistics of that layer's inputs in the dense model."""
@@ -59,6 +63,8 @@ def prune(
     seed: int = 0,
     tokens_NL: Tensor | None = None,
     statistics: Statistics | None = None,
+    training_NL: Tensor | None = None,
+    loss: Loss | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> PruneResult:
@@ -68,6 +74,8 @@ def prune(
         seed: of the method's own randomness.
         tokens_NL: calibration windows, for methods with ``uses_calibration``.
         statistics: from :func:`collect_statistics`, for layer methods that use them.
+        training_NL: windows to learn from, for methods with ``uses_training``.
+        loss: the model's mean loss on windows; by default, from all logits at once.
         device: where the work is done; by default, where the model is.
 
     Raises:
@@ -84,7 +92,21 @@ def prune(
         if tokens_NL is None:
             raise ValueError(f"{method.name} needs calibration windows")
         return _prune_blocks(method, decoder, target, generator, tokens_NL, device, progress)
-    raise TypeError(f"{type(method).__name__} is no LayerMethod or BlockMethod")
+    if isinstance(method, StructuredMethod):
+        if method.uses_calibration and tokens_NL is None:
+            raise ValueError(f"{method.name} needs calibration windows")
+        if method.uses_training and training_NL is None:
+            raise ValueError(f"{method.name} needs windows to learn from")
+        inputs = LearningInputs(
+            tokens_NL=tokens_NL,
+            training_NL=training_NL,
+            loss=loss or plain_loss(decoder),
+            device=device,
+            progress=progress,
+        )
+        assert isinstance(target, Fraction)
+        return _remove_structure(method, decoder, target, generator, inputs)
+    raise TypeError(f"{type(method).__name__} is of no kind that the driver runs")
 
 
 @contextmanager
@@ -183,6 +205,23 @@ def _sharing(collectors: Mapping[str, Collector]) -> list[list[str]]:
     for name, collector in collectors.items():
         groups.setdefault(id(collector), []).append(name)
     return list(groups.values())
+
+
+@torch.no_grad()
+def _remove_structure(
+    method: StructuredMethod,
+    decoder: Decoder,
+    target: Fraction,
+    generator: torch.Generator,
+    inputs: LearningInputs,
+) -> PruneResult:
+    chosen = method.choose(decoder, target, generator, inputs)
+    return PruneResult(
+        weights=masked_weights(decoder, chosen.kept),
+        figures=dict(chosen.figures),
+        history=chosen.history,
+        kept=chosen.kept,
+    )
 
 
 def _now(device: torch.device | None) -> float:

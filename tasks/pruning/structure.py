@@ -91,35 +91,43 @@ def structure_of(decoder: Decoder) -> BlockStructure:
     return decoder.structure
 
 
-def masked_weights(decoder: Decoder, kept: Sequence[Kept]) -> dict[str, Tensor]:
-    """The full-size weights and biases with what is removed set to zero, by parameter name.
+def masked_block(block: nn.Module, structure: BlockStructure, kept: Kept) -> dict[str, Tensor]:
+    """A block's full-size weights and biases with what is removed set to zero.
 
-    Only parameters of the blocks' linear layers that lose something are named; every one is a new
-    tensor.
+    Returns:
+        Parameter name inside the block → new tensor, for every linear layer of heads and channels.
     """
-    structure = structure_of(decoder)
+    groups_G = kept.groups_G
+    rows = {
+        structure.query: structure.query_features(groups_G),
+        structure.key: structure.key_features(groups_G),
+        structure.value: structure.key_features(groups_G),
+        **dict.fromkeys(structure.channel_in, kept.channels_C),
+    }
+    columns = {
+        structure.attention_out: structure.query_features(groups_G),
+        structure.channel_out: kept.channels_C,
+    }
     replaced: dict[str, Tensor] = {}
-    for index, (block, entry) in enumerate(zip(decoder.blocks, kept, strict=True)):
-        rows = {
-            structure.query: structure.query_features(entry.groups_G),
-            structure.key: structure.key_features(entry.groups_G),
-            structure.value: structure.key_features(entry.groups_G),
-            **dict.fromkeys(structure.channel_in, entry.channels_C),
-        }
-        columns = {
-            structure.attention_out: structure.query_features(entry.groups_G),
-            structure.channel_out: entry.channels_C,
-        }
-        prefix = f"{decoder.blocks_name}.{index}"
-        for name, kept_O in rows.items():
-            module = block.get_submodule(name)
-            assert isinstance(module, nn.Linear)
-            factor_O = kept_O.to(module.weight)
-            replaced[f"{prefix}.{name}.weight"] = module.weight.detach() * factor_O[:, None]
-            if module.bias is not None:
-                replaced[f"{prefix}.{name}.bias"] = module.bias.detach() * factor_O
-        for name, kept_I in columns.items():
-            module = block.get_submodule(name)
-            assert isinstance(module, nn.Linear)
-            replaced[f"{prefix}.{name}.weight"] = module.weight.detach() * kept_I.to(module.weight)
+    for name, kept_O in rows.items():
+        module = block.get_submodule(name)
+        assert isinstance(module, nn.Linear)
+        factor_O = kept_O.to(module.weight)
+        replaced[f"{name}.weight"] = module.weight.detach() * factor_O[:, None]
+        if module.bias is not None:
+            replaced[f"{name}.bias"] = module.bias.detach() * factor_O
+    for name, kept_I in columns.items():
+        module = block.get_submodule(name)
+        assert isinstance(module, nn.Linear)
+        replaced[f"{name}.weight"] = module.weight.detach() * kept_I.to(module.weight)
     return replaced
+
+
+def masked_weights(decoder: Decoder, kept: Sequence[Kept]) -> dict[str, Tensor]:
+    """As :func:`masked_block` for the whole decoder, by full parameter name."""
+    structure = structure_of(decoder)
+    return {
+        f"{decoder.blocks_name}.{index}.{name}": weight
+        for index, (block, entry) in enumerate(zip(decoder.blocks, kept, strict=True))
+        for name, weight in masked_block(block, structure, entry).items()
+    }
