@@ -28,6 +28,8 @@ REFERENCES = {
     ("setting-r-paper", "swiftprune", "2:4"): (991.6, 0.01),
     ("setting-r", "swiftprune", "0.5"): (64.0, None),
     ("setting-r", "swiftprune", "2:4"): (198.0, None),
+    ("setting-r", "sparsegpt", "0.5"): (53.8, None),
+    ("setting-r", "sparsegpt", "2:4"): (95.8, None),
 }
 PAPER = {
     "name": "setting-r-paper",

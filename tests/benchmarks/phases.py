@@ -1,0 +1,68 @@
+"""Where the time of pruning goes: statistics, factors, selection; the rest is forward passes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from tasks.pruning import driver, hessian
+from tasks.pruning.base import BlockMethod, LayerMethod, Method
+from tasks.pruning.blocks import Decoder
+from tasks.pruning.statistics import ColumnCollector
+from tasks.pruning.targets import Target
+
+STATISTICS, FACTORS, SELECTION, FORWARD = "statistics", "factors", "selection", "forward"
+"""Sums over inputs; factoring Hessians; scores, masks and updates; everything else."""
+
+
+@contextmanager
+def measured_phases(method: Method) -> Iterator[Counter[str]]:
+    """Seconds by phase of what runs inside; ``forward`` is what no other phase accounts for."""
+    seconds: Counter[str] = Counter()
+    inside = [0.0]
+
+    def timed(phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **keywords: Any) -> Any:
+            inside.append(0.0)
+            start = time.perf_counter()
+            try:
+                return function(*args, **keywords)
+            finally:
+                taken = time.perf_counter() - start
+                # A phase within a phase is not counted twice.
+                seconds[phase] += taken - inside.pop()
+                inside[-1] += taken
+
+        return wrapper
+
+    kind = type(method)
+    prune = "prune_layers" if isinstance(method, BlockMethod) else "prune_layer"
+    places: list[tuple[object, str, str]] = [
+        (ColumnCollector, "add", STATISTICS),
+        (hessian.Hessian, "add", STATISTICS),
+        (hessian, "inverse_factor", FACTORS),
+        (kind, prune, SELECTION),
+    ]
+    with ExitStack() as stack:
+        for owner, name, phase in places:
+            stack.enter_context(patch.object(owner, name, timed(phase, getattr(owner, name))))
+        start = time.perf_counter()
+        yield seconds
+        seconds[FORWARD] = time.perf_counter() - start - sum(seconds.values())
+
+
+def prune(
+    method: Method, decoder: Decoder, target: Target, tokens_NL: Any
+) -> tuple[Counter[str], dict[str, Any]]:
+    """(seconds by phase of statistics and pruning, weights)."""
+    with measured_phases(method) as seconds:
+        statistics = None
+        if isinstance(method, LayerMethod):
+            tokens_NL = tokens_NL[: method.calibration_windows(*tokens_NL.shape)]
+            statistics = driver.collect_statistics(decoder, tokens_NL)
+        result = driver.prune(method, decoder, target, tokens_NL=tokens_NL, statistics=statistics)
+    return seconds, result.weights
