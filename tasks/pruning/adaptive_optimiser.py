@@ -94,31 +94,39 @@ def clip_scale(gradients: Sequence[Tensor], largest: float) -> tuple[float, floa
 
 @torch.no_grad()
 def update_(variable: Variable, gradient: Tensor, size: StepSize) -> None:
-    """One step of a variable, and what the forward pass reads of it."""
-    buffers = torch.empty(2, _part(variable.value), dtype=variable.value.dtype,
-                          device=variable.value.device)  # fmt: skip
-    for parts in _parts(variable, gradient):
-        value, momentum, variance, slope, kept, computed = parts
-        change, root = buffers[:, : len(value)]
-        torch.mul(slope, (1 - BETA_1) * size.gradient_scale, out=change)
-        if kept is None:
-            # Of plain Adam: the square of the gradient itself.
+    """One step of a variable, and what the forward pass reads of it.
+
+    Args:
+        gradient: of the loss, before clipping; it is left as it is.
+    """
+    correction = math.sqrt(1 - BETA_2**size.step)
+    rate = size.learning_rate * correction / (1 - BETA_1**size.step)
+    shrink = 1 - size.learning_rate * variable.weight_decay
+    kind = {"dtype": variable.value.dtype, "device": variable.value.device}
+    buffers = torch.empty(3, _part(variable.value), **kind)
+    for value, momentum, variance, slope, kept, computed in _parts(variable, gradient):
+        change, root, ones = buffers[:, : len(value)]
+        momentum.mul_(BETA_1).add_(slope, alpha=(1 - BETA_1) * size.gradient_scale)
+        if kept is None or computed is None:
+            # Plain Adam's variance is of the gradient itself.
             torch.mul(slope, size.gradient_scale, out=root)
             variance.mul_(BETA_2).addcmul_(root, root, value=1 - BETA_2)
-            change = momentum.mul_(BETA_1).add_(change)
+            change = momentum
         else:
-            momentum.mul_(BETA_1).add_(change)
-            if size.decay:
-                torch.mul(value, size.decay, out=change).masked_fill_(kept, 0).add_(momentum)
-            else:
-                change = momentum
+            # As numbers: products with booleans are several times slower.
+            ones.copy_(kept)
+            torch.mul(value, ones, out=change)
+            # W − W⊙M is exactly zero where M is one.
+            torch.sub(value, change, out=change)
+            torch.add(momentum, change, alpha=size.decay, out=change)
             variance.mul_(BETA_2).addcmul_(change, change, value=1 - BETA_2)
-        torch.sqrt(variance, out=root).mul_(1 / math.sqrt(1 - BETA_2**size.step)).add_(EPSILON)
-        if variable.weight_decay:
-            value.mul_(1 - size.learning_rate * variable.weight_decay)
-        value.addcdiv_(change, root, value=-size.learning_rate / (1 - BETA_1**size.step))
-        if kept is not None and computed is not None:
-            torch.mul(value, kept, out=computed)
+        # Numerator and denominator of the formula times √(1−β₂ᵗ), which saves a pass.
+        torch.sqrt(variance, out=root).add_(EPSILON * correction)
+        if shrink != 1:
+            value.mul_(shrink)
+        value.addcdiv_(change, root, value=-rate)
+        if computed is not None:
+            torch.mul(value, ones, out=computed)
 
 
 def _part(tensor: Tensor) -> int:

@@ -13,7 +13,8 @@ fixed``, ``decay: static``; *boosted* is ``slorb: true``.
 
 Deviations: no dropout, so that nothing but the order of windows is random; the run's length is
 ``steps`` of ``batch`` windows, where the authors take 40 000 steps of 128 windows of 1024 tokens.
-All parameters are trained, embeddings and norms included.
+All parameters are trained, embeddings and norms included. ``criterion: activation`` is not the
+paper's: masks compare |W|·‖x‖ as Wanda does, which starts closer to the dense model.
 
 Shapes: ``N`` windows, ``L`` tokens of a window, ``B`` windows of a micro-batch, ``T`` tokens,
 ``H`` hidden size.
@@ -38,6 +39,7 @@ from tasks.pruning.adaptive_student import Student
 from tasks.pruning.base import Progress, PruneResult, option
 from tasks.pruning.blocks import Decoder
 from tasks.pruning.distillation import backward_through_head
+from tasks.pruning.driver import collect_statistics
 from tasks.pruning.registry import register
 from tasks.pruning.retraining import (
     Body,
@@ -49,6 +51,8 @@ from tasks.pruning.retraining import (
     Split,
 )
 from tasks.pruning.targets import SemiStructured, Target
+
+_NORM_WINDOWS = 8
 
 
 @register
@@ -72,6 +76,9 @@ class AdaptiveSparseTrainer(RetrainingMethod):
     clip: float = option(1.0, "Largest norm of the gradients together.", gt=0)
     mask: Literal["adaptive", "fixed"] = option(
         "adaptive", "adaptive: chosen anew from the weights; fixed: as it was at the start."
+    )
+    criterion: Literal["magnitude", "activation"] = option(
+        "magnitude", "magnitude: |W|, the paper's; activation: |W| times the dense input's norm."
     )
     mask_interval: int = option(10, "Optimiser steps from one mask to the next.", ge=1)
     decay: Literal["annealed", "static", "none"] = option(
@@ -109,9 +116,17 @@ class AdaptiveSparseTrainer(RetrainingMethod):
             engine.device,
             weight_decay=self.weight_decay,
             slorb_group=self.slorb_group if self.slorb else None,
+            norms=self._norms(decoder, training_NL),
         )
         run = _Run(self, decoder, student, engine, split)
         return run.train(training_NL.cpu(), seed, progress)
+
+    def _norms(self, decoder: Decoder, training_NL: Tensor) -> dict[str, Tensor] | None:
+        """Norm of every layer's inputs in the dense model, on the first training windows."""
+        if self.criterion == "magnitude":
+            return None
+        statistics = collect_statistics(decoder, training_NL[:_NORM_WINDOWS])
+        return {name: entry.energy_I.sqrt() for name, entry in statistics.items()}
 
 
 class _Run:

@@ -38,6 +38,7 @@ class Student:
         device: where the copy is made.
         weight_decay: of matrices.
         slorb_group: k of the side branches; None for none.
+        norms: layer name → norm of each of its inputs, which then weighs |W| in its masks.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class Student:
         *,
         weight_decay: float,
         slorb_group: int | None,
+        norms: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.target = target
+        self._norms = norms
         self.model = copy.deepcopy(decoder.model).to(device, torch.float32).eval()
         self.model.requires_grad_(True)
         self.layers = Decoder(self.model, decoder.blocks_name).layers()
@@ -88,8 +91,11 @@ class Student:
         )
 
     def _mask(self, name: str, weight_OI: Tensor) -> Tensor:
+        scores_OI = weight_OI.abs()
+        if self._norms is not None:
+            scores_OI.mul_(self._norms[name].to(weight_OI.device))
         try:
-            lowest_OI = masks.lowest_of_groups(weight_OI.abs(), self.target.keep, self.target.group)
+            lowest_OI = masks.lowest_of_groups(scores_OI, self.target.keep, self.target.group)
         except UnsupportedLayerError as error:
             raise UnsupportedLayerError(f"{name}: {error}") from None
         return ~lowest_OI
