@@ -12,7 +12,7 @@ from flows.planning import plan_of, store
 from tasks.evaluate import evaluate
 from tasks.plan import Cell, Plan
 from tasks.prepare import collect, prepare_model, tokenise
-from tasks.prune import prune
+from tasks.prune import history_of, prune
 from tasks.record import record
 from tasks.report import needed_artifacts
 from tasks.rows import cell_row
@@ -58,6 +58,8 @@ def run_cell(config: SweepConfig, model: str, method: str, target: str, seed: in
         prepare_model(cell.model, kept, trust)
         if cell.method.uses_calibration and cell.model.calibration:
             tokenise(cell.model, cell.model.calibration, kept, trust)
+        if cell.method.uses_training and cell.model.training:
+            tokenise(cell.model, cell.model.training, kept, trust)
         if cell.statistics_windows:
             collect(cell.model, cell.statistics_windows, kept, trust)
         prune(cell, kept, trust, config.save_checkpoints)
@@ -71,5 +73,5 @@ def run_cell(config: SweepConfig, model: str, method: str, target: str, seed: in
     if not config.save_checkpoints:
         _release(cell, kept)
     row = cell_row(cell, kept)
-    record(plan, row, return_state=True)
+    record(plan, row, history_of(cell, kept), return_state=True)
     return {"status": row["status"], "fingerprint": cell.fingerprint}

@@ -66,6 +66,10 @@ def collect_garbage(console: Console, *, dry_run: bool) -> None:
         if f"{path.parent.name}/{path.name}" in needed:
             continue
         removed, freed = _account(root, path, dry_run, removed, freed)
+    for path in sorted((root / "training").glob("*")):
+        # A sweep that was interrupted goes on from here.
+        if f"pruned/{path.name}" not in needed:
+            removed, freed = _account(root, path, dry_run, removed, freed)
     for path in sorted((root / "tmp").glob("*")):
         removed, freed = _account(root, path, dry_run, removed, freed)
     if not dry_run:

@@ -64,6 +64,9 @@ def _shared_steps(plan: Plan, kept: Store) -> Table:
         if model.calibration:
             count = sum(cell.method.uses_calibration for cell in cells)
             lines.append(("tokenise calibration", model.calibration.step, f"{count} cells"))
+        if model.training:
+            count = sum(cell.method.uses_training for cell in cells)
+            lines.append(("tokenise training", model.training.step, f"{count} cells"))
         for name, windows in model.evaluations.items():
             lines.append((f"tokenise {name}", windows.step, users))
             lines.append((f"perplexity {name} of the dense model", model.dense[name], users))

@@ -20,7 +20,7 @@ from tasks.home import sweep_folder
 from tasks.plan import Cell, ModelPlan, Plan
 from tasks.prepare import collect, prepare_model, tokenise
 from tasks.progress import work
-from tasks.prune import is_complete
+from tasks.prune import history_of, is_complete
 from tasks.record import record, recorder_of
 from tasks.report import report, write_needs
 from tasks.reporting.timings import CellTiming, Timings
@@ -136,6 +136,12 @@ def _prepare_shared(run: _Run, model: ModelPlan) -> None:
             _shared_label(run, model, "tokenise calibration"),
             lambda: tokenise(model, calibration, kept, trust, return_state=True),
         )
+    if model.training and any(cell.method.uses_training for cell in open_cells):
+        training = model.training
+        run.timed(
+            _shared_label(run, model, "tokenise training"),
+            lambda: tokenise(model, training, kept, trust, return_state=True),
+        )
     for count in sorted({cell.statistics_windows for cell in open_cells} - {0}):
         # A failure shows again, with its reason, in each cell that needs the statistics.
         run.timed(
@@ -160,7 +166,7 @@ def _run_one(run: _Run, cell: Cell) -> None:
             complete_cell(cell, return_state=True)
             piece.reused = True
             piece.note = _note(cell_row(cell, kept))
-            _record(run, cell_row(cell, kept))
+            _record(run, cell_row(cell, kept), cell)
             return
         if spec in run.broken_models:
             run.errors[cell.fingerprint] = piece.failure = run.broken_models[spec]
@@ -204,11 +210,12 @@ def _note(row: dict[str, Any]) -> str:
     return f"perplexity {', '.join(figures)}, sparsity {row['sparsity']:.1%}"
 
 
-def _record(run: _Run, row: dict[str, Any]) -> None:
+def _record(run: _Run, row: dict[str, Any], cell: Cell | None = None) -> None:
     """Log a row that no cell flow logs, unless the tracking server has it."""
     recorder = recorder_of(run.plan)
     if row["fingerprint"] not in recorder.run_ids and not recorder.unavailable:
-        record(run.plan, row, return_state=True)
+        history = history_of(cell, run.store) if cell else []
+        record(run.plan, row, history, return_state=True)
 
 
 def _why(state: Any) -> str:

@@ -15,7 +15,8 @@ from configs.schema import Trust
 from tasks.environment import environment
 from tasks.evaluation.perplexity import perplexity
 from tasks.memory import measured
-from tasks.models.load import best_device, load_model, resolve_dtype
+from tasks.models.load import best_device, resolve_dtype
+from tasks.models.pruned import load_pruned
 from tasks.plan import Cell, ModelPlan
 from tasks.prepare import dense_model, load_tokens, windows_of
 from tasks.progress import work
@@ -88,7 +89,8 @@ def evaluate(cell: Cell, name: str, store: Store, trust: Trust, batch_size: int)
         folder = checkpoint_of(cell, store, trust).path
         begun = time.perf_counter()
         device = best_device()
-        network = load_model(folder, resolve_dtype(cell.model.dtype, device), device, trust)
+        # Heads and channels that were removed are not computed.
+        network = load_pruned(folder, resolve_dtype(cell.model.dtype, device), device, trust)
         label = f"{cell.model.model.spec} {cell.label}"
         facts = _measure(network, cell.model, name, label, store, trust, batch_size)
         # What the cell itself cost, the checkpoint's loading included.

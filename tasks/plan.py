@@ -51,6 +51,7 @@ class Cell:
     Attributes:
         method: with its options.
         statistics_windows: how many calibration windows its statistics need; 0 for none.
+        processes: that train, for methods which train weights; None: one a GPU.
         pruned: the step of the pruned model's facts; its checkpoint is ``checkpoint``.
         evaluated: evaluation name → perplexity step.
     """
@@ -62,6 +63,7 @@ class Cell:
     statistics_windows: int
     pruned: Step
     evaluated: Mapping[str, Step]
+    processes: int | None = None
 
     @property
     def checkpoint(self) -> Step:
@@ -70,6 +72,11 @@ class Cell:
     @property
     def label(self) -> str:
         return f"{self.method.name} {self.target}"
+
+    @property
+    def action(self) -> str:
+        """What is done to the model, in a word."""
+        return "retrain" if self.method.learns == "weights" else "prune"
 
     @property
     def fingerprint(self) -> str:
@@ -273,4 +280,5 @@ def _plan_cell(
         name: _perplexity_step(pruned.fingerprint, model.dtype, windows)
         for name, windows in model.evaluations.items()
     }
-    return Cell(model, method, target, seed, count, pruned, evaluated)
+    processes = config.training.processes
+    return Cell(model, method, target, seed, count, pruned, evaluated, processes)

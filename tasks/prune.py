@@ -1,19 +1,26 @@
-"""One cell's pruning: statistics in, a checkpoint and its facts out."""
+"""One cell's pruning, or retraining: a checkpoint and its facts."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from torch import Tensor
 
 from configs.schema import Trust
 from tasks.environment import environment
+from tasks.evaluation.perplexity import mean_loss
 from tasks.memory import measured
+from tasks.models.branches import save_branches
 from tasks.models.decoder import describe
+from tasks.models.kept import kept_to_json
 from tasks.models.load import best_device
 from tasks.models.save import save_checkpoint
 from tasks.plan import Cell
@@ -25,67 +32,139 @@ from tasks.prepare import (
     statistics_of,
     windows_of,
 )
-from tasks.progress import work
+from tasks.progress import Work, work
 from tasks.pruning import driver
+from tasks.pruning.base import PruneResult
+from tasks.pruning.blocks import Decoder
+from tasks.pruning.retraining import RetrainingMethod
 from tasks.states import cached
 from tasks.store import Artifact, Store
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+HISTORY = "history.json"
+"""Figures of learning, step by step, beside a cell's facts."""
+
+
+def scratch_of(cell: Cell, store: Store) -> Path:
+    """Where the cell's training keeps what it needs to go on after a kill."""
+    return store.root / "training" / cell.pruned.fingerprint
+
 
 def _compute(cell: Cell, store: Store, trust: Trust, folder: Path) -> Mapping[str, Any]:
-    statistics = tokens = None
-    shared_seconds = 0.0
+    statistics, shared_seconds = None, 0.0
     if cell.statistics_windows:
         artifact = statistics_of(cell.model, cell.statistics_windows, store, trust)
         statistics, shared_seconds = load_statistics(artifact), artifact.facts["seconds"]
-    elif cell.method.uses_calibration:
-        assert cell.model.calibration is not None
-        tokens = load_tokens(windows_of(cell.model, cell.model.calibration, store, trust))
+    tokens, training = _texts(cell, store, trust)
     dense = dense_model(cell.model, store, trust)
     decoder = describe(dense)
-    label = f"{cell.model.model.spec} {cell.label}"
     begun = time.perf_counter()
-    with measured(best_device().type) as peak, work(label, "prune") as advance:
+    with measured(best_device().type) as peak, work(_label(cell), cell.action) as advance:
         start = time.perf_counter()
-        result = driver.prune(
-            cell.method,
-            decoder,
-            cell.target,
-            seed=cell.seed,
-            tokens_NL=tokens,
-            statistics=statistics,
-            progress=advance,
-        )
+        if isinstance(cell.method, RetrainingMethod):
+            assert training is not None
+            result = _retrain(cell, store, dense, decoder, training, advance)
+        else:
+            result = driver.prune(
+                cell.method,
+                decoder,
+                cell.target,
+                seed=cell.seed,
+                tokens_NL=tokens,
+                statistics=statistics,
+                training_NL=training,
+                loss=mean_loss(dense) if cell.method.structured else None,
+                progress=advance,
+            )
         seconds = time.perf_counter() - start
-    calibration_seconds = shared_seconds + result.figures.pop("calibration_seconds", 0.0)
+    figures = dict(result.figures)
+    calibration_seconds = shared_seconds + figures.pop("calibration_seconds", 0.0)
     by_layer = driver.layer_sparsity(decoder, result.weights)
     facts = {
         "method": cell.method.name,
         "target": str(cell.target),
         "prune_seconds": seconds - (calibration_seconds - shared_seconds),
         "calibration_seconds": calibration_seconds,
+        "learned": "" if cell.method.learns == "nothing" else cell.method.learns,
+        "training_tokens": round(figures.pop("training_tokens", 0)),
+        "training_seconds": figures.pop("training_seconds", 0.0),
         "peak_memory_bytes": peak.bytes,
         "sparsity": driver.sparsity(decoder, by_layer),
         "layer_sparsity": by_layer,
-        "figures": result.figures,
+        "figures": figures,
         "environment": environment(),
     }
-    save_checkpoint(
-        dense,
-        model_folder(cell.model, store, trust),
-        result.weights,
-        folder,
-        dtype=dense.dtype,
-        metadata={"fingerprint": cell.pruned.fingerprint, "inputs": dict(cell.pruned.inputs)},
-    )
+    _save(cell, dense, model_folder(cell.model, store, trust), result, folder)
     # What the cell itself cost, the checkpoint's writing included.
     return facts | {"step_seconds": time.perf_counter() - begun}
 
 
+def _texts(cell: Cell, store: Store, trust: Trust) -> tuple[Tensor | None, Tensor | None]:
+    """(calibration windows, training windows) where the method looks at them itself."""
+    tokens = training = None
+    if cell.method.uses_calibration and not cell.statistics_windows:
+        assert cell.model.calibration is not None
+        tokens = load_tokens(windows_of(cell.model, cell.model.calibration, store, trust))
+    if cell.method.uses_training:
+        assert cell.model.training is not None
+        training = load_tokens(windows_of(cell.model, cell.model.training, store, trust))
+    return tokens, training
+
+
+def _retrain(
+    cell: Cell,
+    store: Store,
+    dense: PreTrainedModel,
+    decoder: Decoder,
+    training_NL: Tensor,
+    advance: Work,
+) -> PruneResult:
+    from tasks.training.run import retrain
+
+    assert isinstance(cell.method, RetrainingMethod)
+    return retrain(
+        dense,
+        decoder,
+        cell.method,
+        cell.target,
+        training_NL,
+        seed=cell.seed,
+        processes=cell.processes or max(1, torch.cuda.device_count()),
+        scratch=scratch_of(cell, store),
+        progress=advance,
+    )
+
+
+def _save(
+    cell: Cell, dense: PreTrainedModel, source: Path, result: PruneResult, folder: Path
+) -> None:
+    metadata: dict[str, Any] = {
+        "fingerprint": cell.pruned.fingerprint,
+        "inputs": dict(cell.pruned.inputs),
+    }
+    if result.kept is not None:
+        metadata["kept"] = kept_to_json(result.kept)
+    save_checkpoint(dense, source, result.weights, folder, dtype=dense.dtype, metadata=metadata)
+    if result.branches:
+        save_branches(folder, result.branches)
+    if result.history:
+        (folder / HISTORY).write_text(json.dumps([dict(step) for step in result.history]))
+
+
+def _label(cell: Cell) -> str:
+    return f"{cell.model.model.spec} {cell.label}"
+
+
 def checkpoint_of(cell: Cell, store: Store, trust: Trust, *, contents: bool = True) -> Artifact:
     """The pruned model's folder, pruned now unless it is there and intact."""
-    return store.get_or_create(
+    made = store.get_or_create(
         cell.checkpoint, lambda folder: _compute(cell, store, trust, folder), contents=contents
     )
+    # Only now: until the artifact has its name, a kill must not cost the training.
+    shutil.rmtree(scratch_of(cell, store), ignore_errors=True)
+    return made
 
 
 def is_evaluated(cell: Cell, store: Store) -> bool:
@@ -99,20 +178,35 @@ def is_complete(cell: Cell, store: Store, *, keep_checkpoint: bool) -> bool:
     return not keep_checkpoint or store.find(cell.checkpoint) is not None
 
 
+def history_of(cell: Cell, store: Store) -> list[dict[str, float]]:
+    """Figures of the cell's learning, step by step; empty for methods that do not learn."""
+    found = store.find(cell.pruned)
+    path = found.path / HISTORY if found else None
+    return json.loads(path.read_text()) if path and path.is_file() else []
+
+
+def _facts_of(checkpoint: Artifact, folder: Path) -> Mapping[str, Any]:
+    """The facts outlive the checkpoint, which a sweep may not keep."""
+    history = checkpoint.path / HISTORY
+    if history.is_file():
+        shutil.copyfile(history, folder / HISTORY)
+    return checkpoint.facts
+
+
 @task(
     name="prune",
-    task_run_name="prune {cell.label}",
+    task_run_name="{cell.action} {cell.label}",
     cache_policy=NO_CACHE,
     persist_result=False,
 )
 def prune(cell: Cell, store: Store, trust: Trust, keep_checkpoint: bool) -> Any:
-    """Prune the model of a cell; the checkpoint and the facts go to the store."""
+    """Prune or retrain the model of a cell; the checkpoint and the facts go to the store."""
     found = store.find(cell.pruned)
     needed = keep_checkpoint or not is_evaluated(cell, store)
     if found and not (needed and store.find(cell.checkpoint) is None):
         return cached(_told(found))
     checkpoint = checkpoint_of(cell, store, trust)
-    facts = store.get_or_create(cell.pruned, lambda _: checkpoint.facts)
+    facts = store.get_or_create(cell.pruned, lambda folder: _facts_of(checkpoint, folder))
     return cached(_told(facts)) if checkpoint.reused else _told(facts)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,12 @@ class Recorder:
         if self._outages > 1:
             self.unavailable = str(error)
 
-    def log_row(self, plan: Plan, row: Row) -> str:
-        """Log one row unless it is there already, and return its run id."""
+    def log_row(self, plan: Plan, row: Row, history: Sequence[Mapping[str, float]] = ()) -> str:
+        """Log one row unless it is there already, and return its run id.
+
+        Args:
+            history: figures of learning, each with its ``step``.
+        """
         assert self.tracker is not None
         if known := self.run_ids.get(row["fingerprint"]):
             return known
@@ -65,6 +69,10 @@ class Recorder:
             inputs=_inputs(model, cell),
             extra_params=_params(plan, model, cell),
         )
+        if history:
+            self.tracker.log_history(
+                run_id, [(round(step["step"]), _named(step)) for step in history]
+            )
         self._outages = 0
         self.logged_now = True
         self.run_ids[row["fingerprint"]] = run_id
@@ -143,6 +151,8 @@ def _inputs(model: ModelPlan, cell: Cell | None) -> list[InputRecord]:
                            source=_origin(model), context="model")]  # fmt: skip
     if cell and cell.method.uses_calibration and model.calibration:
         records.append(_corpus_input(model.calibration, "calibration"))
+    if cell and cell.method.uses_training and model.training:
+        records.append(_corpus_input(model.training, "training"))
     return records + [_corpus_input(w, "evaluation") for w in model.evaluations.values()]
 
 
@@ -177,7 +187,15 @@ def _params(plan: Plan, model: ModelPlan, cell: Cell | None) -> Mapping[str, str
             params["calibration/corpus_digest"] = model.calibration.facts.digest
             params["calibration/window_tokens"] = str(calibration.sequence_length)
             params["calibration/windows"] = str(cell.statistics_windows or calibration.samples)
+        if cell.method.uses_training and model.training:
+            params["training/corpus_digest"] = model.training.facts.digest
+            params["training/window_tokens"] = str(model.training.length)
     return params
+
+
+def _named(step: Mapping[str, float]) -> dict[str, float]:
+    """A step's figures under a heading of their own in the dashboard."""
+    return {f"learning/{name}": value for name, value in step.items() if name != "step"}
 
 
 def _server_can_pass(_task: Any, _run: Any, state: Any) -> bool:
@@ -193,12 +211,12 @@ def _server_can_pass(_task: Any, _run: Any, state: Any) -> bool:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def record(plan: Plan, row: Row) -> Any:
-    """Log a row; without a server the task ends as Postponed, and nothing is lost."""
+def record(plan: Plan, row: Row, history: Sequence[Mapping[str, float]] = ()) -> Any:
+    """Log a row and how it learned; without a server it ends as Postponed, and nothing is lost."""
     recorder = recorder_of(plan)
     if not recorder.unavailable:
         try:
-            return recorder.log_row(plan, row)
+            return recorder.log_row(plan, row, history)
         except TrackingUnavailableError as error:
             recorder.outage(error)
             if not recorder.unavailable:

@@ -86,6 +86,27 @@ def perplexity(
     return PerplexityResult(_exp(nll / tokens), nll, tokens, time.perf_counter() - start)
 
 
+def mean_loss(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
+    """A function of windows that gives the mean negative log-likelihood of a predicted token.
+
+    The model is split once; logits are bounded as in :func:`perplexity`. What changes inside the
+    model's modules between calls (hooks, weights) counts.
+    """
+    parts = split_head(model)
+    device = next(model.parameters()).device
+
+    def loss(windows_NL: Tensor) -> Tensor:
+        ids_NL = windows_NL.long().to(device)
+        if parts:
+            total = _chunked_loss(*parts, ids_NL)
+        else:
+            logits_TV = model(input_ids=ids_NL, use_cache=False).logits[:, :-1].flatten(0, 1)
+            total = _loss(logits_TV, ids_NL[:, 1:].flatten())
+        return total / (ids_NL.shape[0] * (ids_NL.shape[1] - 1))
+
+    return loss
+
+
 def _exp(mean: float) -> float:
     try:
         return math.exp(mean)

@@ -60,12 +60,12 @@ def load_pruned(
     try:
         kept = kept_of_json(metadata["kept"]) if "kept" in metadata else None
         model = _load(folder, metadata.get(FORM), kept, dtype, device, trust, sliced)
-    except UnsupportedModelError as error:
-        raise UnsupportedModelError(f"{folder}: {error}") from error
-    if (folder / BRANCHES).is_file():
-        from tasks.models.branches import attach_branches
+        if (folder / BRANCHES).is_file():
+            from tasks.models.branches import attach_branches
 
-        attach_branches(model, folder)
+            attach_branches(model, folder)
+    except ValueError as error:  # UnsupportedModelError is one
+        raise UnsupportedModelError(f"{folder}: {error}") from error
     return model
 
 

@@ -28,6 +28,7 @@ from tasks.pruning.base import (
 from tasks.pruning.blocks import BlockAtWork, Decoder, walk
 from tasks.pruning.gates import Loss, plain_loss
 from tasks.pruning.layers import LinearLayer
+from tasks.pruning.retraining import RetrainingMethod
 from tasks.pruning.statistics import ColumnCollector, ColumnStatistics
 from tasks.pruning.structure import masked_weights
 from tasks.pruning.targets import Fraction, Target
@@ -106,6 +107,10 @@ def prune(
         )
         assert isinstance(target, Fraction)
         return _remove_structure(method, decoder, target, generator, inputs)
+    if isinstance(method, RetrainingMethod):
+        if training_NL is None:
+            raise ValueError(f"{method.name} needs windows to learn from")
+        return method.retrain(decoder, target, training_NL, seed=seed, progress=progress)
     raise TypeError(f"{type(method).__name__} is of no kind that the driver runs")
 
 

@@ -32,6 +32,8 @@ _FIRST = ("model", "method", "target", "seed", "status", "error", "sparsity")
 _LAST = (
     "prune_seconds",
     "calibration_seconds",
+    "learned",
+    "training_tokens",
     "evaluate_seconds",
     "parameters",
     "nonzero_parameters",
@@ -41,7 +43,17 @@ _LAST = (
     "fingerprint",
 )
 _TEXT = frozenset(
-    ("model", "method", "target", "status", "error", "checkpoint", "mlflow_run_id", "fingerprint")
+    (
+        "model",
+        "method",
+        "target",
+        "status",
+        "error",
+        "learned",
+        "checkpoint",
+        "mlflow_run_id",
+        "fingerprint",
+    )
 )
 _NO_JSON_NUMBER = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
