@@ -34,7 +34,7 @@ class Checkpoints:
     """The checkpoints of one run, in a folder of their own.
 
     Args:
-        seconds: of work between two of them, at least.
+        seconds: of work between two of them, at least; 0: one after every step.
     """
 
     def __init__(self, folder: Path, seconds: float = 60.0) -> None:
@@ -45,7 +45,8 @@ class Checkpoints:
 
     def due(self) -> bool:
         """Whether so much was done since the last one that it would be a pity to lose it."""
-        return time.monotonic() - self._last >= max(self._seconds, _SHARE * self._cost)
+        between = max(self._seconds, _SHARE * self._cost) if self._seconds else 0.0
+        return time.monotonic() - self._last >= between
 
     def write(self, step: int, snapshot: Snapshot) -> None:
         """Write one, and remove all but the newest two."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -99,7 +100,7 @@ def test_the_learning_rate_warms_up_falls_to_a_tenth_and_ends_at_zero() -> None:
     assert rates[949] == pytest.approx(0.2, rel=1e-2)
     assert rates[974] == pytest.approx(0.1, rel=3e-2)
     assert 0 < rates[-1] < 0.003
-    assert all(later < sooner for sooner, later in zip(rates[50:], rates[51:], strict=False))
+    assert all(later < sooner for sooner, later in itertools.pairwise(rates[50:]))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 19])

@@ -1,0 +1,100 @@
+"""What the launcher and its workers hand each other: the job, and the result.
+
+Tensors in safetensors, the rest in JSON; all in the scratch folder of one run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from tasks.models.quiet import quiet
+from tasks.pruning.base import PruneResult
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MODEL = "model"
+_JOB, _WINDOWS = "job.json", "windows.safetensors"
+_RESULT, _WEIGHTS, _BRANCHES = "result.json", "weights.safetensors", "branches.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker must know beside the model and the windows.
+
+    Attributes:
+        method, options, target: as a sweep file says them.
+        blocks_name: of the decoder.
+        dtype: of the model, as ``float32``.
+        on_cpu: else each rank takes the GPU of its number.
+        remote_code: whether the model's own code may run, as it did in the parent.
+    """
+
+    method: str
+    options: Mapping[str, Any]
+    target: str
+    seed: int
+    blocks_name: str
+    dtype: str
+    on_cpu: bool
+    remote_code: bool
+    checkpoint_seconds: float
+
+
+def write_job(folder: Path, job: Job, model: PreTrainedModel, training_NL: Tensor) -> None:
+    """Everything that the workers start from."""
+    from safetensors.torch import save_file
+
+    generation = model.generation_config
+    try:
+        with quiet():
+            # It plays no part in training, and saving one that only warns would be refused.
+            if generation is not None:
+                model.generation_config = type(generation)()
+            model.save_pretrained(folder / MODEL)
+    finally:
+        model.generation_config = generation
+    save_file({"windows": training_NL.cpu().contiguous()}, folder / _WINDOWS)
+    (folder / _JOB).write_text(json.dumps(dataclasses.asdict(job)), encoding="utf-8")
+
+
+def read_job(folder: Path) -> tuple[Job, Tensor]:
+    """The job and its training windows."""
+    from safetensors.torch import load_file
+
+    job = Job(**json.loads((folder / _JOB).read_text(encoding="utf-8")))
+    return job, load_file(folder / _WINDOWS)["windows"]
+
+
+def write_result(folder: Path, result: PruneResult) -> None:
+    """A result; weights under several names are written once and stay one."""
+    from safetensors.torch import save_file
+
+    first: dict[int, str] = {}
+    names = {name: first.setdefault(id(weight), name) for name, weight in result.weights.items()}
+    save_file({name: result.weights[name].cpu() for name in first.values()}, folder / _WEIGHTS)
+    branches = {name: branch.cpu() for name, branch in result.branches.items()}
+    save_file(branches, folder / _BRANCHES)
+    facts = {"names": names, "figures": result.figures, "history": list(result.history)}
+    (folder / _RESULT).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def read_result(folder: Path) -> PruneResult:
+    """What :func:`write_result` wrote."""
+    from safetensors.torch import load_file
+
+    facts = json.loads((folder / _RESULT).read_text(encoding="utf-8"))
+    weights = load_file(folder / _WEIGHTS)
+    return PruneResult(
+        weights={name: weights[first] for name, first in facts["names"].items()},
+        figures=facts["figures"],
+        history=tuple(facts["history"]),
+        branches=load_file(folder / _BRANCHES),
+    )
