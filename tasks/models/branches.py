@@ -52,12 +52,16 @@ def attach_branches(model: nn.Module, folder: Path) -> int:
     tensors = load_file(path)
     layers = {name.rpartition(".")[0] for name in tensors}
     modules = dict(model.named_modules())
-    for layer in sorted(layers):
-        module = modules.get(layer)
-        sum_RI, scale_OR = (tensors.get(f"{layer}.{part}") for part in (SUM, SCALE))
-        if module is None or sum_RI is None or scale_OR is None:
-            raise ValueError(f"{path.name}: {layer} is no layer of this model, or lacks a half")
-        _attach(layer, module, sum_RI, scale_OR)
+    try:
+        for layer in sorted(layers):
+            module = modules.get(layer)
+            sum_RI, scale_OR = (tensors.get(f"{layer}.{part}") for part in (SUM, SCALE))
+            if module is None or sum_RI is None or scale_OR is None:
+                raise ValueError(f"{path.name}: {layer} is no layer of this model, or lacks a half")
+            _attach(layer, module, sum_RI, scale_OR)
+    except ValueError:
+        detach_branches(model)  # all or none
+        raise
     return len(layers)
 
 
