@@ -6,6 +6,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
+from tasks.models.decoder import describe
 from tasks.pruning.blocks import Decoder
 
 VOCABULARY = 97
@@ -80,7 +81,9 @@ ARCHITECTURES = {
 def decoder(name: str) -> Decoder:
     """A tiny random model of an architecture, as pruning sees it."""
     make, blocks = ARCHITECTURES[name]
-    return Decoder(make(), blocks)
+    found = describe(make())
+    assert found.blocks_name == blocks
+    return found
 
 
 def tokens(windows: int = 6, length: int = 16, seed: int = 0) -> torch.Tensor:

@@ -11,53 +11,93 @@ import torch
 from configs.schema import SweepConfig
 from tasks.pruning import driver
 from tasks.pruning.base import Method, PruneResult
+from tasks.pruning.blocks import Decoder
 from tasks.pruning.registry import methods, parse_target
 from tasks.pruning.statistics import VECTORS
 from tasks.pruning.targets import SemiStructured
 
 METHODS = list(methods())
+SMALL = {
+    "policy_gradient": {"steps": 3, "masks": 2, "batch_size": 2, "sequence_length": 8,
+                        "channel_group": 4},
+    "ast": {"steps": 4, "batch": 2, "mask_interval": 2},
+}  # fmt: skip
+"""Budgets that a test can afford; everything else as by default."""
+STRUCTURED = [name for name in METHODS if methods()[name].structured]
 TARGETS = ["0.3", "0.5", "0.75", "2:4", "1:4", "4:8"]
+
+
+def supports(method: str, architecture: str) -> bool:
+    """Heads and channels are known of LLaMA-like and of OPT-like decoders."""
+    return method not in STRUCTURED or tiny.decoder(architecture).structure is not None
+
+
 CASES = [
     (method, target, architecture)
     for method in METHODS
     for target in TARGETS
     for architecture in tiny.ARCHITECTURES
-    if methods()[method]().refuses(parse_target(target)) is None
+    if methods()[method]().refuses(parse_target(target)) is None and supports(method, architecture)
 ]
 
 
+def made(name: str) -> Method:
+    return methods()[name](**SMALL.get(name, {}))
+
+
 def run(method: Method, architecture: str, target: str, seed: int = 0) -> PruneResult:
-    decoder = tiny.decoder(architecture)
+    return pruned(method, tiny.decoder(architecture), target, seed)
+
+
+def pruned(method: Method, decoder: Decoder, target: str, seed: int = 0) -> PruneResult:
     tokens = tiny.tokens()
-    statistics = driver.collect_statistics(decoder, tokens)
     return driver.prune(
-        method, decoder, parse_target(target), seed=seed, tokens_NL=tokens, statistics=statistics
+        method,
+        decoder,
+        parse_target(target),
+        seed=seed,
+        tokens_NL=tokens,
+        statistics=driver.collect_statistics(decoder, tokens),
+        training_NL=tiny.tokens(seed=1),
     )
 
 
+def target_of(name: str) -> str:
+    """A target that the method takes."""
+    return next(t for t in ("0.5", "2:4") if made(name).refuses(parse_target(t)) is None)
+
+
 def test_the_mission_methods_are_registered() -> None:
-    assert {"magnitude", "wanda", "swiftprune"} <= set(METHODS)
+    assert {"magnitude", "wanda", "swiftprune", "sparsegpt", "policy_gradient", "ast"} <= set(
+        METHODS
+    )
+    assert {architecture for _, _, architecture in CASES} == set(tiny.ARCHITECTURES)
     assert len(CASES) >= 3 * len(tiny.ARCHITECTURES)
 
 
 @pytest.mark.parametrize(("name", "target", "architecture"), CASES)
-def test_reaches_the_target_in_every_layer(name: str, target: str, architecture: str) -> None:
+def test_reaches_the_target(name: str, target: str, architecture: str) -> None:
     decoder = tiny.decoder(architecture)
-    result = run(methods()[name](), architecture, target)
+    result = run(made(name), architecture, target)
     wanted = parse_target(target)
     by_layer = driver.layer_sparsity(decoder, result.weights)
     assert by_layer.keys() == decoder.layers().keys()
+    overall = driver.sparsity(decoder, by_layer)
+    if name in STRUCTURED:
+        # Whole heads: a model of this size has few, and a block keeps one.
+        assert overall == pytest.approx(wanted.sparsity, abs=0.2)
+        return
     for layer, sparsity in by_layer.items():
         columns = decoder.layers()[layer].in_features
         tolerance = 1e-9 if isinstance(wanted, SemiStructured) else max(0.005, 0.5 / columns)
         assert sparsity == pytest.approx(wanted.sparsity, abs=tolerance), layer
-    assert driver.sparsity(decoder, by_layer) == pytest.approx(wanted.sparsity, abs=0.02)
+    assert overall == pytest.approx(wanted.sparsity, abs=0.02)
     if isinstance(wanted, SemiStructured):
         _require_groups(decoder, result, wanted)
 
 
-def _require_groups(decoder: object, result: PruneResult, wanted: SemiStructured) -> None:
-    for name, layer in decoder.layers().items():  # type: ignore[attr-defined]
+def _require_groups(decoder: Decoder, result: PruneResult, wanted: SemiStructured) -> None:
+    for name, layer in decoder.layers().items():
         weight = result.weights[f"{name}.weight"]
         weight_OI = weight.T if layer.transposed else weight
         kept = weight_OI.reshape(weight_OI.shape[0], -1, wanted.group).ne(0).sum(-1)
@@ -66,8 +106,8 @@ def _require_groups(decoder: object, result: PruneResult, wanted: SemiStructured
 
 @pytest.mark.parametrize(("name", "target", "architecture"), CASES)
 def test_same_seed_same_bits(name: str, target: str, architecture: str) -> None:
-    first = run(methods()[name](), architecture, target, seed=3)
-    second = run(methods()[name](), architecture, target, seed=3)
+    first = run(made(name), architecture, target, seed=3)
+    second = run(made(name), architecture, target, seed=3)
     assert first.weights.keys() == second.weights.keys()
     assert all(torch.equal(w, second.weights[k]) for k, w in first.weights.items())
 
@@ -78,6 +118,10 @@ def test_same_seed_same_bits(name: str, target: str, architecture: str) -> None:
 def test_keeps_shapes_dtypes_and_the_callers_model(
     name: str, architecture: str, dtype: torch.dtype
 ) -> None:
+    if not supports(name, architecture):
+        with pytest.raises(ValueError, match="LLaMA-like"):
+            run(made(name), architecture, "0.5")
+        return
     decoder = tiny.decoder(architecture)
     decoder.model.to(dtype)
     before = {key: value.clone() for key, value in decoder.model.state_dict().items()}
@@ -86,13 +130,13 @@ def test_keeps_shapes_dtypes_and_the_callers_model(
     statistics = driver.collect_statistics(decoder, tokens)
     kept = {key: entry.to(torch.device("cpu")) for key, entry in statistics.items()}
     random_state = torch.random.get_rng_state()
-    target = next(t for t in ("0.5", "2:4") if methods()[name]().refuses(parse_target(t)) is None)
     result = driver.prune(
-        methods()[name](),
+        made(name),
         decoder,
-        parse_target(target),
+        parse_target(target_of(name)),
         tokens_NL=tokens,
         statistics=statistics,
+        training_NL=tokens,
     )
     state = decoder.model.state_dict()
     assert all(torch.equal(before[key], state[key]) for key in before)
@@ -114,16 +158,12 @@ def test_keeps_shapes_dtypes_and_the_callers_model(
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_target_near_zero_is_the_identity(name: str) -> None:
-    method = methods()[name]()
-    target = parse_target("0.0001")
-    if method.refuses(target):
-        target = parse_target("999:1000")
-        assert method.refuses(target) is None
+    method = made(name)
+    if method.refuses(parse_target("0.0001")):
+        assert method.refuses(parse_target("999:1000")) is None
         pytest.skip("keep:group has no target near zero on layers this small")
     decoder = tiny.decoder("llama")
-    tokens = tiny.tokens()
-    statistics = driver.collect_statistics(decoder, tokens)
-    result = driver.prune(method, decoder, target, tokens_NL=tokens, statistics=statistics)
+    result = pruned(method, decoder, "0.0001")
     for key, weight in result.weights.items():
         before = decoder.model.state_dict()[key]
         changed = weight.ne(before).float().mean()
@@ -146,8 +186,7 @@ def test_options_round_trip_through_the_schema(name: str) -> None:
 def test_pruning_by_hand_equals_pruning_in_the_model(name: str) -> None:
     """The weights that come back give the sparsity that the driver counts, and run."""
     decoder = tiny.decoder("llama")
-    target = next(t for t in ("0.5", "2:4") if methods()[name]().refuses(parse_target(t)) is None)
-    result = run(methods()[name](), "llama", target)
+    result = run(made(name), "llama", target_of(name))
     decoder.model.load_state_dict(result.weights, strict=False)
     with torch.no_grad():
         logits = decoder.model(input_ids=tiny.tokens(2)).logits
@@ -156,7 +195,7 @@ def test_pruning_by_hand_equals_pruning_in_the_model(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_group_that_does_not_divide_the_layer_is_refused(name: str) -> None:
-    if methods()[name]().refuses(parse_target("3:7")):
+    if made(name).refuses(parse_target("3:7")):
         pytest.skip("the method takes no such target")
     with pytest.raises(ValueError, match=r"divisible by 7.*32|3:7"):
-        run(methods()[name](), "llama", "3:7")
+        run(made(name), "llama", "3:7")
