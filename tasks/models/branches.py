@@ -54,11 +54,8 @@ def attach_branches(model: nn.Module, folder: Path) -> int:
     modules = dict(model.named_modules())
     try:
         for layer in sorted(layers):
-            module = modules.get(layer)
-            sum_RI, scale_OR = (tensors.get(f"{layer}.{part}") for part in (SUM, SCALE))
-            if module is None or sum_RI is None or scale_OR is None:
-                raise ValueError(f"{path.name}: {layer} is no layer of this model, or lacks a half")
-            _attach(layer, module, sum_RI, scale_OR)
+            parts = (tensors.get(f"{layer}.{part}") for part in (SUM, SCALE))
+            _attach(layer, modules.get(layer), *parts)
     except ValueError:
         detach_branches(model)  # all or none
         raise
@@ -73,7 +70,11 @@ def detach_branches(model: nn.Module) -> None:
             del module._buffers[SUM], module._buffers[SCALE]
 
 
-def _attach(name: str, module: nn.Module, sum_RI: Tensor, scale_OR: Tensor) -> None:
+def _attach(
+    name: str, module: nn.Module | None, sum_RI: Tensor | None, scale_OR: Tensor | None
+) -> None:
+    if module is None or sum_RI is None or scale_OR is None:
+        raise ValueError(f"{FILE}: {name} is no layer of this model, or lacks a half")
     weight = module.weight
     assert isinstance(weight, Tensor)
     # GPT-2's Conv1D stores its weight transposed.

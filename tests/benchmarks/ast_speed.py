@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from statistics import median
 
 import torch
 from ast_common import CALIBRATION_WINDOWS
@@ -35,14 +36,15 @@ class Clock:
     def __init__(self) -> None:
         self.wall: list[float] = []
         self.cpu: list[float] = []
-        self.tick()
-        self.wall, self.cpu = [], []
+        self.start()
+
+    def start(self) -> None:
+        self._last = time.perf_counter(), time.process_time()
 
     def tick(self) -> None:
         now = time.perf_counter(), time.process_time()
-        if hasattr(self, "_last"):
-            self.wall.append(now[0] - self._last[0])
-            self.cpu.append(now[1] - self._last[1])
+        self.wall.append(now[0] - self._last[0])
+        self.cpu.append(now[1] - self._last[1])
         self._last = now
 
 
@@ -54,7 +56,7 @@ class Ticking(LocalEngine):
         self._clock = clock
 
     def restore(self) -> None:
-        self._clock.tick()  # what came before was preparation
+        self._clock.start()  # what came before was preparation
 
     def snapshot(self, step: int, take: Callable[[], Snapshot]) -> None:
         del step, take
@@ -72,7 +74,7 @@ def straightforward(
     moments = {n: (torch.zeros_like(p), torch.zeros_like(p)) for n, p in parameters.items()}
     order = schedules.WindowOrder(len(windows_NL), 0)
     alpha, soft, losses = method.alpha, method.temperature, []
-    clock.tick()
+    clock.start()
     for step in range(1, method.steps + 1):
         batch = windows_NL[order.batch(step, method.batch)].long()
         total = 0.0
@@ -138,10 +140,8 @@ def main() -> None:
     )
     ideal, ours, plain = Clock(), Clock(), Clock()
     for _ in range(options.steps + 1):
-        ideal.tick()
         forward(bench, windows[: options.batch], options.micro_batch)
         ideal.tick()
-        ideal.wall, ideal.cpu = ideal.wall[-1:] + ideal.wall[:-2], ideal.cpu[-1:] + ideal.cpu[:-2]
     result = method.retrain(
         bench.decoder,
         SemiStructured(2, 4),
@@ -154,13 +154,16 @@ def main() -> None:
     print(f"first loss: {result.history[0]['loss']:.4f}, straightforward {first:.4f}\n")
     print("| | wall s a step | tokens/s | CPU s a step | CPU against the ideal |")
     print("|---|---|---|---|---|")
-    best = {"wall": 4 * min(ideal.wall), "cpu": 4 * min(ideal.cpu)}
-    rows = {"ideal: 4 forward passes": (best["wall"], best["cpu"])}
-    for name, clock in (("AST", ours), ("straightforward", plain)):
-        wall, cpu = clock.wall[-options.steps :], clock.cpu[-options.steps :]
-        rows[name] = sum(wall) / len(wall), sum(cpu) / len(cpu)
+    rows = {}
+    for name, clock, times in (
+        ("ideal: 4 forward passes", ideal, 4),
+        ("AST", ours, 1),
+        ("straightforward", plain, 1),
+    ):
+        wall, cpu = (median(part[1 : options.steps + 1]) for part in (clock.wall, clock.cpu))
+        rows[name] = times * wall, times * cpu
     for name, (wall, cpu) in rows.items():
-        ratio = cpu / best["cpu"]
+        ratio = cpu / rows["ideal: 4 forward passes"][1]
         print(f"| {name} | {wall:.2f} | {tokens / wall:.0f} | {cpu:.2f} | {ratio:.2f} |")
     faster = rows["straightforward"][1] / rows["AST"][1]
     print(f"\nAST is {faster:.2f} times as fast as the straightforward loop, by CPU time")
