@@ -1,0 +1,279 @@
+"""Gates against removal, Wanda-SP against its formula, the policy's learning on a tiny model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tasks.models.decoder import describe
+from tasks.pruning import driver
+from tasks.pruning.base import LearningInputs
+from tasks.pruning.blocks import Decoder
+from tasks.pruning.gates import gated_loss, plain_loss
+from tasks.pruning.policy import Policy, initial_policy, sigmap
+from tasks.pruning.policy_gradient import PolicyGradient, _batches
+from tasks.pruning.registry import parse_target
+from tasks.pruning.structure import Kept, masked_weights
+from tasks.pruning.targets import Fraction
+from tasks.pruning.wanda_sp import WandaSP, walk_metrics
+
+SMALL = PolicyGradient(
+    steps=4, masks=3, batch_size=2, sequence_length=8, channel_group=4, learning_rate=0.2
+)
+
+
+def decoder() -> Decoder:
+    return tiny.decoder("llama")
+
+
+def inputs(found: Decoder) -> LearningInputs:
+    return LearningInputs(
+        tokens_NL=tiny.tokens(), training_NL=tiny.tokens(seed=1), loss=plain_loss(found)
+    )
+
+
+def kept_at_random(found: Decoder, seed: int) -> tuple[Kept, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    assert found.structure is not None
+    kept = []
+    for _ in found.blocks:
+        groups = torch.rand(found.structure.groups, generator=generator) < 0.5
+        channels = torch.rand(found.structure.channels, generator=generator) < 0.5
+        groups[0] = channels[0] = True
+        kept.append(Kept(groups, channels))
+    return tuple(kept)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gates_compute_what_removal_computes(seed: int) -> None:
+    found, tokens = decoder(), tiny.tokens()
+    kept = kept_at_random(found, seed)
+    groups = torch.stack([entry.groups_G.float() for entry in kept])
+    channels = torch.stack([entry.channels_C.float() for entry in kept])
+    with gated_loss(found, plain_loss(found)) as loss:
+        gated = loss(groups, channels, tokens)
+        ungated = loss(torch.ones_like(groups), torch.ones_like(channels), tokens)
+    dense = float(plain_loss(found)(tokens))
+    found.model.load_state_dict(masked_weights(found, kept), strict=False)
+    assert float(plain_loss(found)(tokens)) == pytest.approx(gated, rel=1e-6)
+    assert ungated == pytest.approx(dense, rel=1e-6)
+    assert gated != pytest.approx(dense, rel=1e-5)
+
+
+def test_metric_of_the_first_block_is_the_formula() -> None:
+    """By hand, in float64, from what enters the matrices."""
+    found, tokens = decoder(), tiny.tokens()
+    structure = found.structure
+    assert structure is not None
+    block = found.blocks[0]
+    seen: dict[str, Tensor] = {}
+    names = (structure.attention_out, structure.channel_out)
+    handles = [
+        block.get_submodule(name).register_forward_pre_hook(
+            lambda _, args, name=name: seen.__setitem__(name, args[0].double())
+        )
+        for name in names
+    ]
+    found.model(input_ids=tokens)
+    for handle in handles:
+        handle.remove()
+
+    def column(name: str) -> Tensor:
+        energy_I = seen[name].square().sum(dim=1).mean(dim=0)
+        return (block.get_submodule(name).weight.double().abs() * energy_I.sqrt()).mean(dim=0)
+
+    attention_I = column(structure.attention_out)
+    width = structure.head_dim
+    heads = [attention_I[i * width : (i + 1) * width].sum() for i in range(4)]
+    groups = torch.stack([(heads[0] + heads[1]) / 2, (heads[2] + heads[3]) / 2])
+    found_metrics = walk_metrics(found, tokens, 0.5, inputs(found))
+    assert torch.allclose(found_metrics.groups_LG[0].double(), groups, rtol=1e-5)
+    assert torch.allclose(
+        found_metrics.channels_LC[0].double(), column(structure.channel_out), rtol=1e-5
+    )
+
+
+def test_later_blocks_see_their_predecessors_pruned() -> None:
+    found, tokens = decoder(), tiny.tokens()
+    dense = walk_metrics(found, tokens, 1.0, inputs(found))
+    pruned = walk_metrics(found, tokens, 0.5, inputs(found))
+    assert torch.equal(dense.channels_LC[0], pruned.channels_LC[0])
+    assert not torch.allclose(dense.channels_LC[1], pruned.channels_LC[1], rtol=1e-3)
+
+
+def test_sigmap_is_the_authors() -> None:
+    metric = torch.tensor([1.0, 2.0, 4.0, 9.0])
+    p = 1 / (1 + torch.exp(-(metric - 4.0) / metric.std()))
+    assert torch.allclose(sigmap(metric, 0.6), (p + 0.6 - p.mean()).clamp(0, 1), atol=1e-6)
+    assert sigmap(torch.tensor([5.0]), 0.7).tolist() == pytest.approx([0.7])
+    assert torch.isfinite(sigmap(torch.full((4,), 3.0), 0.5)).all()
+
+
+@pytest.mark.parametrize("kind", ["wanda_sp", "random", "constant"])
+@pytest.mark.parametrize("by_metric", [False, True])
+def test_initial_policies_meet_the_budget(kind: str, by_metric: bool) -> None:
+    found = decoder()
+    policy = initial_policy(
+        found, 0.6, torch.Generator().manual_seed(0), inputs(found), kind=kind, sharpness=1.0,
+        channel_group=5, by_metric=by_metric, floor=1e-3,
+    )  # fmt: skip
+    for scores in (policy.groups_LG, policy.channels_LB):
+        assert float(scores.sum()) <= 0.6 * scores.numel() + 1e-4
+        assert scores.min() >= 1e-3 and scores.max() <= 1 - 1e-3
+    sizes = torch.stack([row.bincount(minlength=13) for row in policy.membership_LC])
+    assert sizes.sum(dim=1).tolist() == [64] * 3
+    assert set(sizes.flatten().tolist()) == {5, 4}, "64 channels in groups of 5: 12 and one of 4"
+
+
+def test_channels_alike_in_metric_share_a_variable() -> None:
+    found = decoder()
+    metrics = walk_metrics(found, tiny.tokens(), 0.6, inputs(found))
+    policy = initial_policy(
+        found, 0.6, torch.Generator(), inputs(found), kind="wanda_sp", sharpness=1.0,
+        channel_group=8, by_metric=True, floor=0.0,
+    )  # fmt: skip
+    for values_C, members_C in zip(metrics.channels_LC, policy.membership_LC, strict=True):
+        for group in range(7):
+            lower = values_C[members_C > group].max()
+            assert values_C[members_C == group].min() >= lower
+
+
+def test_kept_equals_the_budget_and_spares_every_block() -> None:
+    groups_LG = torch.tensor([[0.9, 0.8], [0.7, 0.6], [0.001, 0.002]])
+    channels_LB = torch.rand(3, 16, generator=torch.Generator().manual_seed(0))
+    membership = torch.arange(64).expand(3, -1) // 4
+    policy = Policy(groups_LG.clone(), channels_LB, membership, keep=0.5, floor=1e-3)
+    kept = policy.kept(across_layers=True)
+    assert sum(int(entry.groups_G.sum()) for entry in kept) == 3
+    assert sum(int(entry.channels_C.sum()) for entry in kept) == 96
+    assert all(entry.groups_G.any() and entry.channels_C.any() for entry in kept)
+    uniform = policy.kept(across_layers=False)
+    assert {int(entry.channels_C.sum()) for entry in uniform} == {32}
+
+
+def test_no_graph_is_built_and_memory_does_not_grow_with_depth() -> None:
+    """Tensors that autograd saves, over a gated loss: none, at any depth."""
+    saved = 0
+
+    def pack(tensor: Tensor) -> Tensor:
+        nonlocal saved
+        saved += tensor.numel()
+        return tensor
+
+    counts = {}
+    for layers in (2, 8):
+        found = describe(tiny.llama(num_hidden_layers=layers))
+        found.model.requires_grad_(True)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            driver.prune(
+                SMALL, found, parse_target("0.3"),
+                tokens_NL=tiny.tokens(), training_NL=tiny.tokens(seed=1),
+            )  # fmt: skip
+            counts[layers], saved = saved, 0
+            # The same forward pass with a graph, as a control: it saves more, the deeper the more.
+            plain_loss(found)(tiny.tokens())
+            counts[f"graph {layers}"], saved = saved, 0
+    assert counts[2] == counts[8] == 0
+    assert counts["graph 8"] > 2 * counts["graph 2"] > 0
+
+
+def trained_towards_text() -> Decoder:
+    """A tiny model that has learned something, so that what is removed matters."""
+    model = tiny.llama(num_hidden_layers=2, intermediate_size=32)
+    model.requires_grad_(True).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    ids = text()
+    for _ in range(60):
+        logits = model(input_ids=ids).logits[:, :-1]
+        loss = functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return describe(model.eval().requires_grad_(False))
+
+
+def text(windows: int = 16) -> Tensor:
+    """Windows that count upwards from a random start, which is easy to learn."""
+    starts = torch.randint(
+        0, tiny.VOCABULARY, (windows, 1), generator=torch.Generator().manual_seed(0)
+    )
+    return (starts + torch.arange(24)) % tiny.VOCABULARY
+
+
+def test_learning_lowers_the_loss_below_its_initialisation() -> None:
+    found, windows = trained_towards_text(), text()
+    method = replace(
+        SMALL, steps=60, masks=8, batch_size=8, channel_group=2, sequence_length=24,
+        learning_rate=0.5,
+    )  # fmt: skip
+
+    def loss_after(method: PolicyGradient) -> float:
+        result = driver.prune(
+            method, found, Fraction(0.6), seed=1, tokens_NL=windows, training_NL=windows
+        )
+        assert result.kept is not None
+        groups = torch.stack([entry.groups_G.float() for entry in result.kept])
+        channels = torch.stack([entry.channels_C.float() for entry in result.kept])
+        with gated_loss(found, plain_loss(found)) as loss:
+            return loss(groups, channels, windows)
+
+    initial = loss_after(replace(method, steps=0))
+    assert loss_after(method) < initial - 0.05
+
+
+def test_history_and_figures() -> None:
+    result = driver.prune(
+        SMALL, decoder(), Fraction(0.3), tokens_NL=tiny.tokens(), training_NL=tiny.tokens(seed=1)
+    )
+    assert [step["step"] for step in result.history] == [1, 2, 3, 4]
+    assert all(math.isfinite(step["loss"]) for step in result.history)
+    rates = [step["learning_rate"] for step in result.history]
+    assert rates == sorted(rates, reverse=True) and rates[0] == 0.2
+    assert result.figures["training_tokens"] == 4 * 3 * 2 * 8
+
+
+def test_losses_that_are_nan_are_dropped() -> None:
+    found = decoder()
+    calls = iter(range(10_000))
+
+    def sometimes_nan(tokens_NL: Tensor) -> Tensor:
+        call = next(calls)
+        # All masks of the second step, and one of every other step.
+        bad = 3 <= call < 6 or call % 3 == 0
+        return torch.tensor(float("nan") if bad else 5.0 + 0.1 * (call % 7))
+
+    result = driver.prune(
+        SMALL, found, Fraction(0.3), tokens_NL=tiny.tokens(), training_NL=tiny.tokens(seed=1),
+        loss=sometimes_nan,
+    )  # fmt: skip
+    assert [step["unusable_masks"] for step in result.history] == [1, 3, 1, 1]
+    assert "loss" not in result.history[1]
+    assert all(math.isfinite(float(w.sum())) for w in result.weights.values())
+
+
+def test_batches_go_round_every_sequence_in_random_order() -> None:
+    windows = torch.arange(6 * 16).reshape(6, 16)
+    batches = _batches(windows, 4, 8, torch.Generator().manual_seed(0))
+    drawn = torch.cat([next(batches) for _ in range(3)])
+    assert drawn[:, 0].sort().values.tolist() == list(range(0, 96, 8))
+    assert drawn[:, 0].tolist() != sorted(drawn[:, 0].tolist())
+    with pytest.raises(ValueError, match="sequence_length 32"):
+        next(_batches(windows, 4, 32, torch.Generator()))
+
+
+def test_wanda_sp_keeps_the_same_share_of_every_block() -> None:
+    result = driver.prune(WandaSP(), decoder(), Fraction(0.25), tokens_NL=tiny.tokens())
+    assert result.kept is not None
+    assert {int(entry.channels_C.sum()) for entry in result.kept} == {48}
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox"])
+def test_other_architectures_are_refused(architecture: str) -> None:
+    with pytest.raises(ValueError, match="LLaMA-like"):
+        driver.prune(WandaSP(), tiny.decoder(architecture), Fraction(0.3), tokens_NL=tiny.tokens())
