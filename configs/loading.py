@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from configs.errors import ConfigurationError
-from configs.schema import SweepConfig
+from configs.schema import SweepConfig, Variant
 
 PRESETS = Path(__file__).parent
 
@@ -244,7 +244,11 @@ def _translated(error: ValidationError) -> ConfigurationError:
     if others:
         hint = f"{hint} Also wrong: {', '.join(dict.fromkeys(others))}".strip()
     given = first["input"] if first["type"] != "missing" else None
-    return ConfigurationError(field, given, _allowed(first), hint)
+    allowed = _allowed(first)
+    if not first["loc"] and (named := re.match(r"(variants\.[^:]+): (.*)", allowed, re.DOTALL)):
+        # A validator of the whole sweep names its field itself.
+        field, given, allowed = named[1], None, named[2]
+    return ConfigurationError(field, given, allowed, hint)
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
@@ -273,11 +277,14 @@ def _siblings(location: tuple[int | str, ...]) -> list[str]:
     for part in location[:-1]:
         if isinstance(part, int):
             continue
-        default = schema.model_fields[part].default
+        entry = getattr(schema, "model_fields", {}).get(part)
+        if entry is None:
+            return list(Variant.model_fields)  # below a variant's own name
+        default = entry.default
         if isinstance(default, tuple) and default:
             default = default[0]
         schema = type(default)
-    return list(schema.model_fields)
+    return list(getattr(schema, "model_fields", Variant.model_fields))
 
 
 def _nearest(problem: Any) -> str:

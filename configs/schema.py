@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationError,
     create_model,
     model_validator,
 )
@@ -223,6 +224,18 @@ MethodOptions: Any = create_model(
 )
 
 
+class Variant(Frozen):
+    """A method under a name of its own, with options of its own."""
+
+    method: MethodName  # type: ignore[valid-type]
+    """The method that it is."""
+    options: dict[str, Any] = {}
+    """Its options; what is not named is as in the sweep's options of that method."""
+
+
+VariantName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
+
+
 class SweepConfig(Frozen):
     """A sweep: models × methods × targets × seeds, one calibration, one evaluation."""
 
@@ -246,6 +259,8 @@ class SweepConfig(Frozen):
     """Pruning methods."""
     options: MethodOptions = MethodOptions()  # type: ignore[valid-type]
     """Options of each method."""
+    variants: dict[VariantName, Variant] = {}
+    """Further entries beside methods: the same method with other options, to compare them."""
     targets: Annotated[tuple[TargetText, ...], Field(min_length=1), AfterValidator(_unique)] = (
         "0.5",
         "2:4",
@@ -266,9 +281,45 @@ class SweepConfig(Frozen):
     trust: Trust = Trust()
     """What a model's files may do."""
 
+    @model_validator(mode="after")
+    def _variants_are_methods_with_options(self) -> Self:
+        for name, variant in self.variants.items():
+            if name in METHODS or name == "dense":
+                raise ValueError(f"variants.{name}: a variant needs a name that no method has")
+            known = _OPTION_MODELS[variant.method].model_fields
+            for option in variant.options:
+                if option not in known:
+                    raise ValueError(
+                        f"variants.{name}.options.{option}: {variant.method} has no such option; "
+                        f"it has {', '.join(known) or 'none'}"
+                    )
+            try:
+                self._options(name)
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                raise ValueError(
+                    f"variants.{name}.options.{first['loc'][0]}: {first['msg']}, "
+                    f"not {first['input']!r}"
+                ) from None
+        return self
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Everything that is compared: methods, then variants."""
+        return (*self.methods, *self.variants)
+
+    def _options(self, name: str) -> dict[str, Any]:
+        variant = self.variants.get(name)
+        base = variant.method if variant else name
+        options = getattr(self.options, base).model_dump()
+        if variant:
+            options = _OPTION_MODELS[base].model_validate(options | variant.options).model_dump()
+        return options
+
     def parsed_targets(self) -> tuple[Target, ...]:
         return tuple(parse_target(text) for text in self.targets)
 
     def method(self, name: str) -> Any:
-        """The method ``name`` with this sweep's options."""
-        return methods()[name](**getattr(self.options, name).model_dump())
+        """The method or variant ``name`` with this sweep's options."""
+        variant = self.variants.get(name)
+        return methods()[variant.method if variant else name](**self._options(name))

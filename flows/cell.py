@@ -26,7 +26,7 @@ def find_cell(plan: Plan, model: str, method: str, target: str, seed: int) -> Ce
         LookupError: when the sweep has no such cell.
     """
     for cell in plan.cells:
-        axes = (cell.model.model.spec, cell.method.name, str(cell.target), cell.seed)
+        axes = (cell.model.model.spec, cell.name, str(cell.target), cell.seed)
         if axes == (model, method, target, seed):
             return cell
     raise LookupError(f"the sweep has no cell {method} {target} of {model} with seed {seed}")
@@ -47,7 +47,7 @@ def run_cell(config: SweepConfig, model: str, method: str, target: str, seed: in
     Args:
         config: the whole sweep, as resolved.
         model: one of its models.
-        method: one of its methods.
+        method: one of its methods or variants.
         target: one of its targets, such as 0.5 or 2:4.
         seed: one of its seeds.
     """

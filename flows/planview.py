@@ -88,7 +88,7 @@ def _cells(plan: Plan, kept: Store) -> Table:
     for cell in plan.cells:
         table.add_row(
             escape(cell.model.model.spec),
-            cell.method.name,
+            cell.name,
             str(cell.target),
             str(cell.seed),
             _pruned(cell, kept, seen),

@@ -63,7 +63,7 @@ def run_sweep(config: SweepConfig, console: Console, *, verbose: bool) -> int:
 def _announce(console: Console, config: SweepConfig, cells: int, skipped: int) -> None:
     console.print(
         f"[bold]{escape(config.name)}[/]: {cells} cells = {len(config.models)} model(s) × "
-        f"{len(config.methods)} method(s) × {len(config.targets)} target(s) × "
+        f"{len(config.entries)} method(s) × {len(config.targets)} target(s) × "
         f"{len(config.seeds)} seed(s)"
         + (f", {skipped} skipped (secateur plan says why)" if skipped else ""),
         highlight=False,

@@ -175,7 +175,7 @@ def _run_one(run: _Run, cell: Cell) -> None:
         state = run_cell(
             config=config,
             model=spec,
-            method=cell.method.name,
+            method=cell.name,
             target=str(cell.target),
             seed=cell.seed,
             return_state=True,

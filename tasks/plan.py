@@ -49,6 +49,7 @@ class Cell:
     """One point of the sweep.
 
     Attributes:
+        name: of the method or variant, as the sweep calls it.
         method: with its options.
         statistics_windows: how many calibration windows its statistics need; 0 for none.
         processes: that train, for methods which train weights; None: one a GPU.
@@ -57,6 +58,7 @@ class Cell:
     """
 
     model: ModelPlan
+    name: str
     method: Method
     target: Target
     seed: int
@@ -71,7 +73,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        return f"{self.method.name} {self.target}"
+        return f"{self.name} {self.target}"
 
     @property
     def action(self) -> str:
@@ -84,7 +86,7 @@ class Cell:
         return fingerprint(
             {
                 "model": self.model.model.digest,
-                "method": self.method.name,
+                "method": self.name,
                 "target": str(self.target),
                 "seed": self.seed,
                 "pruned": self.pruned.fingerprint,
@@ -156,26 +158,26 @@ def plan_sweep(config: SweepConfig, *, dtype: str) -> Plan:
             combination of methods and targets is possible.
     """
     config = config.model_copy(update={"dtype": dtype})
-    methods = [config.method(name) for name in config.methods]
-    combinations = [(m, t) for m in methods for t in config.parsed_targets()]
-    if all(method.refuses(target) for method, target in combinations):
-        reasons = "; ".join(dict.fromkeys(filter(None, (m.refuses(t) for m, t in combinations))))
+    methods = {name: config.method(name) for name in config.entries}
+    combinations = [(n, m, t) for n, m in methods.items() for t in config.parsed_targets()]
+    if all(method.refuses(target) for _, method, target in combinations):
+        reasons = "; ".join(dict.fromkeys(filter(None, (m.refuses(t) for _, m, t in combinations))))
         raise ConfigurationError(
             "targets", list(config.targets), f"no method here can do any of them: {reasons}"
         )
-    models = tuple(_plan_model(config, index, methods) for index in range(len(config.models)))
+    models = tuple(
+        _plan_model(config, index, list(methods.values())) for index in range(len(config.models))
+    )
     _require_distinct(config, models)
     cells: list[Cell] = []
     skipped: list[Skipped] = []
     for model in models:
-        for method, target in combinations:
+        for name, method, target in combinations:
             for seed in config.seeds:
                 if reason := method.refuses(target):
-                    skipped.append(
-                        Skipped(model.model.spec, method.name, str(target), seed, reason)
-                    )
+                    skipped.append(Skipped(model.model.spec, name, str(target), seed, reason))
                 else:
-                    cells.append(_plan_cell(config, model, method, target, seed))
+                    cells.append(_plan_cell(config, model, name, target, seed))
     return Plan(config, models, tuple(cells), tuple(skipped))
 
 
@@ -253,9 +255,8 @@ def _perplexity_step(weights: str, dtype: str, windows: Windows) -> Step:
     )
 
 
-def _plan_cell(
-    config: SweepConfig, model: ModelPlan, method: Method, target: Target, seed: int
-) -> Cell:
+def _plan_cell(config: SweepConfig, model: ModelPlan, name: str, target: Target, seed: int) -> Cell:
+    method = config.method(name)
     count = _statistics_windows(method, config.calibration)
     inputs: dict[str, Any] = {
         "version": method.version,
@@ -277,8 +278,8 @@ def _plan_cell(
         inputs["training"] = model.training.step.fingerprint
     pruned = Step("pruned", inputs)
     evaluated = {
-        name: _perplexity_step(pruned.fingerprint, model.dtype, windows)
-        for name, windows in model.evaluations.items()
+        corpus: _perplexity_step(pruned.fingerprint, model.dtype, windows)
+        for corpus, windows in model.evaluations.items()
     }
     processes = config.training.processes
-    return Cell(model, method, target, seed, count, pruned, evaluated, processes)
+    return Cell(model, name, method, target, seed, count, pruned, evaluated, processes)

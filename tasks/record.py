@@ -98,7 +98,7 @@ def _open(plan: Plan) -> Recorder:
     config = plan.config
     axes = {
         "models": ", ".join(config.models),
-        "methods": ", ".join(config.methods),
+        "methods": ", ".join(config.entries),
         "targets": ", ".join(config.targets),
         "seeds": ", ".join(map(str, config.seeds)),
         "dtype": config.dtype,
@@ -136,7 +136,7 @@ def _as_completed(plan: Plan) -> list[Row]:
     rows += [
         {
             "model": cell.model.model.spec,
-            "method": cell.method.name,
+            "method": cell.name,
             "target": str(cell.target),
             "seed": cell.seed,
             "fingerprint": cell.fingerprint,
@@ -181,6 +181,8 @@ def _params(plan: Plan, model: ModelPlan, cell: Cell | None) -> Mapping[str, str
         params[f"evaluation/{name}/window_tokens"] = str(windows.length)
         params[f"evaluation/{name}/windows"] = str(windows.count or "all")
     if cell:
+        if cell.name != cell.method.name:
+            params["variant_of"] = cell.method.name
         params["options"] = json.dumps(asdict(cell.method), sort_keys=True)
         if cell.method.uses_calibration and model.calibration:
             calibration = plan.config.calibration

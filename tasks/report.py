@@ -54,7 +54,7 @@ def write_folder(
     """
     folder = sweep_folder(plan.config.name)
     folder.mkdir(parents=True, exist_ok=True)
-    rows = sort_rows(rows_of(plan, store, errors), plan.config.methods, plan.config.models)
+    rows = sort_rows(rows_of(plan, store, errors), plan.config.entries, plan.config.models)
     for row in rows:
         row["mlflow_run_id"] = run_ids.get(str(row.get("fingerprint")), "")
     locks = home() / "locks"

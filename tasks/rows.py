@@ -81,7 +81,7 @@ def cell_row(cell: Cell, store: Store, error: str = "") -> Row:
     checkpoint = store.path(cell.checkpoint)
     return {
         "model": cell.model.model.spec,
-        "method": cell.method.name,
+        "method": cell.name,
         "target": str(cell.target),
         "seed": cell.seed,
         "status": "completed" if complete else "failed",
