@@ -1,0 +1,55 @@
+"""Training in this process, through Accelerate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from tasks.models.head import split_head
+from tasks.pruning.adaptive_sparse import AdaptiveSparseTrainer
+from tasks.pruning.retraining import LocalEngine
+from tasks.pruning.targets import SemiStructured
+from tasks.training.engine import accelerator_for
+from tasks.training.run import retrain
+
+METHOD = AdaptiveSparseTrainer(steps=4, batch=2, learning_rate=1e-3, mask_interval=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_it_is_what_the_plain_engine_computes(dtype: torch.dtype, tmp_path: Path) -> None:
+    """In both dtypes, one after the other: Accelerate's settings do not outlive a run."""
+    decoder = tiny.decoder("llama")
+    decoder.model.to(dtype)
+    steps: list[tuple[int, int]] = []
+    result = retrain(
+        decoder.model,  # type: ignore[arg-type]
+        decoder,
+        METHOD,
+        SemiStructured(2, 4),
+        tiny.tokens(6, 24),
+        seed=0,
+        processes=1,
+        scratch=tmp_path,
+        progress=lambda *step: steps.append(step),
+    )
+    plain = METHOD.retrain(
+        decoder,
+        SemiStructured(2, 4),
+        tiny.tokens(6, 24),
+        seed=0,
+        engine=LocalEngine(decoder.model),
+        split=split_head,
+    )
+    assert all(torch.equal(weight, plain.weights[name]) for name, weight in result.weights.items())
+    assert steps == [(step, 4) for step in range(1, 5)]
+
+
+def test_precision_follows_the_model() -> None:
+    matrix = torch.ones(2, 2)
+    for dtype in (torch.bfloat16, torch.float32, torch.float16):
+        with accelerator_for(torch.device("cpu"), dtype) as accelerator, accelerator.autocast():
+            wanted = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
+            assert (matrix @ matrix).dtype == wanted
