@@ -51,12 +51,12 @@ class PolicyGradient(StructuredMethod):
     uses_training: ClassVar[bool] = True
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "mask"
 
-    steps: int = option(100, "Steps; the authors take 15 000. 0 keeps the initial scores.", ge=0)
-    masks: int = option(4, "Masks a step, K; the authors draw 2.", ge=1)
-    batch_size: int = option(8, "Sequences a mask is judged on.", ge=1)
+    steps: int = option(50, "Steps; the authors take 15 000. 0 keeps the initial scores.", ge=0)
+    masks: int = option(8, "Masks a step, K; the authors draw 2.", ge=1)
+    batch_size: int = option(4, "Sequences a mask is judged on.", ge=1)
     sequence_length: int = option(128, "Tokens of such a sequence.", ge=2)
     learning_rate: float = option(
-        0.05, "At the first step; cosine to 0. The authors' is 2e-3 over 15 000 steps.", gt=0
+        0.1, "At the first step; cosine to 0. The authors' is 2e-3 over 15 000 steps.", gt=0
     )
     initialisation: Literal["wanda_sp", "random", "constant"] = option(
         "wanda_sp", "Where scores start: Wanda-SP's metric, uniform noise, or all alike."
@@ -66,9 +66,9 @@ class PolicyGradient(StructuredMethod):
         "wanda_sp: multiplies the standardised metric before the sigmoid; the paper's is 1.",
         gt=0,
     )
-    channel_group: int = option(16, "Channels that share one variable; the paper's is 1.", ge=1)
+    channel_group: int = option(64, "Channels that share one variable; the paper's is 1.", ge=1)
     grouping: Literal["contiguous", "by-metric"] = option(
-        "contiguous", "Which channels share one: neighbours, or those alike in Wanda-SP's metric."
+        "by-metric", "Which channels share one: neighbours, or those alike in Wanda-SP's metric."
     )
     baseline: Literal["moving-average", "leave-one-out"] = option(
         "leave-one-out", "Subtracted from losses: the paper's moving average, or the others' mean."

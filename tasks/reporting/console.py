@@ -26,6 +26,7 @@ from tasks.reporting.text import (
 from tasks.reporting.views import (
     cell_label,
     figure,
+    learning,
     models,
     ratio_to_dense,
     several_seeds,
@@ -90,6 +91,7 @@ def results_artifact(rows: Sequence[Row]) -> list[dict[str, Value]]:
         for name in names:
             line[PERPLEXITY + name] = row.get(PERPLEXITY + name)
             line[f"vs dense/{name}"] = ratio_to_dense(row, rows, name)
+        line["learned"] = learning(row) or None
         for key in ("sparsity", "prune_seconds", "calibration_seconds", "evaluate_seconds"):
             line[key] = row.get(key)
         line["error"] = None if row.get("error") is None else one_line(str(row["error"]), 200)
@@ -113,6 +115,9 @@ def _columns(rows: Sequence[Row], *, ratios: bool) -> list[_Column]:
         if ratios:
             told = (format_ratio(ratio_to_dense(row, rows, name)) for row in rows)
             found.append(_Column("vs\ndense", [f"{ratio}x" if ratio else "" for ratio in told]))
+    learned = [learning(row).replace(" tokens", "") for row in rows]
+    if any(learned):
+        found.append(_Column("learned\n(tokens)", learned))
     zeros = (None if is_dense(row) else figure(row, "sparsity") for row in rows)
     found.append(_Column("zeros\n%", [format_percent(value) for value in zeros]))
     seconds = [format_seconds(figure(row, "prune_seconds")) for row in rows]

@@ -14,13 +14,18 @@ from tasks.reporting.text import (
     format_seconds,
     markdown_table,
 )
-from tasks.reporting.views import best, figure, models, ratio_to_dense, several_seeds
+from tasks.reporting.views import best, figure, learning, models, ratio_to_dense, several_seeds
 
 _SECONDS = {
     "prune_seconds": "prune (s)",
     "calibration_seconds": "calibrate (s)",
     "evaluate_seconds": "evaluate (s)",
 }
+_LEARNED = (
+    "Methods with an entry under *learned* trained on so many tokens (repetitions counted) of the "
+    "training text: *weights*, the whole model was retrained; *mask*, only which heads and "
+    "channels stay. The others change weights once, from calibration alone. "
+)
 _EXACT = "Exact figures: [results.csv](results.csv), [results.json](results.json)."
 
 
@@ -39,15 +44,19 @@ def results_markdown(rows: Sequence[Row]) -> str:
         for name in names
         for method, target in best(rows, model, name)
     }
-    lines = [[*_names(row, several, seeds), *_figures(row, rows, names, bold)] for row in completed]
+    learned = any(map(learning, completed))
+    lines = [
+        [*_names(row, several, seeds), *_figures(row, rows, names, bold, learned)]
+        for row in completed
+    ]
     header = [*(["model"] if several else []), "method", "target", *(["seed"] if seeds else [])]
     for name in names:
         header += [f"perplexity {escape_markdown(name)}", "× dense"]
-    header += ["zeros (%)", *_SECONDS.values()]
+    header += ["zeros (%)", *(["learned"] if learned else []), *_SECONDS.values()]
     table = markdown_table(header, lines, text_columns=2 + several)
     mean = ", by the mean over the seeds" if seeds else ""
     note = f"In bold: the lowest perplexity of each target{mean}. " if bold else ""
-    return f"{table}\n\n{note}{_EXACT}"
+    return f"{table}\n\n{note}{_LEARNED if learned else ''}{_EXACT}"
 
 
 def _names(row: Row, several_models: bool, seeds: bool) -> list[str]:
@@ -63,6 +72,7 @@ def _figures(
     rows: Sequence[Row],
     names: Sequence[str],
     bold: set[tuple[str, str, str, str]],
+    learned: bool,
 ) -> list[str]:
     cell = (str(row.get("model")), str(row.get("method")), target_text(row.get("target")))
     cells: list[str] = []
@@ -71,4 +81,5 @@ def _figures(
         cells.append(f"**{shown}**" if shown and (*cell, name) in bold else shown)
         cells.append(format_ratio(ratio_to_dense(row, rows, name)))
     zeros = "" if is_dense(row) else format_percent(figure(row, "sparsity"))
-    return [*cells, zeros, *(format_seconds(figure(row, column)) for column in _SECONDS)]
+    cells += [zeros, *([learning(row)] if learned else [])]
+    return [*cells, *(format_seconds(figure(row, column)) for column in _SECONDS)]

@@ -58,17 +58,24 @@ def draw_dense(axes: Axes, dense: float | None) -> None:
 
 
 def method_legend(
-    figure: Figure, names: Sequence[str], dense: float | None, *, markers: bool
+    figure: Figure, found: Sequence[Point], dense: float | None, *, markers: bool
 ) -> None:
-    """Below the axes: each method's colour, with ``markers`` also its own, and the dense line."""
+    """Below the axes: each method's colour, with ``markers`` also its own, and the dense line.
+
+    A method that learned says what and from how many tokens: its figures are not comparable with
+    one-shot ones as if they had cost the same.
+    """
+    names = method_names(found)
     styles = method_styles(names)
     handles: list[Artist] = []
     for name in names:
         colour, marker = styles[name]
+        learned = next((p.learned for p in found if p.method == name and p.learned), "")
+        label = f"{name}\n(learned {learned})" if learned else name
         if markers:
-            handles.append(Line2D([], [], color=colour, marker=marker, label=name))
+            handles.append(Line2D([], [], color=colour, marker=marker, label=label))
         else:
-            handles.append(Patch(color=colour, label=name))
+            handles.append(Patch(color=colour, label=label))
     if dense is not None:
         label = f"dense ({format_perplexity(dense)})"
         handles.append(Line2D([], [], color=DENSE_COLOUR, linestyle="--", label=label))

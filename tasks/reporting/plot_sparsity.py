@@ -51,7 +51,7 @@ def draw_sparsity(rows: Sequence[Row], model: str, corpus: str) -> Figure | None
         one.tick_params(left=place == 0)
     axes[0].set_ylabel(f"perplexity on {short_name(corpus, 24)} (log)")
     axes[0].set_title(short_name(model), loc="left")
-    method_legend(figure, names, dense, markers=True)
+    method_legend(figure, found, dense, markers=True)
     return figure
 
 

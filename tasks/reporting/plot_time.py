@@ -57,7 +57,7 @@ def draw_time(rows: Sequence[Row], model: str, corpus: str) -> Figure | None:
     draw_dense(axes, dense)
     axes.set_ylabel(f"perplexity on {short_name(corpus, 24)} (log)")
     axes.set_title(f"{short_name(model, 24)}: lower left is better", loc="left")
-    method_legend(figure, names, dense, markers=False)
+    method_legend(figure, found, dense, markers=False)
     shapes = [
         Line2D([], [], linestyle="", marker=mark, color="#555555", label=target)
         for target, mark in marks.items()

@@ -36,6 +36,14 @@ def format_seconds(value: float | None) -> str:
     return f"{value:.{digits}f}" if size else "0"
 
 
+def format_count(value: float) -> str:
+    """A whole number in three digits: 512, 51.2k, 3M."""
+    for unit, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:.3g}{suffix}"
+    return f"{value:.0f}"
+
+
 def format_percent(fraction: float | None) -> str:
     """A fraction in percent, without the sign."""
     return "" if fraction is None else f"{100 * fraction:.1f}"

@@ -15,6 +15,7 @@ from tasks.reporting.rows import (
     is_completed,
     is_dense,
 )
+from tasks.reporting.text import format_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ class Point:
     """Calibration and pruning, mean over the seeds; None where it was not timed."""
     perplexities: tuple[float, ...]
     """One a seed; inf where the model diverged."""
+    learned: str = ""
+    """What the method learned and from how much, as :func:`learning` says; empty for one-shot."""
 
     @property
     def finite(self) -> tuple[float, ...]:
@@ -101,9 +104,19 @@ def points(rows: Sequence[Row], model: str, corpus: str) -> list[Point]:
             sparsity=_mean(figure(row, "sparsity") for _, row in group),
             seconds=_mean(pruning_seconds(row) for _, row in group),
             perplexities=tuple(measured for measured, _ in group),
+            learned=learning(group[0][1]),
         )
         for (method, target), group in groups.items()
     ]
+
+
+def learning(row: Mapping[str, Value]) -> str:
+    """``weights, 51k tokens`` for a method that retrained, ``mask, …`` for one that learned a mask.
+
+    Empty for methods that do not learn: they change what they prune once, from calibration alone.
+    """
+    what, tokens = row.get("learned"), figure(row, "training_tokens")
+    return f"{what}, {format_count(tokens)} tokens" if what and tokens else ""
 
 
 def pruning_seconds(row: Row) -> float | None:

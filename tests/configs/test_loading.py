@@ -105,8 +105,43 @@ def test_paths_are_relative_to_the_file_or_to_the_working_folder(
 def test_every_preset_is_valid_and_named_like_its_file(name: str) -> None:
     config = loading.load(name)
     assert config.name == name
-    for method in config.methods:
+    for method in config.entries:
         config.method(method)
+
+
+def test_variants_are_methods_with_other_options(tmp_path: Path) -> None:
+    config = loading.load(
+        "smoke",
+        [
+            "methods=[swiftprune]",
+            "options.swiftprune.alpha=0.25",
+            "variants={short: {method: swiftprune, options: {tokens: 64}}}",
+            "variants.by-row={method: wanda}",
+        ],
+    )
+    assert config.entries == ("swiftprune", "short", "by-row")
+    short = config.method("short")
+    assert (short.name, short.tokens, short.alpha) == ("swiftprune", 64, 0.25)
+    assert config.method("by-row").name == "wanda"
+    path = tmp_path / "again.yaml"
+    path.write_text(loading.dump(config))
+    assert loading.load(str(path)) == config
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        ("{wanda: {method: ast}}", r"variants\.wanda.*name that no method has"),
+        ("{x: {method: ast, options: {maks: 1}}}", r"variants\.x\.options\.maks.*no such option"),
+        ("{x: {method: ast, options: {mask: a}}}", r"variants\.x\.options\.mask.*adaptive.*'a'"),
+        ("{x: {method: asst}}", r"variants\.x\.method.*did you mean 'ast'"),
+        ("{x: {methd: ast}}", r"variants\.x\.methd.*method, options"),
+        ("{'a b': {method: ast}}", r"variants.*a b"),
+    ],
+)
+def test_wrong_variants_name_the_field(variants: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"(?is){message}"):
+        loading.load("smoke", [f"variants={variants}"])
 
 
 def test_configs_are_frozen() -> None:

@@ -1,0 +1,48 @@
+"""``secateur plan`` of every preset: with its own methods, options and targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from configs import loading
+from flows.planview import show_plan
+from tasks.pruning.registry import parse_target
+
+LOCAL = [
+    # The hub's models and text cannot be had in a test; everything else is as in the file.
+    "models=[tiny-random]",
+    "calibration.corpus={source: python-docs}",
+    "calibration.sequence_length=64",
+    "calibration.samples=4",
+    "training={sequence_length: 64}",
+    "evaluation.perplexity=[{name: docs, windows: 2, sequence_length: 64}]",
+]
+
+
+@pytest.mark.parametrize("name", list(loading.presets()))
+def test_every_preset_can_be_planned(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path))
+    config = loading.load(name, LOCAL)
+    console = Console(width=200, record=True)
+    show_plan(config, console)
+    text = console.export_text()
+    possible = [
+        (entry, target)
+        for entry in config.entries
+        for target in config.targets
+        if config.method(entry).refuses(parse_target(target)) is None
+    ]
+    assert f"{len(possible)} cells" in text
+    for entry, target in possible:
+        assert any(entry in line and target in line for line in text.splitlines()), (entry, target)
+    assert "0 cached" in text
+
+
+def test_the_mission_methods_stand_side_by_side_in_the_quickstart() -> None:
+    config = loading.load("quickstart")
+    assert {"swiftprune", "policy_gradient", "ast"} <= set(config.methods)
