@@ -10,25 +10,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from tasks.pruning import masks, slorb
+from tasks.pruning import masks
 from tasks.pruning.adaptive_optimiser import StepSize, Variable, clip_scale, update_
 from tasks.pruning.base import UnsupportedLayerError
 from tasks.pruning.blocks import Decoder
 from tasks.pruning.layers import LinearLayer
+from tasks.pruning.slorb import Branch
 from tasks.pruning.targets import SemiStructured
-
-
-@dataclass(frozen=True)
-class Branch:
-    """The side branch of one layer: X (``R × I``) and S (``O × R``)."""
-
-    sum_RI: Variable
-    scale_OR: Variable
 
 
 class Student:
@@ -80,15 +72,11 @@ class Student:
         self.variables[f"{name}.weight"] = Variable(
             f"{name}.weight", value, decayed, kept, parameter.data
         )
-        if group is None:
-            return
-        weight_OI = _out_first(value, self.layers[name])
-        sum_RI = slorb.initial_sum(weight_OI.shape[1], group, value.device)
-        scale_OR = slorb.initial_scale(weight_OI, kept_OI, group)
-        self.branches[name] = Branch(
-            Variable(f"{name}.{slorb.SUM}", sum_RI, decayed),
-            Variable(f"{name}.{slorb.SCALE}", scale_OR, decayed),
-        )
+        if group is not None:
+            weight_OI = _out_first(value, self.layers[name])
+            self.branches[name] = Branch.of(
+                name, weight_OI, kept_OI, group=group, weight_decay=decayed
+            )
 
     def _mask(self, name: str, weight_OI: Tensor) -> Tensor:
         scores_OI = weight_OI.abs()
@@ -111,8 +99,7 @@ class Student:
         for name, branch in self.branches.items():
             computed = self.variables[f"{name}.weight"].computed
             assert computed is not None
-            weight_OI = _out_first(computed, self.layers[name])
-            weight_OI.addmm_(branch.scale_OR.value, branch.sum_RI.value)
+            branch.fold_(_out_first(computed, self.layers[name]))
 
     def gradients(self) -> list[Tensor]:
         """Of every parameter, in a fixed order; zeros where the loss did not reach one."""
@@ -135,11 +122,7 @@ class Student:
         for name, branch in self.branches.items():
             gradient = self._parameters[f"{name}.weight"].grad
             assert gradient is not None
-            gradient_OI = _out_first(gradient, self.layers[name])
-            sum_RI, scale_OR = slorb.gradients(
-                gradient_OI, branch.sum_RI.value, branch.scale_OR.value
-            )
-            pairs += [(branch.sum_RI, sum_RI), (branch.scale_OR, scale_OR)]
+            pairs += branch.gradients(_out_first(gradient, self.layers[name]))
         norm, scale = clip_scale([slope for _, slope in pairs if slope is not None], clip)
         if not torch.isfinite(torch.tensor(norm)):
             raise FloatingPointError(
@@ -171,8 +154,10 @@ class Student:
 
     def all_variables(self) -> list[Variable]:
         """Parameters, then branches, in a fixed order."""
-        parts = [v for b in self.branches.values() for v in (b.sum_RI, b.scale_OR)]
-        return [*self.variables.values(), *parts]
+        return [*self.variables.values(), *self._branch_variables()]
+
+    def _branch_variables(self) -> list[Variable]:
+        return [v for b in self.branches.values() for v in (b.sum_RI, b.scale_OR)]
 
     def state(self) -> dict[str, Tensor]:
         """Everything that training changes, by name; the tensors themselves."""
@@ -205,8 +190,7 @@ class Student:
 
     def exported_branches(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """``<layer>.slorb_x`` and ``<layer>.slorb_s`` of every branch."""
-        parts = [v for b in self.branches.values() for v in (b.sum_RI, b.scale_OR)]
-        return {variable.name: variable.value.to(dtype, copy=True) for variable in parts}
+        return {v.name: v.value.to(dtype, copy=True) for v in self._branch_variables()}
 
 
 def _out_first(stored: Tensor, layer: LinearLayer) -> Tensor:

@@ -17,8 +17,12 @@ Shapes: ``O`` out-features, ``I`` in-features, ``R`` = ⌈I/k⌉ the branch's ra
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from tasks.pruning.adaptive_optimiser import Variable
 
 SUM = "slorb_x"
 SCALE = "slorb_s"
@@ -41,3 +45,32 @@ def initial_scale(weight_OI: Tensor, kept_OI: Tensor, group: int) -> Tensor:
 def gradients(gradient_OI: Tensor, sum_RI: Tensor, scale_OR: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of X and S from that of the layer's whole weight."""
     return scale_OR.T @ gradient_OI, gradient_OI @ sum_RI.T
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The side branch of one layer: X (``R × I``) and S (``O × R``), as they are trained."""
+
+    sum_RI: Variable
+    scale_OR: Variable
+
+    @classmethod
+    def of(
+        cls, name: str, weight_OI: Tensor, kept_OI: Tensor, *, group: int, weight_decay: float
+    ) -> Branch:
+        """The initial branch of the layer ``name``."""
+        sum_RI = initial_sum(weight_OI.shape[1], group, weight_OI.device)
+        scale_OR = initial_scale(weight_OI, kept_OI, group)
+        return cls(
+            Variable(f"{name}.{SUM}", sum_RI, weight_decay),
+            Variable(f"{name}.{SCALE}", scale_OR, weight_decay),
+        )
+
+    def fold_(self, weight_OI: Tensor) -> None:
+        """Add SX to the weight that the model computes with."""
+        weight_OI.addmm_(self.scale_OR.value, self.sum_RI.value)
+
+    def gradients(self, gradient_OI: Tensor) -> list[tuple[Variable, Tensor]]:
+        """Both parts with their gradients."""
+        slopes = gradients(gradient_OI, self.sum_RI.value, self.scale_OR.value)
+        return list(zip((self.sum_RI, self.scale_OR), slopes, strict=True))

@@ -189,6 +189,18 @@ def test_logits_exist_for_a_bounded_number_of_tokens(monkeypatch: pytest.MonkeyP
     assert 0 < largest <= rows
 
 
+def test_chunks_share_the_weights_that_autocast_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16, each chunk's backward pass goes through the one cast of the head's weight."""
+    losses = []
+    for rows in (7, 10_000):
+        monkeypatch.setattr(distillation, "_LOGIT_BYTES", 4 * tiny.VOCABULARY * rows)
+        decoder = tiny.decoder("llama")
+        decoder.model.to(torch.bfloat16)
+        result = SHORT.retrain(decoder, HALF, tiny.tokens(8, 24), seed=0, split=split_head)
+        losses.append([entry["loss"] for entry in result.history])
+    assert losses[0] == pytest.approx(losses[1], rel=2e-3)
+
+
 def test_seeds_give_orders_and_the_same_seed_the_same_bits() -> None:
     (_, first), (_, same), (_, other) = run(seed=1), run(seed=1), run(seed=2)
     assert all(torch.equal(w, same.weights[n]) for n, w in first.weights.items())
