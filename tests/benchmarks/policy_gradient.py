@@ -1,0 +1,99 @@
+"""Policy gradient on SmolLM2: perplexity against its own initialisation, by target and setting.
+
+    python tests/benchmarks/policy_gradient.py --data FOLDER
+    python tests/benchmarks/policy_gradient.py --data FOLDER --targets 0.2 --try learning_rate=0.3
+
+Learns on calibration.txt beyond its first 32×512 tokens, starts from Wanda-SP's metric on the first
+16×512 tokens, is measured on the first 16×512 tokens of test.txt (float32, dense about 36.1).
+Without --try, the default options at each target; each --try is a comma-separated set of options
+measured at each target as well. The loss is that of masked models on the batches they were drawn
+for, averaged over sixths of the run. Results: policy_gradient.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from common import Bench, arguments, load, print_environment
+
+from tasks.evaluation.perplexity import mean_loss, perplexity
+from tasks.pruning import driver
+from tasks.pruning.policy_gradient import PolicyGradient
+from tasks.pruning.registry import parse_target
+from tasks.pruning.wanda_sp import WandaSP
+
+START, SKIP = 16, 32
+
+
+def measure(bench: Bench, method: Any, target: str) -> tuple[float, Any]:
+    """(perplexity of the pruned model, what pruning gave)."""
+    result = driver.prune(
+        method,
+        bench.decoder,
+        parse_target(target),
+        tokens_NL=bench.calibration[:START],
+        training_NL=bench.calibration[SKIP:],
+        loss=mean_loss(bench.model),
+    )
+    original = {name: bench.model.state_dict()[name].clone() for name in result.weights}
+    bench.model.load_state_dict(result.weights, strict=False)
+    measured = perplexity(bench.model, bench.test).perplexity
+    bench.model.load_state_dict(original, strict=False)
+    return measured, result
+
+
+def options_of(text: str) -> dict[str, Any]:
+    """``a=1,b=x`` as a dictionary."""
+    pairs = (pair.split("=") for pair in text.split(",") if pair)
+    return {name: json.loads(value) if value[0].isdigit() else value for name, value in pairs}
+
+
+def curve(history: Any) -> str:
+    losses = [step["loss"] for step in history if "loss" in step]
+    size = max(1, -(-len(losses) // 6))
+    parts = (losses[i : i + size] for i in range(0, len(losses), size))
+    return " ".join(f"{sum(part) / len(part):.3f}" for part in parts)
+
+
+def report(bench: Bench, label: str, method: Any, target: str) -> None:
+    start = time.perf_counter()
+    measured, result = measure(bench, method, target)
+    seconds = time.perf_counter() - start
+    layers = driver.layer_sparsity(bench.decoder, result.weights)
+    print(
+        f"| {target} | {label} | {measured:.2f} | {driver.sparsity(bench.decoder, layers):.4f} | "
+        f"{result.figures.get('training_tokens', 0):.0f} | {seconds:.0f} | "
+        f"{curve(result.history)} |",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser: argparse.ArgumentParser = arguments(__doc__)
+    parser.set_defaults(samples=450, windows=16)
+    parser.add_argument("--targets", nargs="+", default=["0.1", "0.2", "0.3"])
+    parser.add_argument("--try", nargs="*", default=[], dest="tries", metavar="a=1,b=2")
+    options = parser.parse_args()
+    print_environment()
+    bench = load(options)
+    torch.set_grad_enabled(False)
+    dense = perplexity(bench.model, bench.test).perplexity
+    print(f"dense {dense:.2f}\n")
+    print("| target | method | perplexity | sparsity | tokens | seconds | loss |")
+    print("|---|---|---|---|---|---|---|")
+    for target in options.targets:
+        if not options.tries:
+            report(bench, "wanda_sp", WandaSP(), target)
+            report(bench, "initialisation", PolicyGradient(steps=0), target)
+            report(bench, "policy_gradient", PolicyGradient(), target)
+        for text in options.tries:
+            report(bench, text, replace(PolicyGradient(), **options_of(text)), target)
+
+
+if __name__ == "__main__":
+    main()
