@@ -15,16 +15,19 @@ from common import arguments, load, print_environment
 
 from tasks.pruning.adaptive_sparse import AdaptiveSparseTrainer
 
-SMALL = AdaptiveSparseTrainer(batch=2, micro_batch=1, learning_rate=5e-4)
+SMALL = AdaptiveSparseTrainer(batch=2, micro_batch=2, learning_rate=1e-4, criterion="activation")
 VARIANTS = {
-    "magnitude": SMALL,
-    "activation": replace(SMALL, criterion="activation"),
-    "rate-2e-4": replace(SMALL, criterion="activation", learning_rate=2e-4),
-    "rate-1e-3": replace(SMALL, criterion="activation", learning_rate=1e-3),
-    "batch-4": replace(SMALL, criterion="activation", batch=4),
-    "batch-1": replace(SMALL, criterion="activation", batch=1),
-    "alpha-0.33": replace(SMALL, criterion="activation", alpha=1 / 3),
-    "slorb": replace(SMALL, criterion="activation", slorb=True),
+    "activation": SMALL,
+    "magnitude": replace(SMALL, criterion="magnitude"),
+    "rate-5e-5": replace(SMALL, learning_rate=5e-5),
+    "rate-2e-4": replace(SMALL, learning_rate=2e-4),
+    "rate-3e-4": replace(SMALL, learning_rate=3e-4),
+    "batch-4": replace(SMALL, batch=4),
+    "batch-1": replace(SMALL, batch=1, micro_batch=1),
+    "alpha-0.33": replace(SMALL, alpha=1 / 3),
+    "alpha-0.9": replace(SMALL, alpha=0.9),
+    "fixed": replace(SMALL, mask="fixed"),
+    "slorb": replace(SMALL, slorb=True),
 }
 
 
