@@ -126,6 +126,8 @@ class Training(Frozen):
     """Tokens of a window."""
     processes: Annotated[int, Field(ge=1, le=64)] | None = None
     """Accelerate processes of methods that train weights; empty: one a GPU, or one on a CPU."""
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+    """Seconds between the files from which a killed training goes on; 0: after every step."""
 
 
 class Perplexity(Frozen):

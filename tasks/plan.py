@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigurationError
-from configs.schema import Calibration, SweepConfig
+from configs.schema import Calibration, SweepConfig, Training
 from tasks.corpus_plan import Windows, calibration_windows, evaluation_windows, training_windows
 from tasks.home import home
 from tasks.models.sources import ResolvedModel, resolve_model
@@ -52,7 +52,7 @@ class Cell:
         name: of the method or variant, as the sweep calls it.
         method: with its options.
         statistics_windows: how many calibration windows its statistics need; 0 for none.
-        processes: that train, for methods which train weights; None: one a GPU.
+        training: how methods which train weights do it; nothing in it changes their result.
         pruned: the step of the pruned model's facts; its checkpoint is ``checkpoint``.
         evaluated: evaluation name → perplexity step.
     """
@@ -65,7 +65,7 @@ class Cell:
     statistics_windows: int
     pruned: Step
     evaluated: Mapping[str, Step]
-    processes: int | None = None
+    training: Training
 
     @property
     def checkpoint(self) -> Step:
@@ -281,5 +281,4 @@ def _plan_cell(config: SweepConfig, model: ModelPlan, name: str, target: Target,
         corpus: _perplexity_step(pruned.fingerprint, model.dtype, windows)
         for corpus, windows in model.evaluations.items()
     }
-    processes = config.training.processes
-    return Cell(model, name, method, target, seed, count, pruned, evaluated, processes)
+    return Cell(model, name, method, target, seed, count, pruned, evaluated, config.training)

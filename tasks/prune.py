@@ -131,8 +131,9 @@ def _retrain(
         cell.target,
         training_NL,
         seed=cell.seed,
-        processes=cell.processes or max(1, torch.cuda.device_count()),
+        processes=cell.training.processes or max(1, torch.cuda.device_count()),
         scratch=scratch_of(cell, store),
+        checkpoint_seconds=cell.training.checkpoint_seconds,
         progress=advance,
     )
 

@@ -31,6 +31,7 @@ def retrain(
     seed: int,
     processes: int,
     scratch: Path,
+    checkpoint_seconds: float = 60.0,
     progress: Progress | None = None,
 ) -> PruneResult:
     """Retrain ``model`` to ``target``; the model itself is not changed.
@@ -42,6 +43,7 @@ def retrain(
         decoder: of ``model``.
         processes: data parallel, over the same global batch; 1 runs in this process.
         scratch: a folder of this run alone, which the caller may remove afterwards.
+        checkpoint_seconds: of work between two checkpoints, at least; 0: one after every step.
         progress: called with (steps done, steps in all).
 
     Raises:
@@ -59,10 +61,19 @@ def retrain(
             seed=seed,
             processes=processes,
             scratch=scratch,
+            checkpoint_seconds=checkpoint_seconds,
             progress=progress,
         )
     return retrain_here(
-        model, decoder, method, target, training_NL, seed=seed, scratch=scratch, progress=progress
+        model,
+        decoder,
+        method,
+        target,
+        training_NL,
+        seed=seed,
+        scratch=scratch,
+        checkpoint_seconds=checkpoint_seconds,
+        progress=progress,
     )
 
 
