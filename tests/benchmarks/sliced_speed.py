@@ -6,9 +6,10 @@ Which heads and channels go is random (speed does not depend on which), the high
 blocks together, so that blocks end with different widths as in a real run. `0.3 by 32` rounds each
 block's channels to a multiple of 32. Models alternate within each repetition, in an order that
 turns, and a ratio is the median over the repetitions of that within one: a machine shared with
-other jobs disturbs them alike. Prefill is measured three ways: as `generate` does it (logits of the
-last token only), with the logits of every token as for perplexity, and without the LM head, which
-is not pruned. Results: sliced_speed.md.
+other jobs disturbs them alike. Where that is not enough, `--clock cpu --threads 1` counts the
+processor's seconds instead of the wall's. Prefill is measured three ways: as `generate` does it
+(logits of the last token only), with the logits of every token as for perplexity, and without the
+LM head, which is not pruned. Results: sliced_speed.md.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from tasks.pruning.structure import Kept, masked_weights, structure_of
 
 SPARSITIES = (0.1, 0.2, 0.3)
 STEPS = 16
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+Clock = Callable[[], float]
 
 
 def highest(scores_LN: Tensor, keep: float) -> Tensor:
@@ -77,30 +80,29 @@ def check(model: PreTrainedModel, smaller: PreTrainedModel, kept: tuple[Kept, ..
     return float((given - wanted).abs().max() / wanted.abs().max())
 
 
-def decode_seconds(model: PreTrainedModel, ids_BL: Tensor) -> float:
+def decode_seconds(model: PreTrainedModel, ids_BL: Tensor, clock: Clock) -> float:
     """Of ``STEPS`` single tokens after a prompt, with the cache."""
     cache = model(ids_BL[:, :64], use_cache=True, logits_to_keep=1).past_key_values
     token = ids_BL[:, :1]
-    start = time.perf_counter()
+    start = clock()
     for _ in range(STEPS):
         token = model(token, past_key_values=cache, use_cache=True).logits[:, -1:].argmax(dim=-1)
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def works(model: PreTrainedModel, ids_BL: Tensor) -> dict[str, Callable[[], float]]:
+def works(model: PreTrainedModel, ids_BL: Tensor, clock: Clock) -> dict[str, Callable[[], float]]:
     """Name → measures it, in tokens a second."""
-    count = ids_BL.numel()
+
+    def rate(work: Callable[[], object]) -> float:
+        start = clock()
+        work()
+        return ids_BL.numel() / (clock() - start)
+
     return {
-        "prefill": lambda: count / seconds(lambda: model(ids_BL, logits_to_keep=1)),
-        "all logits": lambda: count / seconds(lambda: model(ids_BL, use_cache=False)),
-        "no head": lambda: count / seconds(lambda: model.get_decoder()(ids_BL, use_cache=False)),
-        "decode": lambda: STEPS / decode_seconds(model, ids_BL),
+        "prefill": lambda: rate(lambda: model(ids_BL, logits_to_keep=1)),
+        "all logits": lambda: rate(lambda: model(ids_BL, use_cache=False)),
+        "no head": lambda: rate(lambda: model.get_decoder()(ids_BL, use_cache=False)),
+        "decode": lambda: STEPS / decode_seconds(model, ids_BL, clock),
     }
 
 
@@ -114,6 +116,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print_environment()
@@ -129,7 +132,7 @@ def main() -> None:
         models[name] = compact_(copy.deepcopy(dense), kept)
         size, difference = saved_bytes(dense, kept), check(dense, models[name], kept)
         print(f"{name:<11}{models[name].num_parameters():>12}{size:>16}{difference:>12.1e}")
-    measures = {name: works(model, ids_BL) for name, model in models.items()}
+    measures = {name: works(model, ids_BL, CLOCKS[options.clock]) for name, model in models.items()}
     columns = list(measures["dense"])
     figures = {name: {column: list[float]() for column in columns} for name in models}
     for repetition in range(options.repetitions + 1):
@@ -139,8 +142,8 @@ def main() -> None:
                 if repetition:  # the first warms up
                     figures[name][column].append(value)
     print(
-        f"\ntokens a second, {ids_BL.shape[1]} tokens, batch 1: median of {options.repetitions} "
-        "(times dense: median of the ratios, ratio of the best)"
+        f"\ntokens a second of the {options.clock}, {ids_BL.shape[1]} tokens, batch 1: "
+        f"median of {options.repetitions} (times dense: median of the ratios, ratio of the best)"
     )
     print("model      " + "".join(column.rjust(22) for column in columns))
     for name, of_model in figures.items():
