@@ -24,7 +24,13 @@ from tasks.home import home, sweep_folder
 from tasks.plan import ModelPlan, Plan
 from tasks.record import finish, recorder_of
 from tasks.reporting.console import results_artifact
-from tasks.reporting.context import CalibrationFacts, CorpusFacts, ModelFacts, ReportContext
+from tasks.reporting.context import (
+    CalibrationFacts,
+    CorpusFacts,
+    ModelFacts,
+    ReportContext,
+    TrainingFacts,
+)
 from tasks.reporting.files import write_atomically
 from tasks.reporting.markdown import write_report
 from tasks.reporting.ordering import sort_rows
@@ -148,6 +154,17 @@ def _corpus_facts(windows: Windows, model: ModelPlan, store: Store) -> CorpusFac
     )
 
 
+def _training_facts(windows: Windows, store: Store) -> TrainingFacts:
+    tokens = store.find(windows.step)
+    return TrainingFacts(
+        description=windows.facts.description,
+        digest=windows.facts.digest,
+        windows=tokens.facts["windows"] if tokens else windows.count or 0,
+        window_tokens=windows.length,
+        skipped_tokens=windows.skip,
+    )
+
+
 def _context(plan: Plan, store: Store, timings: Timings | None) -> ReportContext:
     first = plan.models[0]
     calibration = plan.config.calibration
@@ -165,6 +182,7 @@ def _context(plan: Plan, store: Store, timings: Timings | None) -> ReportContext
         )
         if first.calibration
         else None,
+        training=_training_facts(first.training, store) if first.training else None,
         evaluations=[_corpus_facts(w, first, store) for w in first.evaluations.values()],
         environment=environment(),
         skipped=[(s.model, s.method, s.target, s.reason) for s in plan.skipped],

@@ -51,12 +51,12 @@ class PolicyGradient(StructuredMethod):
     uses_training: ClassVar[bool] = True
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "mask"
 
-    steps: int = option(50, "Steps; the authors take 15 000. 0 keeps the initial scores.", ge=0)
+    steps: int = option(40, "Steps; the authors take 15 000. 0 keeps the initial scores.", ge=0)
     masks: int = option(8, "Masks a step, K; the authors draw 2.", ge=1)
     batch_size: int = option(4, "Sequences a mask is judged on.", ge=1)
     sequence_length: int = option(128, "Tokens of such a sequence.", ge=2)
     learning_rate: float = option(
-        0.1, "At the first step; cosine to 0. The authors' is 2e-3 over 15 000 steps.", gt=0
+        0.3, "At the first step; cosine to 0. The authors' is 2e-3 over 15 000 steps.", gt=0
     )
     initialisation: Literal["wanda_sp", "random", "constant"] = option(
         "wanda_sp", "Where scores start: Wanda-SP's metric, uniform noise, or all alike."

@@ -43,6 +43,22 @@ class CalibrationFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingFacts:
+    """The text that methods learned from."""
+
+    description: str
+    """The corpus in words."""
+    digest: str
+    """SHA-256 of its text."""
+    windows: int
+    """How many windows it gave."""
+    window_tokens: int
+    """Tokens of a window."""
+    skipped_tokens: int
+    """Tokens of its start that were left to calibration."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CorpusFacts:
     """One evaluation corpus."""
 
@@ -74,6 +90,8 @@ class ReportContext:
     """As resolved, such as bfloat16."""
     calibration: CalibrationFacts | None = None
     """None when no method of the sweep calibrates."""
+    training: TrainingFacts | None = None
+    """None when no method of the sweep learns."""
     evaluations: Sequence[CorpusFacts]
     """The evaluation corpora, in the sweep's order."""
     environment: Mapping[str, str]

@@ -122,6 +122,12 @@ def _facts(context: ReportContext) -> str:
             f"windows of {calibration.window_tokens} tokens, {sampling}; "
             f"SHA-256 `{calibration.digest}`"
         )
+    if training := context.training:
+        rest = f" beyond its first {training.skipped_tokens} tokens" * bool(training.skipped_tokens)
+        lines.append(
+            f"- Training: {escape_markdown(training.description)}{rest}; {training.windows} "
+            f"windows of {training.window_tokens} tokens; SHA-256 `{training.digest}`"
+        )
     for corpus in context.evaluations:
         start = "each window starts with BOS" if corpus.bos else "no BOS"
         lines.append(

@@ -65,6 +65,7 @@ def test_rows_and_table_say_what_was_learned(learned: Home) -> None:
     assert "weights, 7.68k" in (learned.path.parent / "output.txt").read_text()
     report = (learned.path / "sweeps" / "demo" / "report.md").read_text()
     assert "weights, 7.68k tokens" in report
+    assert "Training: " in report and "beyond its first 128 tokens; 16 windows of 64" in report
 
 
 def test_removed_heads_and_channels_make_the_model_smaller(learned: Home) -> None:
