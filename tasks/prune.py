@@ -24,6 +24,7 @@ from tasks.models.kept import kept_to_json
 from tasks.models.load import best_device
 from tasks.models.save import save_checkpoint
 from tasks.plan import Cell
+from tasks.prefect_progress import shown_in_prefect
 from tasks.prepare import (
     dense_model,
     load_statistics,
@@ -32,9 +33,9 @@ from tasks.prepare import (
     statistics_of,
     windows_of,
 )
-from tasks.progress import Work, work
+from tasks.progress import work
 from tasks.pruning import driver
-from tasks.pruning.base import PruneResult
+from tasks.pruning.base import Progress, PruneResult
 from tasks.pruning.blocks import Decoder
 from tasks.pruning.retraining import RetrainingMethod
 from tasks.states import cached
@@ -61,7 +62,11 @@ def _compute(cell: Cell, store: Store, trust: Trust, folder: Path) -> Mapping[st
     dense = dense_model(cell.model, store, trust)
     decoder = describe(dense)
     begun = time.perf_counter()
-    with measured(best_device().type) as peak, work(_label(cell), cell.action) as advance:
+    with (
+        measured(best_device().type) as peak,
+        work(_label(cell), cell.action) as piece,
+        shown_in_prefect(_label(cell), piece, shown=cell.method.uses_training) as advance,
+    ):
         start = time.perf_counter()
         if isinstance(cell.method, RetrainingMethod):
             assert training is not None
@@ -119,7 +124,7 @@ def _retrain(
     dense: PreTrainedModel,
     decoder: Decoder,
     training_NL: Tensor,
-    advance: Work,
+    advance: Progress,
 ) -> PruneResult:
     from tasks.training.run import retrain
 

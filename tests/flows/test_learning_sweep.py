@@ -68,6 +68,21 @@ def test_rows_and_table_say_what_was_learned(learned: Home) -> None:
     assert "Training: " in report and "beyond its first 128 tokens; 16 windows of 64" in report
 
 
+def test_prefect_shows_progress_of_what_learns(make_home: Callable[..., Home]) -> None:
+    home = make_home(embedded=True)
+    home.sweep_file.write_text(SWEEP)
+    status, output = home.run(
+        "run", "sweep.yaml", "--set", "methods=[magnitude,ast]", "--set", "variants={}"
+    )
+    assert status == 0, output
+    shown = home.prefect("select description, data from artifact where type = 'progress'")
+    trainings = [(text, data) for text, data in shown if text.startswith("tiny-random ast")]
+    assert [(text, float(data)) for text, data in trainings][-1] == (
+        "tiny-random ast 2:4: 60 steps", 100.0,
+    )  # fmt: skip
+    assert not any("magnitude" in text for text, _ in shown)
+
+
 def test_removed_heads_and_channels_make_the_model_smaller(learned: Home) -> None:
     rows = cells(learned)
     for name in ("wanda_sp", "policy_gradient"):
