@@ -1,4 +1,8 @@
-"""Where the time of pruning goes: statistics, factors, selection; the rest is forward passes."""
+"""Where the time of pruning goes: statistics, factors, selection; the rest is forward passes.
+
+CPU seconds of one thread: other work on a machine does not count, and threads that wait for each
+other do not count as work.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
+
+import torch
 
 from tasks.pruning import driver, hessian
 from tasks.pruning.base import BlockMethod, LayerMethod, Method
@@ -21,18 +27,18 @@ STATISTICS, FACTORS, SELECTION, FORWARD = "statistics", "factors", "selection", 
 
 @contextmanager
 def measured_phases(method: Method) -> Iterator[Counter[str]]:
-    """Seconds by phase of what runs inside; ``forward`` is what no other phase accounts for."""
+    """CPU seconds by phase of what runs inside; ``forward`` is what no other phase accounts for."""
     seconds: Counter[str] = Counter()
     inside = [0.0]
 
     def timed(phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **keywords: Any) -> Any:
             inside.append(0.0)
-            start = time.perf_counter()
+            start = time.process_time()
             try:
                 return function(*args, **keywords)
             finally:
-                taken = time.perf_counter() - start
+                taken = time.process_time() - start
                 # A phase within a phase is not counted twice.
                 seconds[phase] += taken - inside.pop()
                 inside[-1] += taken
@@ -50,15 +56,16 @@ def measured_phases(method: Method) -> Iterator[Counter[str]]:
     with ExitStack() as stack:
         for owner, name, phase in places:
             stack.enter_context(patch.object(owner, name, timed(phase, getattr(owner, name))))
-        start = time.perf_counter()
+        start = time.process_time()
         yield seconds
-        seconds[FORWARD] = time.perf_counter() - start - sum(seconds.values())
+        seconds[FORWARD] = time.process_time() - start - sum(seconds.values())
 
 
 def prune(
     method: Method, decoder: Decoder, target: Target, tokens_NL: Any
 ) -> tuple[Counter[str], dict[str, Any]]:
-    """(seconds by phase of statistics and pruning, weights)."""
+    """(CPU seconds by phase of statistics and pruning, weights)."""
+    assert torch.get_num_threads() == 1, "waiting threads would count as work"
     with measured_phases(method) as seconds:
         statistics = None
         if isinstance(method, LayerMethod):

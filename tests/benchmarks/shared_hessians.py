@@ -102,15 +102,17 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--blocks", type=int, default=1000, help="use only so many blocks")
+    parser.add_argument("--targets", default="0.5,2:4")
     options = parser.parse_args()
+    torch.set_num_threads(1)
     print_environment()
     bench = load(options)
     blocks = bench.model.get_submodule(bench.decoder.blocks_name)
     assert isinstance(blocks, nn.ModuleList)
     del blocks[options.blocks :]
-    print(f"{len(blocks)} blocks, {bench.calibration.numel()} tokens; seconds, medians\n")
+    print(f"{len(blocks)} blocks, {bench.calibration.numel()} tokens; CPU seconds, medians\n")
     heads = "".join(phase.rjust(12) for phase in PHASES)
-    for text in ("0.5", "2:4"):
+    for text in options.targets.split(","):
         print(f"{text:<17}{heads}  second order   whole  (times as long as shared)")
         times: dict[str, list[Counter[str]]] = {name: [] for name in VARIANTS}
         weights: dict[str, dict[str, Tensor]] = {}
