@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from pathlib import Path
@@ -68,7 +69,7 @@ def collect_garbage(console: Console, *, dry_run: bool) -> None:
         removed, freed = _account(root, path, dry_run, removed, freed)
     for path in sorted((root / "training").glob("*")):
         # A sweep that was interrupted goes on from here.
-        if f"pruned/{path.name}" not in needed:
+        if f"training/{path.name}" not in needed:
             removed, freed = _account(root, path, dry_run, removed, freed)
     for path in sorted((root / "tmp").glob("*")):
         removed, freed = _account(root, path, dry_run, removed, freed)
@@ -128,4 +129,6 @@ def _drop_locks(root: Path, needed: set[str]) -> None:
     for path in (root / "locks").glob("*.lock"):
         old = time.time() - path.stat().st_mtime > _HOUR
         if len(path.stem) == 64 and path.stem not in kept and old:
-            path.unlink(missing_ok=True)
+            # A training can hold its lock for days.
+            with contextlib.suppress(Timeout), FileLock(path).acquire(timeout=0):
+                path.unlink(missing_ok=True)

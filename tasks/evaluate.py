@@ -15,6 +15,7 @@ from configs.schema import Trust
 from tasks.environment import environment
 from tasks.evaluation.perplexity import perplexity
 from tasks.memory import measured
+from tasks.models.branches import branch_tensors
 from tasks.models.load import best_device, resolve_dtype
 from tasks.models.pruned import load_pruned
 from tasks.plan import Cell, ModelPlan
@@ -40,14 +41,15 @@ def _measure(
     tokens = load_tokens(windows_of(model, model.evaluations[name], store, trust))
     with measured(best_device().type) as peak, work(label, f"perplexity {name}") as advance:
         result = perplexity(network, tokens, batch_size=batch_size, progress=advance)
+    weights = [*network.parameters(), *branch_tensors(network)]
     return {
         # JSON has no infinity; a reader gets it back from `perplexity_of`.
         "perplexity": result.perplexity if math.isfinite(result.perplexity) else "inf",
         "nll": result.nll,
         "tokens": result.tokens,
         "seconds": result.seconds,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "nonzero_parameters": sum(int(p.count_nonzero()) for p in network.parameters()),
+        "parameters": sum(weight.numel() for weight in weights),
+        "nonzero_parameters": sum(int(weight.count_nonzero()) for weight in weights),
         "peak_memory_bytes": peak.bytes,
         "environment": environment(),
     }

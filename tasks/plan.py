@@ -52,7 +52,8 @@ class Cell:
         name: of the method or variant, as the sweep calls it.
         method: with its options.
         statistics_windows: how many calibration windows its statistics need; 0 for none.
-        training: how methods which train weights do it; nothing in it changes their result.
+        training: how methods which train weights do it. The number of processes changes the
+            result by the order of sums alone, and is recorded with it.
         pruned: the step of the pruned model's facts; its checkpoint is ``checkpoint``.
         evaluated: evaluation name → perplexity step.
     """
@@ -165,6 +166,13 @@ def plan_sweep(config: SweepConfig, *, dtype: str) -> Plan:
         raise ConfigurationError(
             "targets", list(config.targets), f"no method here can do any of them: {reasons}"
         )
+    for name, method in methods.items():
+        if method.uses_training and config.training.sequence_length < method.training_length:
+            raise ConfigurationError(
+                "training.sequence_length",
+                config.training.sequence_length,
+                f"{name} learns from sequences of {method.training_length} tokens, cut from them",
+            )
     models = tuple(
         _plan_model(config, index, list(methods.values())) for index in range(len(config.models))
     )

@@ -50,7 +50,7 @@ HISTORY = "history.json"
 
 def scratch_of(cell: Cell, store: Store) -> Path:
     """Where the cell's training keeps what it needs to go on after a kill."""
-    return store.root / "training" / cell.pruned.fingerprint
+    return store.root / "training" / cell.checkpoint.fingerprint
 
 
 def _compute(cell: Cell, store: Store, trust: Trust, folder: Path) -> Mapping[str, Any]:
@@ -85,6 +85,8 @@ def _compute(cell: Cell, store: Store, trust: Trust, folder: Path) -> Mapping[st
             )
         seconds = time.perf_counter() - start
     figures = dict(result.figures)
+    # A training that went on from a checkpoint has cost what it took before as well.
+    seconds = max(seconds, figures.get("training_seconds", 0.0))
     calibration_seconds = shared_seconds + figures.pop("calibration_seconds", 0.0)
     by_layer = driver.layer_sparsity(decoder, result.weights)
     facts = {
@@ -95,6 +97,7 @@ def _compute(cell: Cell, store: Store, trust: Trust, folder: Path) -> Mapping[st
         "learned": "" if cell.method.learns == "nothing" else cell.method.learns,
         "training_tokens": round(figures.pop("training_tokens", 0)),
         "training_seconds": figures.pop("training_seconds", 0.0),
+        "training_processes": _processes(cell),
         "peak_memory_bytes": peak.bytes,
         "sparsity": driver.sparsity(decoder, by_layer),
         "layer_sparsity": by_layer,
@@ -136,11 +139,18 @@ def _retrain(
         cell.target,
         training_NL,
         seed=cell.seed,
-        processes=cell.training.processes or max(1, torch.cuda.device_count()),
+        processes=_processes(cell),
         scratch=scratch_of(cell, store),
         checkpoint_seconds=cell.training.checkpoint_seconds,
         progress=advance,
     )
+
+
+def _processes(cell: Cell) -> int:
+    """How many train; 1 for methods that do not."""
+    if not isinstance(cell.method, RetrainingMethod):
+        return 1
+    return cell.training.processes or max(1, torch.cuda.device_count())
 
 
 def _save(

@@ -68,11 +68,8 @@ class Recorder:
             row,
             inputs=_inputs(model, cell),
             extra_params=_params(plan, model, cell),
+            history=[(round(step["step"]), _named(step)) for step in history],
         )
-        if history:
-            self.tracker.log_history(
-                run_id, [(round(step["step"]), _named(step)) for step in history]
-            )
         self._outages = 0
         self.logged_now = True
         self.run_ids[row["fingerprint"]] = run_id

@@ -100,6 +100,9 @@ def write_needs(plan: Plan, folder: Path) -> None:
         for step in plan.steps()
         if kept or step.name != "checkpoint"
     ]
+    # What an interrupted training goes on from, whether its checkpoint is kept afterwards or not.
+    trained = (cell for cell in plan.cells if cell.method.learns == "weights")
+    needed += [f"training/{cell.checkpoint.fingerprint}" for cell in trained]
     write_atomically(folder / "artifacts.json", json.dumps(needed, indent=1).encode())
 
 

@@ -228,6 +228,7 @@ class Tracker:
         extra_params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
         files: Mapping[str, Path] | None = None,
+        history: Sequence[tuple[int, Mapping[str, float]]] = (),
     ) -> str:
         """Run id of the child run that holds ``row``, one row of results.csv.
 
@@ -238,6 +239,7 @@ class Tracker:
 
         Args:
             files: path in the run's artifacts → file or folder.
+            history: figures of training by step; the run ends only when they are all there.
         """
         axes = {axis: str(row[axis]) for axis in AXES if row.get(axis) not in (None, "")}
         params = {
@@ -256,6 +258,8 @@ class Tracker:
             self._append(run, {key: [(step, value)] for key, value in _metrics(row).items()})
             self._record_inputs(run, inputs)
             self._upload(run, files or {})
+            if history:
+                self.log_history(run.info.run_id, history)
             status = "FAILED" if row["status"] == "failed" else "FINISHED"
             end = run.info.start_time + round(1000 * seconds)
             self.client.set_terminated(run.info.run_id, status, end_time=end)

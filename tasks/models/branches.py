@@ -70,6 +70,11 @@ def detach_branches(model: nn.Module) -> None:
             del module._buffers[SUM], module._buffers[SCALE]
 
 
+def branch_tensors(model: nn.Module) -> list[Tensor]:
+    """The matrices of all attached branches, which ``parameters()`` leaves out."""
+    return [tensor for name, tensor in model.named_buffers() if name.endswith((SUM, SCALE))]
+
+
 def _attach(
     name: str, module: nn.Module | None, sum_RI: Tensor | None, scale_OR: Tensor | None
 ) -> None:

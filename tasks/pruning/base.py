@@ -66,6 +66,11 @@ class Method(ABC):
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "nothing"
     """What training changes; the report says it beside every figure."""
 
+    @property
+    def training_length(self) -> int:
+        """How many tokens a training window needs at least."""
+        return 2
+
     def refuses(self, target: Target) -> str | None:
         """Why this method cannot prune to ``target``; None where it can."""
         if isinstance(target, self.targets):

@@ -23,7 +23,9 @@ def draw(scores_V: Tensor, masks: int, generator: torch.Generator, *, antithetic
 
     Args:
         antithetic: draw them in pairs from U and 1 − U. Each mask alone is distributed as without,
-            and what pushes one of a pair up pushes the other down.
+            and what pushes one of a pair up pushes the other down. The masks of a step are then
+            not independent: with the leave-one-out baseline the estimate keeps its sign and loses
+            its scale.
     """
     if not antithetic:
         uniform_KV = torch.rand(masks, scores_V.numel(), generator=generator)
@@ -54,7 +56,7 @@ class LeaveOneOut:
 
     def update(self, losses_K: Tensor) -> Tensor:
         if len(losses_K) < 2:
-            # One finite loss says nothing relative to others: a baseline equal to it moves nothing.
+            # The others of this step were not finite: nothing to compare with, so nothing moves.
             return losses_K.clone()
         return (losses_K.sum() - losses_K) / (len(losses_K) - 1)
 
@@ -133,11 +135,14 @@ def keep_highest(
     best_LV = torch.zeros_like(scores_LV, dtype=torch.bool)
     best_LV[torch.arange(layers), scores_LV.argmax(dim=1)] = True
     if not across_layers:
-        each = budget // layers
+        # What does not divide goes to every so many layers, evenly.
+        each = [budget * (at + 1) // layers - budget * at // layers for at in range(layers)]
         return torch.stack(
             [
-                _fill(scores_V, sizes_V, best_V, each)
-                for scores_V, sizes_V, best_V in zip(scores_LV, sizes_LV, best_LV, strict=True)
+                _fill(scores_V, sizes_V, best_V, share)
+                for scores_V, sizes_V, best_V, share in zip(
+                    scores_LV, sizes_LV, best_LV, each, strict=True
+                )
             ]
         )
     kept_X = _fill(scores_LV.flatten(), sizes_LV.flatten(), best_LV.flatten(), budget)

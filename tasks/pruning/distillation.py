@@ -103,8 +103,9 @@ def backward_through_head(
     Returns:
         The gradient, ``T × H``, and the unscaled sums.
     """
-    with torch.no_grad():
-        vocabulary = head(hidden_TH[:1]).shape[-1]
+    # Not under no_grad: some versions of torch would keep the cast weight that autocast makes here,
+    # which then leads to no gradient.
+    vocabulary = head(hidden_TH[:1]).shape[-1]
     chunk = max(1, _LOGIT_BYTES // (4 * vocabulary))
     gradient_TH = torch.empty_like(hidden_TH)
     zero = torch.zeros((), dtype=torch.float64, device=hidden_TH.device)

@@ -71,7 +71,8 @@ class PolicyGradient(StructuredMethod):
         "by-metric", "Which channels share one: neighbours, or those alike in Wanda-SP's metric."
     )
     baseline: Literal["moving-average", "leave-one-out"] = option(
-        "leave-one-out", "Subtracted from losses: the paper's moving average, or the others' mean."
+        "leave-one-out",
+        "The paper's moving average (always where masks is 1), or the others' mean.",
     )
     estimator: Literal["normalised", "score"] = option(
         "normalised", "normalised: the authors'; score: the true score function."
@@ -84,6 +85,10 @@ class PolicyGradient(StructuredMethod):
         "global", "Highest scores stay over all blocks, or the same share of each block."
     )
 
+    @property
+    def training_length(self) -> int:
+        return self.sequence_length
+
     def choose(
         self,
         decoder: Decoder,
@@ -92,6 +97,7 @@ class PolicyGradient(StructuredMethod):
         inputs: LearningInputs,
     ) -> Chosen:
         assert inputs.tokens_NL is not None and inputs.training_NL is not None
+        _require_length(inputs.training_NL, self.sequence_length)
         start = time.perf_counter()
         policy = initial_policy(
             decoder,
@@ -124,7 +130,7 @@ class PolicyGradient(StructuredMethod):
         self, policy: Policy, loss: GatedLoss, inputs: LearningInputs, generator: torch.Generator
     ) -> Iterator[Mapping[str, float]]:
         """Move the policy step by step, yielding each step's figures."""
-        averaged = self.baseline == "moving-average"
+        averaged = self.baseline == "moving-average" or self.masks == 1
         baseline = bernoulli.MovingAverage() if averaged else bernoulli.LeaveOneOut()
         assert inputs.training_NL is not None
         batches = _batches(inputs.training_NL, self.batch_size, self.sequence_length, generator)
@@ -147,20 +153,20 @@ class PolicyGradient(StructuredMethod):
             yield figures | policy.figures() | {"unusable_masks": float((~usable).sum())}
 
 
-def _batches(
-    windows_NL: Tensor, batch_size: int, length: int, generator: torch.Generator
-) -> Iterator[Tensor]:
-    """Endless batches of sequences cut from the windows, in a new random order each time round.
-
-    Raises:
-        ValueError: when the windows are shorter than a sequence.
-    """
-    pieces = windows_NL.shape[1] // length
-    if pieces == 0:
+def _require_length(windows_NL: Tensor, length: int) -> None:
+    if windows_NL.shape[1] < length:
         raise ValueError(
             f"sequence_length {length} is more than the {windows_NL.shape[1]} tokens of a training "
             "window"
         )
+
+
+def _batches(
+    windows_NL: Tensor, batch_size: int, length: int, generator: torch.Generator
+) -> Iterator[Tensor]:
+    """Endless batches of sequences cut from the windows, in a new random order each time round."""
+    _require_length(windows_NL, length)
+    pieces = windows_NL.shape[1] // length
     sequences_NL = windows_NL[:, : pieces * length].reshape(-1, length)
     order: list[int] = []
     while True:

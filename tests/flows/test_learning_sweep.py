@@ -89,6 +89,7 @@ def test_removed_heads_and_channels_make_the_model_smaller(learned: Home) -> Non
         assert rows[name]["parameters"] < rows["dense"]["parameters"]
         assert rows[name]["sparsity"] == pytest.approx(0.3, abs=0.15)
     assert rows["ast"]["parameters"] == rows["dense"]["parameters"]
+    assert rows["boosted"]["parameters"] > rows["dense"]["parameters"], "its branch counts"
     assert rows["ast"]["sparsity"] == 0.5
 
 

@@ -17,7 +17,7 @@ LOCAL = [
     "calibration.corpus={source: python-docs}",
     "calibration.sequence_length=64",
     "calibration.samples=4",
-    "training={sequence_length: 64}",
+    "training={sequence_length: 128}",
     "evaluation.perplexity=[{name: docs, windows: 2, sequence_length: 64}]",
 ]
 

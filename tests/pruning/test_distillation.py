@@ -65,9 +65,7 @@ def test_without_a_teacher_it_is_cross_entropy_whatever_alpha() -> None:
 
 def test_the_teacher_itself_has_no_divergence() -> None:
     logits = random(TOKENS, VOCABULARY)
-    sums = logit_gradient_(
-        logits, logits.clone(), targets(), alpha=1.0, temperature=2.0, scale=1.0
-    )
+    sums = logit_gradient_(logits, logits.clone(), targets(), alpha=1.0, temperature=2.0, scale=1.0)
     assert float(sums.kl) == pytest.approx(0.0, abs=1e-12)
     torch.testing.assert_close(logits, torch.zeros_like(logits))
 

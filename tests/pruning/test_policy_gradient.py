@@ -24,7 +24,13 @@ from tasks.pruning.targets import Fraction
 from tasks.pruning.wanda_sp import WandaSP, walk_metrics
 
 SMALL = PolicyGradient(
-    steps=4, masks=3, batch_size=2, sequence_length=8, channel_group=4, learning_rate=0.2
+    grouping="contiguous",
+    steps=4,
+    masks=3,
+    batch_size=2,
+    sequence_length=8,
+    channel_group=4,
+    learning_rate=0.2,
 )
 
 
@@ -210,7 +216,7 @@ def test_learning_lowers_the_loss_below_its_initialisation() -> None:
     found, windows = trained_towards_text(), text()
     method = replace(
         SMALL, steps=60, masks=8, batch_size=8, channel_group=2, sequence_length=24,
-        learning_rate=0.5,
+        learning_rate=0.5, initialisation="random",
     )  # fmt: skip
 
     def loss_after(method: PolicyGradient) -> float:
@@ -277,3 +283,23 @@ def test_wanda_sp_keeps_the_same_share_of_every_block() -> None:
 def test_other_architectures_are_refused(architecture: str) -> None:
     with pytest.raises(ValueError, match="LLaMA-like"):
         driver.prune(WandaSP(), tiny.decoder(architecture), Fraction(0.3), tokens_NL=tiny.tokens())
+
+
+def test_metrics_that_are_not_finite_are_refused() -> None:
+    found = decoder()
+    assert found.structure is not None
+    with torch.no_grad():
+        found.blocks[1].get_submodule(found.structure.channel_out).weight[0, 0] = float("nan")
+    with pytest.raises(ValueError, match=r"layers\.1: a metric is not finite"):
+        driver.prune(WandaSP(), found, Fraction(0.3), tokens_NL=tiny.tokens())
+
+
+def test_one_mask_a_step_learns_from_the_moving_average() -> None:
+    def run(steps: int) -> dict[str, Tensor]:
+        method = replace(SMALL, masks=1, steps=steps, learning_rate=2.0)
+        return driver.prune(
+            method, decoder(), Fraction(0.5), tokens_NL=tiny.tokens(), training_NL=tiny.tokens()
+        ).weights
+
+    still, moved = run(0), run(6)
+    assert any(not torch.equal(still[name], moved[name]) for name in still)
