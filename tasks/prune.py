@@ -23,6 +23,7 @@ from tasks.models.decoder import describe
 from tasks.models.kept import kept_to_json
 from tasks.models.load import best_device
 from tasks.models.save import save_checkpoint
+from tasks.models.spill import SpilledWeights
 from tasks.plan import Cell
 from tasks.prefect_progress import shown_in_prefect
 from tasks.prepare import (
@@ -44,6 +45,8 @@ from tasks.store import Artifact, Store
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+SPILL = "pruned-weights"
+"""While a checkpoint is made: pruned weights on disk, so that memory holds the model once."""
 HISTORY = "history.json"
 """Figures of learning, step by step, beside a cell's facts."""
 
@@ -82,6 +85,7 @@ def _compute(cell: Cell, store: Store, trust: Trust, folder: Path) -> Mapping[st
                 training_NL=training,
                 loss=mean_loss(dense) if cell.method.structured else None,
                 progress=advance,
+                into=SpilledWeights(folder / SPILL),
             )
         seconds = time.perf_counter() - start
     figures = dict(result.figures)
@@ -105,6 +109,7 @@ def _compute(cell: Cell, store: Store, trust: Trust, folder: Path) -> Mapping[st
         "environment": environment(),
     }
     _save(cell, dense, model_folder(cell.model, store, trust), result, folder)
+    shutil.rmtree(folder / SPILL, ignore_errors=True)
     # What the cell itself cost, the checkpoint's writing included.
     return facts | {"step_seconds": time.perf_counter() - begun}
 

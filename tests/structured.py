@@ -78,7 +78,7 @@ def random_kept(model: Any, seed: int, share: float = 0.5) -> tuple[Kept, ...]:
 def masked(model: Any, kept: tuple[Kept, ...]) -> Any:
     """A copy of full size whose removed weights are zero."""
     copied = copy.deepcopy(model)
-    copied.load_state_dict(masked_weights(describe(copied), kept), strict=False)
+    copied.load_state_dict(dict(masked_weights(describe(copied), kept)), strict=False)
     return copied
 
 

@@ -10,7 +10,7 @@ Shapes: ``O`` out-features, ``I`` in-features, ``N`` windows, ``L`` tokens of a 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
@@ -229,7 +229,7 @@ class PruneResult:
         branches: low-rank side branches that the weights alone do not hold, as named tensors.
     """
 
-    weights: dict[str, Tensor]
+    weights: MutableMapping[str, Tensor]
     figures: dict[str, float]
     history: tuple[Mapping[str, float], ...] = ()
     kept: tuple[Kept, ...] | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 
 import torch
@@ -68,6 +68,7 @@ def prune(
     loss: Loss | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
+    into: MutableMapping[str, Tensor] | None = None,
 ) -> PruneResult:
     """Prune ``decoder`` to ``target``; the model itself is not changed.
 
@@ -78,6 +79,9 @@ def prune(
         training_NL: windows to learn from, for methods with ``uses_training``.
         loss: the model's mean loss on windows; by default, from all logits at once.
         device: where the work is done; by default, where the model is.
+        into: takes the pruned weights one by one, and becomes the result's ``weights``; by default
+            a dictionary, which holds the model's blocks a second time. Methods that train weights
+            hold a second model in any case and do not use it.
 
     Raises:
         UnsupportedLayerError: when a layer cannot take the target.
@@ -85,14 +89,15 @@ def prune(
     """
     if reason := method.refuses(target):
         raise ValueError(reason)
+    into = {} if into is None else into
     # On the CPU whatever the device, so that a seed means the same everywhere.
     generator = torch.Generator().manual_seed(seed)
     if isinstance(method, LayerMethod):
-        return _prune_layers(method, decoder, target, generator, statistics, device, progress)
+        return _prune_layers(method, decoder, target, generator, statistics, device, progress, into)
     if isinstance(method, BlockMethod):
         if tokens_NL is None:
             raise ValueError(f"{method.name} needs calibration windows")
-        return _prune_blocks(method, decoder, target, generator, tokens_NL, device, progress)
+        return _prune_blocks(method, decoder, target, generator, tokens_NL, device, progress, into)
     if isinstance(method, StructuredMethod):
         if method.uses_calibration and tokens_NL is None:
             raise ValueError(f"{method.name} needs calibration windows")
@@ -106,7 +111,7 @@ def prune(
             progress=progress,
         )
         assert isinstance(target, Fraction)
-        return _remove_structure(method, decoder, target, generator, inputs)
+        return _remove_structure(method, decoder, target, generator, inputs, into)
     if isinstance(method, RetrainingMethod):
         if training_NL is None:
             raise ValueError(f"{method.name} needs windows to learn from")
@@ -143,11 +148,11 @@ def _prune_layers(
     statistics: Statistics | None,
     device: torch.device | None,
     progress: Progress | None,
+    weights: MutableMapping[str, Tensor],
 ) -> PruneResult:
     if method.uses_statistics and statistics is None:
         raise ValueError(f"{method.name} needs statistics of the dense model")
     layers = decoder.layers()
-    weights: dict[str, Tensor] = {}
     for done, (name, layer) in enumerate(layers.items(), start=1):
         known = statistics[name] if method.uses_statistics and statistics is not None else None
         where = device or layer.stored.device
@@ -170,8 +175,8 @@ def _prune_blocks(
     tokens_NL: Tensor,
     device: torch.device | None,
     progress: Progress | None,
+    weights: MutableMapping[str, Tensor],
 ) -> PruneResult:
-    weights: dict[str, Tensor] = {}
     figures: Counter[str] = Counter()
     home = next(decoder.model.parameters()).device
     device = device or home
@@ -219,10 +224,13 @@ def _remove_structure(
     target: Fraction,
     generator: torch.Generator,
     inputs: LearningInputs,
+    weights: MutableMapping[str, Tensor],
 ) -> PruneResult:
     chosen = method.choose(decoder, target, generator, inputs)
+    for name, weight in masked_weights(decoder, chosen.kept):
+        weights[name] = weight
     return PruneResult(
-        weights=masked_weights(decoder, chosen.kept),
+        weights=weights,
         figures=dict(chosen.figures),
         history=chosen.history,
         kept=chosen.kept,

@@ -11,7 +11,7 @@ Shapes: ``G`` groups, ``C`` channels, ``O`` out-features, ``I`` in-features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -123,11 +123,9 @@ def masked_block(block: nn.Module, structure: BlockStructure, kept: Kept) -> dic
     return replaced
 
 
-def masked_weights(decoder: Decoder, kept: Sequence[Kept]) -> dict[str, Tensor]:
-    """As :func:`masked_block` for the whole decoder, by full parameter name."""
+def masked_weights(decoder: Decoder, kept: Sequence[Kept]) -> Iterator[tuple[str, Tensor]]:
+    """As :func:`masked_block` for the whole decoder: full parameter name and weight, in turn."""
     structure = structure_of(decoder)
-    return {
-        f"{decoder.blocks_name}.{index}.{name}": weight
-        for index, (block, entry) in enumerate(zip(decoder.blocks, kept, strict=True))
-        for name, weight in masked_block(block, structure, entry).items()
-    }
+    for index, (block, entry) in enumerate(zip(decoder.blocks, kept, strict=True)):
+        for name, weight in masked_block(block, structure, entry).items():
+            yield f"{decoder.blocks_name}.{index}.{name}", weight

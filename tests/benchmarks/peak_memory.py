@@ -8,7 +8,7 @@ more, and for SparseGPT its Hessians and one factor. `above` is the peak during 
 was resident before it (the model and the libraries), to be compared with `necessary`, which is the
 same without the model. What a batch's forward pass needs comes on top. `grows` is how much more is
 resident after the last block than after the second, and `copies` the size of the pruned weights of
-the blocks between: a walk that keeps what it pruned grows by that much. Results: sparsegpt.md.
+the blocks between: a walk that kept what it pruned would grow by that much. Results: sparsegpt.md.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from common import Bench, arguments, load, print_environment
 
 from tasks.memory import measured
+from tasks.models.spill import SpilledWeights
 from tasks.pruning import driver
 from tasks.pruning.base import LayerMethod
 from tasks.pruning.registry import get, parse_target
@@ -68,7 +70,7 @@ def child(bench: Bench, name: str, target: str) -> dict[str, float]:
         del done, total
         after.append(resident())
 
-    with measured("cpu") as peak:
+    with tempfile.TemporaryDirectory() as folder, measured("cpu") as peak:
         if isinstance(method, LayerMethod):
             tokens = tokens[: method.calibration_windows(*tokens.shape)]
             statistics = driver.collect_statistics(bench.decoder, tokens, progress=note)
@@ -79,8 +81,10 @@ def child(bench: Bench, name: str, target: str) -> dict[str, float]:
             tokens_NL=tokens,
             statistics=statistics,
             progress=None if isinstance(method, LayerMethod) else note,
+            # As a sweep does: on disk, so that the blocks are not held twice.
+            into=SpilledWeights(Path(folder) / "weights"),
         )
-    assert result.weights
+        assert result.weights
     return facts | {"peak": float(peak.bytes), "grows": float(after[-1] - after[1])}
 
 

@@ -74,7 +74,7 @@ def check(model: PreTrainedModel, smaller: PreTrainedModel, kept: tuple[Kept, ..
     original = {name: value.clone() for name, value in model.state_dict().items()}
     ids_BL = torch.arange(64)[None]
     given = smaller(ids_BL).logits
-    model.load_state_dict(masked_weights(describe(model), kept), strict=False)
+    model.load_state_dict(dict(masked_weights(describe(model), kept)), strict=False)
     wanted = model(ids_BL).logits
     model.load_state_dict(original)
     return float((given - wanted).abs().max() / wanted.abs().max())

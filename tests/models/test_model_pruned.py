@@ -40,7 +40,7 @@ class Saved:
         self.dense, self.full, self.small = (folder / name for name in ("dense", "full", "small"))
         self.model.save_pretrained(self.dense)
         tokenizer().save_pretrained(self.dense)
-        replaced = masked_weights(describe(self.model), self.kept)
+        replaced = dict(masked_weights(describe(self.model), self.kept))
         metadata = {"kept": kept_to_json(self.kept)}
         common = {"dtype": dtype}
         save_checkpoint(self.model, self.dense, replaced, self.full, metadata=metadata, **common)
