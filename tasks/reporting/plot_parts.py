@@ -71,7 +71,7 @@ def method_legend(
     for name in names:
         colour, marker = styles[name]
         learned = next((p.learned for p in found if p.method == name and p.learned), "")
-        label = f"{name}\n(learned {learned})" if learned else name
+        label = f"{name}: learned\n{learned}" if learned else name
         if markers:
             handles.append(Line2D([], [], color=colour, marker=marker, label=label))
         else:
@@ -79,9 +79,15 @@ def method_legend(
     if dense is not None:
         label = f"dense ({format_perplexity(dense)})"
         handles.append(Line2D([], [], color=DENSE_COLOUR, linestyle="--", label=label))
-    # As many rows as three columns need, then no more columns than fill them.
-    columns = math.ceil(len(handles) / math.ceil(len(handles) / 3))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    # As many rows as three columns need (two, where labels are long), then no more columns than
+    # fill them; fewer where they would leave the figure.
+    most = 2 if any(point.learned for point in found) else 3
+    for columns in range(math.ceil(len(handles) / math.ceil(len(handles) / most)), 0, -1):
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        figure.draw_without_rendering()
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def all_perplexities(found: Sequence[Point], dense: float | None) -> list[float]:

@@ -70,5 +70,27 @@ def test_legends_name_what_was_learned(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Figure, "legend", noted)
     assert len(write_plots(ROWS, tmp_path)) == 2
-    assert "ast\n(learned weights, 51.2k tokens)" in labels
+    assert "ast: learned\nweights, 51.2k tokens" in labels
     assert "wanda" in labels
+
+
+def test_legends_stay_inside_the_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.reporting import plots
+    from tasks.reporting.style import save
+
+    widths: list[tuple[float, float, float]] = []
+
+    def measured(figure: Any, path: Path) -> Path:
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+        widths.append((box.x0, box.x1, figure.bbox.width))
+        return save(figure, path)
+
+    monkeypatch.setattr(plots, "save", measured)
+    long = row("a-variant-with-a-rather-long-name", "2:4", 20.0, learned="weights",
+               training_tokens=123_456_789)  # fmt: skip
+    more = [row(name, "0.2", 20.0) for name in ("magnitude", "swiftprune", "sparsegpt")]
+    for rows in (ROWS, [*ROWS, long, *more]):
+        plots.write_plots(rows, tmp_path)
+    assert len(widths) == 4
+    assert all(left >= 0 and right <= width for left, right, width in widths)
