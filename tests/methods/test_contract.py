@@ -84,8 +84,9 @@ def test_reaches_the_target(name: str, target: str, architecture: str) -> None:
     assert by_layer.keys() == decoder.layers().keys()
     overall = driver.sparsity(decoder, by_layer)
     if name in STRUCTURED:
-        # Whole heads: a model of this size has few, and a block keeps one.
-        assert overall == pytest.approx(wanted.sparsity, abs=0.2)
+        # Whole heads: a model of this size has few, and a block keeps one. Where each block rounds
+        # its own share, a block of two groups can be a quarter of its attention off.
+        assert overall == pytest.approx(wanted.sparsity, abs=0.1)
         return
     for layer, sparsity in by_layer.items():
         columns = decoder.layers()[layer].in_features
