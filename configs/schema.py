@@ -147,17 +147,36 @@ class ZeroShot(Frozen):
     """Tasks of lm-evaluation-harness."""
 
     tasks: Annotated[tuple[str, ...], AfterValidator(_unique)] = ()
-    """Names that the harness knows. This version evaluates none yet: leave it empty."""
+    """Names of tasks or groups that the harness knows, or paper-seven for the papers' seven."""
     limit: Annotated[int, Field(ge=1)] | None = None
-    """Only the first so many documents of each task."""
+    """Only the first so many documents of each task; empty: all."""
+    num_fewshot: Annotated[int, Field(ge=0)] | None = None
+    """Examples before each question; empty: as the task itself says."""
     include_path: str | None = None
-    """A folder with task files of your own."""
+    """A folder with task files of your own, beside the harness's tasks."""
 
     @model_validator(mode="after")
-    def _not_yet(self) -> Self:
-        if self.tasks or self.limit is not None or self.include_path is not None:
-            raise ValueError("this version has no zero-shot evaluation yet: leave zero_shot empty")
+    def _nothing_without_tasks(self) -> Self:
+        if not self.tasks:
+            for name in ("limit", "num_fewshot", "include_path"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} needs tasks: name at least one")
         return self
+
+
+class Speed(Frozen):
+    """How speed is measured."""
+
+    prompt_tokens: Annotated[int, Field(ge=2)] = 512
+    """Tokens of the prompt that prefill reads."""
+    new_tokens: Annotated[int, Field(ge=1)] = 32
+    """Tokens that decoding adds, one at a time with a key-value cache."""
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    """Prompts at once."""
+    warmup: Annotated[int, Field(ge=0)] = 1
+    """Repetitions before any is measured."""
+    repetitions: Annotated[int, Field(ge=1)] = 5
+    """Measured repetitions; their median and spread are told."""
 
 
 def _unique_names(entries: tuple[Perplexity, ...]) -> tuple[Perplexity, ...]:
@@ -172,14 +191,30 @@ class Evaluation(Frozen):
         tuple[Perplexity, ...], Field(min_length=1), AfterValidator(_unique_names)
     ] = (Perplexity(windows=32),)
     """The corpora to measure perplexity on."""
+    agreement: bool = True
+    """Compare with the dense model on the same windows: KL divergence and top-1 agreement."""
     zero_shot: ZeroShot = ZeroShot()
     """Zero-shot tasks."""
-    speed: Literal[False] = False
-    """Measure tokens a second. This version measures none yet: leave it false."""
-    processes: Literal[1] = 1
-    """Processes that share the windows. This version uses one."""
+    speed: bool = False
+    """Measure tokens a second, latency and memory of the dense and of every pruned model."""
+    speed_options: Speed = Speed()
+    """How speed is measured."""
+    processes: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Accelerate processes that share windows and documents; empty: one a GPU, or one on a CPU."""
     batch_size: Annotated[int, Field(ge=1)] = 4
     """Windows of one forward pass; changes speed and memory, never the figures."""
+    device_map: Literal["none", "auto"] = "none"
+    """auto: spread a model that is too large for one device over all, then memory, then disk."""
+    max_memory: dict[str, str] = {}
+    """With device_map auto: what each device may hold, such as {"0": 20GiB, cpu: 60GiB}."""
+
+    @model_validator(mode="after")
+    def _memory_belongs_to_the_map(self) -> Self:
+        if self.max_memory and self.device_map == "none":
+            raise ValueError("max_memory belongs to device_map auto")
+        if self.device_map == "auto" and (self.processes or 1) > 1:
+            raise ValueError("device_map auto uses one process: leave processes empty or 1")
+        return self
 
 
 class Tracking(Frozen):

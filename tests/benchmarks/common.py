@@ -42,10 +42,11 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--cache", type=Path, default=Path("outputs/benchmarks"))
     parser.add_argument("--samples", type=int, default=32, help="calibration windows of 512")
     parser.add_argument("--windows", type=int, default=32, help="test windows of 512")
+    parser.add_argument("--dtype", choices=list(DTYPES), default="float32")
     return parser
 
 
-def load(options: argparse.Namespace, dtype: str = "float32") -> Bench:
+def load(options: argparse.Namespace, dtype: str | None = None) -> Bench:
     """SmolLM2-135M and the first windows of `calibration.txt` and `test.txt`."""
     trust = Trust()
     source = resolve_model(
@@ -55,7 +56,7 @@ def load(options: argparse.Namespace, dtype: str = "float32") -> Bench:
     if not (folder / "tokenizer.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         prepare(source, folder)
-    model = load_model(folder, DTYPES[dtype], torch.device("cpu"), trust)
+    model = load_model(folder, DTYPES[dtype or options.dtype], torch.device("cpu"), trust)
     tokenizer = load_tokenizer(folder, trust)
 
     def windows(name: str, count: int) -> Tensor:
