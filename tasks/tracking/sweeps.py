@@ -7,15 +7,20 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from tasks.tracking.addresses import without_credentials
 from tasks.tracking.figures import metrics_of
 from tasks.tracking.names import clean_name
+from tasks.tracking.notes import HEADING, NOTE, experiment_note, sweep_note
 from tasks.tracking.outages import surfacing
 from tasks.tracking.records import SweepIdentity
 from tasks.tracking.runs import Runs
+from tasks.tracking.views import saved_views, view_path
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 class Sweeps(Runs):
@@ -28,8 +33,7 @@ class Sweeps(Runs):
         A deleted parent is restored: its children would otherwise hang on nothing.
         """
         identity = {"secateur.kind": "sweep", "secateur.sweep": sweep.fingerprint}
-        described = [f"- {axis}: {values}" for axis, values in sweep.axes.items()]
-        tags = identity | {"mlflow.note.content": "\n".join([f"**{sweep.name}**\n", *described])}
+        tags = identity | {NOTE: sweep_note(self.experiment_id, sweep)}
         with self._locked("sweep", sweep.fingerprint):
             runs = self._runs(identity, deleted_too=True)
             active = [run for run in runs if run.info.lifecycle_stage == "active"]
@@ -82,15 +86,27 @@ class Sweeps(Runs):
         files = {name: folder / name for name in names if (folder / name).is_file()}
         files |= {f"plots/{plot.name}": plot for plot in sorted((folder / "plots").glob("*.png"))}
         self._upload(run, files)
+        self._publish_views(run, rows)
         # Last: a run without it was cut off, and is finished by the next run of the same sweep.
         self._describe(run, {}, {"secateur.reported": "true"})
         self.client.set_terminated(parent_run_id, "FINISHED" if counts["completed"] else "FAILED")
 
-    def experiment_url(self, base: str, sweep: str | None = None) -> str:
-        """The experiment's charts in the dashboard at ``base``; of one sweep, by fingerprint."""
-        chosen = quote(f"tags.`secateur.sweep` = '{sweep}'", safe="") if sweep else ""
-        address = f"{without_credentials(base).rstrip('/')}/#/experiments/{self.experiment_id}"
-        return f"{address}/runs?searchFilter={chosen}&compareRunsMode=CHART"
+    def view_url(self, base: str, kind: str, name: str) -> str:
+        """A view of a sweep in the dashboard at ``base``: CELLS or CURVES, by the sweep's name."""
+        address = without_credentials(base).rstrip("/")
+        return f"{address}/{view_path(self.experiment_id, kind, name)}"
+
+    def _publish_views(self, run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Saves what the dashboard shall show of this sweep, and says so where users look."""
+        name = str(run.info.run_name)
+        columns = sorted({metric for row in rows for metric in metrics_of(row)})
+        sweep = run.data.tags.get("secateur.sweep", "")
+        for key, view in saved_views(name, sweep, columns, run.info.start_time).items():
+            self.client.set_experiment_tag(self.experiment_id, key, view)
+        tags = self.client.get_experiment(self.experiment_id).tags
+        if tags.get(NOTE, "").startswith(HEADING) or not tags.get(NOTE):
+            note = experiment_note(self.experiment_id, tags)
+            self.client.set_experiment_tag(self.experiment_id, NOTE, note)
 
     def compare_url(self, base: str, run_ids: Sequence[str]) -> str:
         """The page of the dashboard at ``base`` that compares runs."""

@@ -107,7 +107,7 @@ class Tracker(Sweeps):
                     run = None
                 if run is None:
                     run = self._created(
-                        f"curve · {method} · {kind} · {short(model)} · seed {seed}",
+                        f"{method} {kind} curve · {short(model)} · seed {seed}",
                         {PARENT: parent_run_id, "secateur.kind": "curve", "secateur.curve": curve},
                     )
                 self._append(run, points)
