@@ -20,6 +20,8 @@ from configs.schema import SweepConfig
 from flows.access import trust_allowed
 
 QUICKSTART = "quickstart"
+FIRST = ("name", "models", "methods", "targets", "seeds")
+"""The fields that most people change stand at the top of the form."""
 _NOTHING: Any = object()
 
 
@@ -32,10 +34,11 @@ def quickstart() -> dict[str, Any]:
 def form_schema() -> dict[str, dict[str, Any]]:
     """Field of a sweep → JSON schema for the form; ``trust`` only where the operator allows it."""
     schema = SweepConfig.model_json_schema()
-    definitions, defaults = schema["$defs"], quickstart()
+    definitions, defaults, fields = schema["$defs"], quickstart(), schema["properties"]
+    order = [*FIRST, *(name for name in fields if name not in FIRST)]
     return {
-        name: _shown(entry, definitions, defaults[name])
-        for name, entry in schema["properties"].items()
+        name: _shown(fields[name], definitions, defaults[name])
+        for name in order
         if name != "trust" or trust_allowed()
     }
 
@@ -95,6 +98,7 @@ def _shown(node: Mapping[str, Any], definitions: Mapping[str, Any], default: Any
             name: _placed(entry, definitions, values, name, blank, position)
             for position, (name, entry) in enumerate(properties.items())
         }
+        _without_empty_cards(shown)
     elif default is not None and default is not _NOTHING:
         shown["default"] = default
     for pattern, entry in shown.get("patternProperties", {}).items():
@@ -102,6 +106,15 @@ def _shown(node: Mapping[str, Any], definitions: Mapping[str, Any], default: Any
     if isinstance(shown.get("items"), dict):
         shown["items"] = _shown(shown["items"], definitions, _own(shown["items"], definitions))
     return shown
+
+
+def _without_empty_cards(shown: dict[str, Any]) -> None:
+    """Drop cards without a field, such as a method's without options; they may still be sent."""
+    properties = shown["properties"]
+    filled = {name: entry for name, entry in properties.items() if entry.get("properties") != {}}
+    if len(filled) < len(properties):
+        shown["properties"] = filled
+        shown.pop("additionalProperties", None)
 
 
 def _placed(

@@ -39,7 +39,9 @@ def register(pool: str = POOL) -> dict[str, str]:
                     entrypoint=f"flows.deployments.{name}_form",
                     work_pool_name=pool,
                     schedules=_schedules(client, name),
-                    parameter_openapi_schema=form.parameters.model_dump_for_openapi(),
+                    # A misspelt field is refused in the form, not when the run starts.
+                    parameter_openapi_schema=form.parameters.model_dump_for_openapi()
+                    | {"additionalProperties": False},
                     enforce_parameter_schema=True,
                 )
             )
