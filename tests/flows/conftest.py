@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from serving import Up
 
 from flows.server import EmbeddedServer
-from serving import Up
 from tasks.reporting.rows import read_results
 
 SWEEP = """

@@ -107,7 +107,7 @@ class Up:
                 stderr=subprocess.STDOUT,
                 text=True,
                 start_new_session=True,
-                preexec_fn=None if terminal is None else _take_terminal,
+                preexec_fn=None if terminal is None else _take_terminal,  # noqa: PLW1509
             )
         deadline = time.monotonic() + 180
         while "Ctrl-C ends" not in self.output:
@@ -140,12 +140,11 @@ class Up:
             assert time.monotonic() < deadline, left
             time.sleep(0.2)
 
-    def call(self, path: str, body: Any = None) -> Any:
+    def call(self, path: str, body: Any = None, method: str | None = None) -> Any:
         """A request to Prefect's API; the answer's JSON, raising HTTPError with its text."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            f"{self.prefect}/api{path}", data, {"Content-Type": "application/json"}
-        )
+        kind = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.prefect}/api{path}", data, kind, method=method)
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read() or b"null")
 
