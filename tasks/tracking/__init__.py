@@ -14,9 +14,19 @@ completes that same run.
 
 from __future__ import annotations
 
-from tasks.tracking.connection import connect
+from tasks.tracking.connection import connect, initialise
 from tasks.tracking.outages import TrackingUnavailableError
 from tasks.tracking.records import InputRecord, SweepIdentity
 from tasks.tracking.tracker import Tracker
+from tasks.tracking.views import CELLS, CURVES
 
-__all__ = ["InputRecord", "SweepIdentity", "Tracker", "TrackingUnavailableError", "connect"]
+__all__ = [
+    "CELLS",
+    "CURVES",
+    "InputRecord",
+    "SweepIdentity",
+    "Tracker",
+    "TrackingUnavailableError",
+    "connect",
+    "initialise",
+]

@@ -66,6 +66,20 @@ def connect(
     return Tracker(client, uri, home, found)
 
 
+def initialise(home: Path) -> None:
+    """Makes the SQLite file of a home, for a server that is started on it.
+
+    Raises:
+        TrackingUnavailableError: the file is there and no database.
+    """
+    home = home.resolve()
+    uri = f"sqlite:///{home / 'mlflow.db'}"
+    for variable, value in ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    with outages_surfaced(uri), locked(home, uri, "mlflow"):
+        _initialise_sqlite(uri, home)
+
+
 def _initialise_sqlite(uri: str, home: Path) -> None:
     """Makes a missing SQLite file, whole or not at all: MLflow cannot resume its migrations."""
     path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
