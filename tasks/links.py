@@ -6,6 +6,7 @@ They are known when ``secateur up`` runs, or when the variables are set by whoev
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -57,12 +58,23 @@ def link_sweep(tracker: Tracker, name: str) -> None:
 
     if base := mlflow_page():
         cells = tracker.view_url(base, CELLS, name)
-        _link(cells, "MLflow: table of cells", "All cells of this sweep in MLflow")
+        _link(
+            cells,
+            "MLflow: table of cells",
+            "All cells of this sweep in MLflow",
+            f"{name} cells in MLflow",
+        )
         curves = tracker.view_url(base, CURVES, name)
-        _link(curves, "MLflow: perplexity against sparsity", "Its curves in MLflow")
+        _link(
+            curves,
+            "MLflow: perplexity against sparsity",
+            "Its curves in MLflow",
+            f"{name} curves in MLflow",
+        )
 
 
-def _link(address: str, text: str, description: str) -> None:
+def _link(address: str, text: str, description: str, title: str = "") -> None:
     from prefect.artifacts import create_link_artifact
 
-    create_link_artifact(link=address, link_text=text, description=description)
+    key = re.sub("[^a-z0-9]+", "-", title.lower()).strip("-") or None
+    create_link_artifact(link=address, link_text=text, description=description, key=key)

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -141,7 +142,7 @@ def host(services: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> 
     host = Host(services, folder)
     given = services["postgres"]["environment"]
     user, password = given["POSTGRES_USER"], given["POSTGRES_PASSWORD"]
-    with server(folder / "pg", host.port("postgres"), user, password, given["POSTGRES_DB"]):
+    with server(host.port("postgres"), user, password, given["POSTGRES_DB"]):
         sql = (DOCKER / "databases.sql").read_text()
         query(programs, host.port("postgres"), user, password, given["POSTGRES_DB"], sql)
         try:
@@ -187,8 +188,11 @@ def test_every_service_runs_as_written(host: Host, monkeypatch: pytest.MonkeyPat
     for name in ("worker", "sweeper"):
         host.healthy(name)
     for pool in ("cells", "secateur"):
-        (worker,) = _post(f"{api}/work_pools/{pool}/workers/filter")
-        assert worker["status"] == "ONLINE"
+        deadline = time.monotonic() + 60  # a worker is healthy before its first heartbeat
+        while not (workers := _post(f"{api}/work_pools/{pool}/workers/filter")):
+            assert time.monotonic() < deadline, host.log("worker").read_text()
+            time.sleep(0.5)
+        assert [worker["status"] for worker in workers] == ["ONLINE"]
 
 
 def _post(address: str) -> Any:

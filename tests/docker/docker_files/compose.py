@@ -53,8 +53,16 @@ def env_file(path: Path) -> dict[str, str]:
 
 
 def load(variables: Mapping[str, str]) -> dict[str, Any]:
-    """compose.yaml with its variables filled in."""
-    return yaml.safe_load(interpolated((DOCKER / "compose.yaml").read_text(), variables))
+    """compose.yaml with its variables filled in, each within its own value as Compose does it."""
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: filled(entry) for key, entry in value.items()}
+        if isinstance(value, list):
+            return [filled(entry) for entry in value]
+        return interpolated(value, variables) if isinstance(value, str) else value
+
+    return filled(yaml.safe_load((DOCKER / "compose.yaml").read_text()))
 
 
 def free_port() -> int:

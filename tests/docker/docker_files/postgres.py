@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,20 +22,24 @@ def binaries() -> Path | None:
 
 
 @contextmanager
-def server(folder: Path, port: int, user: str, password: str, database: str) -> Iterator[None]:
-    """A server with data below ``folder``, which answers on the loopback ``port``."""
+def server(port: int, user: str, password: str, database: str) -> Iterator[None]:
+    """A server that answers on the loopback ``port`` and leaves nothing behind."""
+    # Not below pytest's folder, which other sessions of pytest close to all users but root.
+    with (
+        tempfile.TemporaryDirectory(prefix="secateur-postgres-") as folder,
+        _running(Path(folder), port, user, password, database),
+    ):
+        yield
+
+
+@contextmanager
+def _running(folder: Path, port: int, user: str, password: str, database: str) -> Iterator[None]:
     programs = binaries()
     assert programs is not None
     data = folder / "data"
     secret = folder / "password"
-    folder.mkdir(parents=True)
     secret.write_text(password)
     if os.getuid() == 0:
-        # Its own user reaches the folder and nothing else there.
-        for place in (folder, *folder.parents):
-            if place == Path("/tmp") or place == Path("/"):
-                break
-            place.chmod(place.stat().st_mode | 0o011)
         for path in (folder, secret):
             shutil.chown(path, "postgres", "postgres")
 
