@@ -57,20 +57,9 @@ def link_sweep(tracker: Tracker, name: str) -> None:
     from tasks.tracking import CELLS, CURVES
 
     if base := mlflow_page():
-        cells = tracker.view_url(base, CELLS, name)
-        _link(
-            cells,
-            "MLflow: table of cells",
-            "All cells of this sweep in MLflow",
-            f"{name} cells in MLflow",
-        )
-        curves = tracker.view_url(base, CURVES, name)
-        _link(
-            curves,
-            "MLflow: perplexity against sparsity",
-            "Its curves in MLflow",
-            f"{name} curves in MLflow",
-        )
+        for kind, text in ((CELLS, "table of cells"), (CURVES, "perplexity against sparsity")):
+            address = tracker.view_url(base, kind, name)
+            _link(address, f"MLflow: {text}", f"In MLflow: {text}", f"{name} {kind} in MLflow")
 
 
 def _link(address: str, text: str, description: str, title: str = "") -> None:

@@ -13,15 +13,13 @@ from typing import Any
 import pytest
 from serving import Up
 
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'secateur[ui]'")
-
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 NOISE = (
     # MLflow asks who is logged in, and learns from the 404 that nobody has to.
     re.compile(r"/ajax-api/2\.0/mlflow/users/current"),
     # MLflow's worker for telemetry, which is switched off, ends when the page changes.
     re.compile(r"/static-files/TelemetryLogger\.telemetry-worker\."),
-    # Prefect's page looks for the icon of its tab, which shows the run's state, in the wrong folder.
+    # Prefect's page looks in the wrong folder for its tab's icon, which shows the run's state.
     re.compile(r"^http://127\.0\.0\.1:\d+/(favicon\.ico|[a-z]+\.svg)$"),
 )
 """The addresses whose errors are known and harmless; anything else fails the test."""
@@ -78,13 +76,11 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    found = os.environ.get("SECATEUR_CHROMIUM") or next(
-        filter(None, map(shutil.which, CHROMIUM)), ""
-    )
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright: the extra `ui`")
+    installed = [path for name in CHROMIUM if (path := shutil.which(name))]
+    found = os.environ.get("SECATEUR_CHROMIUM") or next(iter(installed), "")
     if not found:
-        pytest.skip(
-            "no Chromium is installed (Debian's package chromium), nor SECATEUR_CHROMIUM set"
-        )
+        pytest.skip("no Chromium: install Debian's package chromium, or set SECATEUR_CHROMIUM")
     with playwright.sync_playwright() as started:
         # Its sandbox needs user namespaces, which containers lack, and refuses root.
         browser = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
