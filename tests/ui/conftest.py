@@ -20,7 +20,7 @@ NOISE = (
     # MLflow's worker for telemetry, which is switched off, ends when the page changes.
     re.compile(r"/static-files/TelemetryLogger\.telemetry-worker\."),
     # Prefect's page looks in the wrong folder for its tab's icon, which shows the run's state.
-    re.compile(r"^http://127\.0\.0\.1:\d+/(favicon\.ico|[a-z]+\.svg)$"),
+    re.compile(r"^http://127\.0\.0\.1:\d+/(favicon[-\dx]*\.(ico|png)|[a-z]+\.svg)$"),
 )
 """The addresses whose errors are known and harmless; anything else fails the test."""
 
@@ -41,8 +41,9 @@ class Watched:
         self.page.route("**/*", self._route)
 
     def _said(self, message: Any) -> None:
+        # A browser's remark on a layout that took two frames is no error of anyone's.
         where = message.location.get("url", "")
-        known = any(noise.search(where) for noise in NOISE)
+        known = any(noise.search(where) for noise in NOISE) or "ResizeObserver loop" in message.text
         # What is blocked below shows up as an error of the console, too.
         if message.type == "error" and not known and where not in self.outside:
             self.errors.append(f"console: {message.text} ({where})")
