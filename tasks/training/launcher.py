@@ -14,12 +14,16 @@ from tasks.pruning.blocks import Decoder
 from tasks.pruning.retraining import RetrainingMethod
 from tasks.pruning.targets import Target
 from tasks.ranks.errors import RankError
+from tasks.ranks.files import read_reports
 from tasks.ranks.launcher import run_ranks
 from tasks.training.errors import TrainingError
 from tasks.training.files import Job, read_result, write_job
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+MOST_MEMORY, ALL_MEMORY = "process_peak_memory_bytes", "all_processes_peak_memory_bytes"
+"""Figures of a training in several processes: the largest peak of one, and the sum of all."""
 
 
 def retrain_in_processes(
@@ -35,7 +39,7 @@ def retrain_in_processes(
     progress: Progress | None = None,
     checkpoint_seconds: float = 60.0,
 ) -> PruneResult:
-    """Data parallel :func:`tasks.training.run.retrain`.
+    """Data parallel :func:`tasks.training.run.retrain`; the figures tell the ranks' memory as well.
 
     Raises:
         ValueError: for more processes than there are GPUs, where the model is on one.
@@ -63,4 +67,7 @@ def retrain_in_processes(
         run_ranks("tasks.training.worker", scratch, processes, work="training", progress=progress)
     except RankError as error:
         raise TrainingError(str(error)) from None
-    return read_result(scratch)
+    result = read_result(scratch)
+    peaks = [report["peak_memory_bytes"] for report in read_reports(scratch, processes)]
+    memory = {MOST_MEMORY: float(max(peaks)), ALL_MEMORY: float(sum(peaks))}
+    return dataclasses.replace(result, figures={**result.figures, **memory})

@@ -9,6 +9,7 @@ from tasks.ranks.rank import Rank, joined, main
 
 def _run(rank: Rank) -> None:
     from configs.schema import Trust
+    from tasks.memory import measured
     from tasks.models.load import DTYPES, load_model
     from tasks.pruning.blocks import Decoder
     from tasks.pruning.registry import get, parse_target
@@ -23,18 +24,20 @@ def _run(rank: Rank) -> None:
         model = load_model(rank.scratch / MODEL, DTYPES[job.dtype], device, trust)
         method = get(job.method)(**job.options)
         assert isinstance(method, RetrainingMethod)
-        result = retrain_here(
-            model,
-            Decoder(model, job.blocks_name),
-            method,
-            parse_target(job.target),
-            training_NL,
-            seed=job.seed,
-            scratch=rank.scratch,
-            # All ranks take every step together.
-            progress=rank.tell if rank.index == 0 else None,
-            checkpoint_seconds=job.checkpoint_seconds,
-        )
+        with measured(device.type) as peak:
+            result = retrain_here(
+                model,
+                Decoder(model, job.blocks_name),
+                method,
+                parse_target(job.target),
+                training_NL,
+                seed=job.seed,
+                scratch=rank.scratch,
+                # All ranks take every step together.
+                progress=rank.tell if rank.index == 0 else None,
+                checkpoint_seconds=job.checkpoint_seconds,
+            )
+        rank.report({"peak_memory_bytes": peak.bytes})
         if rank.index == 0:
             write_result(rank.scratch, result)
 

@@ -5,9 +5,9 @@
 The bare pass is the model's own forward on each batch and one cross-entropy of its float32 logits:
 no total by window, no bound on memory, nothing compared. `perplexity` is what evaluates the dense
 model, `with states` writes its hidden states as well, and `with agreement` compares with them as
-the evaluation of a pruned model does (the model compared is the dense one, whose figures are known:
-KL 0, top-1 1). Works alternate within each repetition, in an order that turns; a ratio is the median
-over the repetitions of that within one. Results: evaluation_speed.md.
+the evaluation of a pruned model does; the model compared is the dense one itself. Works alternate
+within each repetition, in an order that turns; a ratio is the median over the repetitions of that
+within one. Results: evaluation_speed.md.
 """
 
 from __future__ import annotations
