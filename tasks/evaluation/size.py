@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tasks.models.branches import branch_tensors
 from tasks.models.decoder import describe
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
 
 
-def weight_counts(model: nn.Module) -> tuple[int, int | None]:
+def weight_counts(model: PreTrainedModel) -> tuple[int, int | None]:
     """(parameters, those that are not zero), side branches included, tied weights once.
 
     The second is None where a part of the model is on disk and not in memory.
@@ -27,7 +27,7 @@ def weight_counts(model: nn.Module) -> tuple[int, int | None]:
     weights = [*model.parameters(), *branch_tensors(model)]
     parameters = sum(weight.numel() for weight in weights)
     if any(weight.is_meta for weight in weights):
-        return parameters, None
+        return parameters - _untied_on_disk(model), None
     return parameters, sum(int(_plain(weight).count_nonzero()) for weight in weights)
 
 
@@ -53,16 +53,26 @@ def packed_bytes(model: PreTrainedModel) -> int | None:
     cuSPARSELt pads; no file is written in this form.
 
     Returns:
-        None when no layer can be packed.
+        None when no layer can be packed, or a part of the model is not in memory.
     """
     weights = {id(weight): weight for weight in (*model.parameters(), *branch_tensors(model))}
     total = sum(weight.numel() * weight.element_size() for weight in weights.values())
     packed = [layer.stored for layer in describe(model).layers().values() if _packs(layer)]
-    if not packed:
+    if not packed or any(weight.is_meta for weight in weights.values()):
         return None
     return total - sum(
         weight.numel() * weight.element_size() // 2 - weight.numel() // 8 for weight in packed
     )
+
+
+def _untied_on_disk(model: PreTrainedModel) -> int:
+    """Weights of an LM head that Accelerate parted from the embeddings that it is tied to."""
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    tied = getattr(model.config.get_text_config(decoder=True), "tie_word_embeddings", False)
+    if not tied or head is None or head.weight is embeddings.weight:
+        return 0
+    assert isinstance(head.weight, Tensor)
+    return head.weight.numel()
 
 
 def _plain(weight: Tensor) -> Tensor:
@@ -71,7 +81,7 @@ def _plain(weight: Tensor) -> Tensor:
 
 
 def _packs(layer: LinearLayer) -> bool:
-    if layer.stored.dtype not in DTYPES:
+    if layer.stored.dtype not in DTYPES or layer.stored.is_meta:
         return False
     return _is_packed(layer.stored) or is_two_of_four(layer.weight_OI)
 

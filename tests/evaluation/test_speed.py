@@ -18,7 +18,7 @@ import transformers
 
 from configs.errors import ConfigurationError
 from tasks.evaluation import speed
-from tasks.evaluation.size import bytes_on_disk, packed_bytes, weight_counts
+from tasks.evaluation.size import bytes_on_disk, packed_bytes
 from tasks.evaluation.speed import measure_speed, random_prompt, timed_request
 from tasks.models.branches import attach_branches, save_branches
 from tasks.models.compact import compact_
@@ -223,11 +223,20 @@ def test_wrong_counts(name: str) -> None:
         measure_speed(tiny.llama(), **SMALL | {name: -1})
 
 
-def test_weights_that_are_not_in_memory_are_not_counted_as_zeros() -> None:
-    model = tiny.llama()
+def test_a_model_on_disk(tmp_path: Path) -> None:
+    """As Accelerate's device map leaves one: it is measured, its zeros are not invented."""
+    from accelerate import disk_offload
+
+    model = masked().to(torch.bfloat16)
     parameters = model.num_parameters()
-    model.model.layers[0].mlp.to("meta")
-    assert weight_counts(model) == (parameters, None)
+    prompt = random_prompt(model, 9, 2)
+    wanted = timed_request(model, prompt, 6).tokens_BN
+    assert packed_bytes(model) is not None
+    model = disk_offload(model, str(tmp_path))
+    assert torch.equal(timed_request(model, random_prompt(model, 9, 2), 6).tokens_BN, wanted)
+    result = measure_speed(model, **SMALL)
+    assert (result.parameters, result.nonzero_parameters) == (parameters, None)
+    assert packed_bytes(model) is None
 
 
 def test_bytes_on_disk(tmp_path: Path) -> None:
