@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := requirements/constraints.txt
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup sweep test lint format clean
+.PHONY: help setup sweep up test lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 
 sweep: $(INSTALLED)  ## prune SmolLM2-135M eight ways and print the table
 	$(BIN)/secateur run configs/quickstart.yaml
+
+up: $(INSTALLED)  ## serve the sweep form (Prefect) and the dashboard (MLflow) on this machine
+	$(BIN)/secateur up
 
 lint: $(INSTALLED)  ## ruff, pyright and the import contracts
 	$(BIN)/ruff check --quiet .

@@ -87,14 +87,20 @@ def find(name: str) -> Path:
 
 
 def load(name: str, settings: Iterable[str] = ()) -> SweepConfig:
-    """Read and validate a sweep.
+    """Read and validate a sweep; as :func:`read`, then :func:`validate`."""
+    return validate(read(name, settings, base=Path.cwd()))
+
+
+def read(name: str, settings: Iterable[str] = (), *, base: Path | None) -> dict[str, Any]:
+    """Read a sweep file as plain data, not validated.
 
     Args:
         name: path of a sweep file, or the name of a preset.
         settings: ``dotted.field=value`` entries; the value is YAML, so lists work.
+        base: what relative paths in ``settings`` are relative to; None leaves them as they are.
 
     Raises:
-        ConfigurationError: for anything that is not a valid sweep.
+        ConfigurationError: for what cannot be read, is no YAML, or names a list entry not there.
     """
     path = find(name)
     try:
@@ -109,8 +115,8 @@ def load(name: str, settings: Iterable[str] = ()) -> SweepConfig:
         )
     raw = _absolute(raw, path.resolve().parent)
     for setting in settings:
-        raw = _apply(raw, setting)
-    return validate(raw)
+        raw = _apply(raw, setting, base)
+    return raw
 
 
 def validate(raw: Mapping[str, Any]) -> SweepConfig:
@@ -176,7 +182,7 @@ def _absolute(raw: Any, base: Path) -> Any:
     return visit(raw, "")
 
 
-def _apply(raw: dict[str, Any], setting: str) -> dict[str, Any]:
+def _apply(raw: dict[str, Any], setting: str, base: Path | None) -> dict[str, Any]:
     field, separator, text = setting.partition("=")
     keys = [key for key in re.split(r"\.|\[(\d+)\]", field.strip()) if key]
     if not separator or not keys:
@@ -184,7 +190,8 @@ def _apply(raw: dict[str, Any], setting: str) -> dict[str, Any]:
     value: Any = _parse(text, f"--set {field}") if text.strip() else ""
     for key in reversed(keys):
         value = {key: value}
-    value = _absolute(value, Path.cwd())
+    if base is not None:
+        value = _absolute(value, base)
     return _merge(raw, value, keys, field, SweepConfig)
 
 

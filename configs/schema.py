@@ -313,6 +313,8 @@ class SweepConfig(Frozen):
     """What is measured."""
     save_checkpoints: bool = True
     """Keep each pruned model as a folder that from_pretrained loads."""
+    on_overlap: Literal["wait", "refuse"] = "wait"
+    """When a sweep of this name runs already: wait for its end, or refuse to run."""
     tracking: Tracking = Tracking()
     """Where runs are recorded."""
     trust: Trust = Trust()

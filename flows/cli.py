@@ -73,6 +73,51 @@ def plan(config: CONFIG, settings: SETTINGS = None) -> None:
 
 
 @app.command()
+def up(
+    host: Annotated[
+        str, typer.Option(help="Where both servers listen; another than loopback is reachable.")
+    ] = "127.0.0.1",
+    prefect_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of Prefect.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of MLflow.")] = 5000,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="What forms may read, by relative path; SECATEUR_DATA, else data/ in this folder.",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many sweeps run at once.")] = 2,
+    allow_trust: Annotated[
+        bool,
+        typer.Option("--allow-trust", help="Let forms turn on trust: code that models bring."),
+    ] = False,
+) -> None:
+    """Serve the Prefect page, the MLflow dashboard and the sweep form on this machine.
+
+    Over the same databases that `secateur run` writes. Ctrl-C ends all of it.
+    """
+    from flows.access import data_folder
+    from flows.server import ServerError
+    from flows.up import UpOptions
+    from flows.up import up as serve
+
+    options = UpOptions(
+        host=host,
+        prefect_port=prefect_port,
+        mlflow_port=mlflow_port,
+        data=data or data_folder(),
+        allow_trust=allow_trust,
+        limit=limit,
+    )
+    try:
+        status = serve(options, console)
+    except ServerError as error:
+        errors.print(f"[bold red]error:[/] {_escaped(error)}", highlight=False)
+        status = 1
+    raise typer.Exit(status)
+
+
+@app.command()
 def methods() -> None:
     """Show every pruning method: its options, their defaults, and the targets it takes."""
     from flows.planview import show_methods

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from configs.schema import SweepConfig
+from flows.overlap import exclusive
+from flows.running import use_running
 from flows.server import EmbeddedServer, api, prefect_environment
 from tasks.home import home, require_writable, sweep_folder
 from tasks.reporting.timings import Timings
@@ -29,6 +31,7 @@ def run_sweep(config: SweepConfig, console: Console, *, verbose: bool) -> int:
     """
     require_writable(home())
     os.environ.update(prefect_environment(home()))
+    use_running(home())
     # A proxy is no way to a server on this machine.
     for name in ("NO_PROXY", "no_proxy"):
         known = os.environ.get(name, "")
@@ -36,14 +39,21 @@ def run_sweep(config: SweepConfig, console: Console, *, verbose: bool) -> int:
     # Read when Prefect is imported, below.
     level = "INFO" if verbose else "CRITICAL"
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
-    from flows.planning import checked_plan_of, plan_of
+    from flows.planning import plan_of
 
     plan_of(config)
+    with exclusive(config, lambda reason: console.print(reason, highlight=False)):
+        return _run(config, console)
+
+
+def _run(config: SweepConfig, console: Console) -> int:
+    from flows.planning import checked_plan_of
+
     # The server takes seconds to start, and so does tokenising: side by side.
     server = None if os.environ.get("PREFECT_API_URL") else EmbeddedServer(home())
     try:
         plan = checked_plan_of(config)
-        _log_to_file(home() / "logs" / f"{config.name}.log")
+        log_to_file(config.name)
         _announce(console, config, len(plan.cells), len(plan.skipped))
         from flows.console import live_view
         from flows.sweep import sweep
@@ -70,8 +80,9 @@ def _announce(console: Console, config: SweepConfig, cells: int, skipped: int) -
     )
 
 
-def _log_to_file(path: Path) -> None:
+def log_to_file(sweep: str) -> None:
     """Keep everything that is logged; Prefect's loggers pass theirs on to the root's handlers."""
+    path = home() / "logs" / f"{sweep}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -16,7 +16,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from filelock import FileLock
@@ -42,21 +42,36 @@ def prefect_environment(home: Path) -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in defaults.items()}
 
 
-class EmbeddedServer:
-    """Starts at once, answers a few seconds later; ``wait`` until then."""
+_LEAN = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
+"""Without the page and without the services that schedule runs: nothing needs them."""
 
-    def __init__(self, home: Path) -> None:
-        self._log = home / "logs" / "prefect-server.log"
+
+class EmbeddedServer:
+    """Starts at once, answers a few seconds later; ``wait`` until then.
+
+    Args:
+        home: holds the database, the logs and the locks.
+        listener: where to listen; None: a free port of the loopback interface.
+        settings: environment of the server that is not the home's.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        listener: socket.socket | None = None,
+        settings: Mapping[str, str] = _LEAN,
+    ) -> None:
+        name = "prefect-server.log" if listener is None else "up-prefect.log"
+        self._log = home / "logs" / name
         self._log.parent.mkdir(parents=True, exist_ok=True)
         (home / "locks").mkdir(parents=True, exist_ok=True)
         self._lock = home / "locks" / "prefect-start.lock"
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        listener = listener or socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://{reachable(listener.getsockname()[0])}:{listener.getsockname()[1]}/api"
         environment = {
             **os.environ,
             **prefect_environment(home),
-            "PREFECT_UI_ENABLED": "0",
-            "PREFECT__SERVER_EPHEMERAL": "1",
+            **settings,
             "PREFECT__SERVER_FINAL": "1",
         }
         environment.pop("PREFECT_API_URL", None)
@@ -88,6 +103,11 @@ class EmbeddedServer:
         tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-5:])
         raise ServerError(f"the embedded Prefect server did not start; {self._log} ends:\n{tail}")
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is gone, however that came."""
+        return self._process.poll() is not None
+
     def _answers(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:  # noqa: S310
@@ -104,6 +124,11 @@ class EmbeddedServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def reachable(host: str) -> str:
+    """The address under which this machine reaches a server that listens on ``host``."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host  # noqa: S104
 
 
 @contextlib.contextmanager
@@ -142,7 +167,7 @@ def _serve(descriptor: int, lock_path: Path) -> None:
     lock = FileLock(lock_path, thread_local=False)
     lock.acquire()
     server = uvicorn.Server(
-        uvicorn.Config(create_app(ephemeral=True, final=True), log_level="error", lifespan="on")
+        uvicorn.Config(create_app(final=True), log_level="error", lifespan="on")
     )
 
     def release_once_started() -> None:

@@ -35,10 +35,16 @@ def sweep_folder(name: str) -> Path:
     """The results' folder of a sweep.
 
     Raises:
-        ConfigurationError: for a name that would leave ``sweeps/``.
+        ConfigurationError: for a name that would leave ``sweeps/``, also through a link.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise ConfigurationError(
             "name", name, "letters, digits, dot, dash and underscore, at most 64, no leading dot"
         )
-    return home() / "sweeps" / name
+    sweeps = home() / "sweeps"
+    folder = sweeps / name
+    if folder.is_symlink() and not folder.resolve().is_relative_to(sweeps.resolve()):
+        raise ConfigurationError(
+            "name", name, f"{folder} is a link that leads out of the home; nothing is written there"
+        )
+    return folder

@@ -21,6 +21,7 @@ from configs.loading import dump
 from tasks.corpus_plan import Windows
 from tasks.environment import environment
 from tasks.home import home
+from tasks.links import link_run, link_sweep, prefect_tags
 from tasks.plan import Cell, ModelPlan, Plan
 from tasks.rows import Row, dense_fingerprint
 from tasks.states import can_pass
@@ -68,6 +69,7 @@ class Recorder:
             row,
             inputs=_inputs(model, cell),
             extra_params=_params(plan, model, cell),
+            tags=prefect_tags(),
             history=[(round(step["step"]), _named(step)) for step in history],
         )
         self._outages = 0
@@ -215,11 +217,15 @@ def record(plan: Plan, row: Row, history: Sequence[Mapping[str, float]] = ()) ->
     recorder = recorder_of(plan)
     if not recorder.unavailable:
         try:
-            return recorder.log_row(plan, row, history)
+            run_id = recorder.log_row(plan, row, history)
         except TrackingUnavailableError as error:
             recorder.outage(error)
             if not recorder.unavailable:
                 raise
+        else:
+            assert recorder.tracker is not None
+            link_run(recorder.tracker, run_id)
+            return run_id
     return Completed(name="Postponed", message=recorder.unavailable, data="")
 
 
@@ -232,6 +238,7 @@ def finish(plan: Plan, rows: list[Row], folder: Path, status: str, *, changed: b
         nothing_new = not changed and not recorder.logged_now
         if nothing_new and recorder.tracker.close_sweep(recorder.parent):
             return
+        link_sweep(recorder.tracker, plan.fingerprint)
         recorder.tracker.log_curves(recorder.parent, rows)
         recorder.tracker.finish_sweep(recorder.parent, rows, folder, status)
     except TrackingUnavailableError as error:

@@ -149,6 +149,20 @@ def connect(
     return Tracker(client, uri, home, found)
 
 
+def initialise(home: Path) -> None:
+    """Makes the SQLite file of a home, for a server that is started on it.
+
+    Raises:
+        TrackingUnavailableError: the file is there and no database.
+    """
+    home = home.resolve()
+    uri = f"sqlite:///{home / 'mlflow.db'}"
+    for variable, value in ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    with _surfaced(uri), _locked(home, uri, "mlflow"):
+        _initialise_sqlite(uri, home)
+
+
 def _surfacing(
     method: Callable[Concatenate[Tracker, P], R],
 ) -> Callable[Concatenate[Tracker, P], R]:

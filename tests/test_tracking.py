@@ -489,7 +489,7 @@ def test_a_server_on_the_same_home(
     # What was logged without a server is visible in it, artifacts included.
     earlier = tracker.begin_sweep(identity())
     query = f"get-artifact?path=config.yaml&run_uuid={earlier}"
-    with urllib.request.urlopen(f"{address}/{query}", timeout=20) as answer:  # noqa: S310
+    with urllib.request.urlopen(f"{address}/{query}", timeout=20) as answer:
         assert answer.read() == b"name: demo\n"
 
     # The same calls work through the server, and credentials stay out of sight.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from serving import Up
 
 from flows.server import EmbeddedServer
 from tasks.reporting.rows import read_results
@@ -170,3 +171,15 @@ def finished(make_home: Callable[..., Home]) -> Home:
     assert status == 0, output
     (home.path.parent / "output.txt").write_text(output)
     return home
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One ``secateur up`` for all tests that need a page; it must end clean."""
+    up = Up(tmp_path_factory.mktemp("up"))
+    up.start()
+    try:
+        yield up
+    finally:
+        assert up.end() == 0, up.output
+        assert up.processes() == []

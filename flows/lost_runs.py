@@ -1,0 +1,66 @@
+"""Flow runs whose process is gone: the server would show them as running for ever.
+
+Plain HTTP, since importing Prefect takes seconds and this runs while ``up`` ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import urllib.request
+from typing import Any
+
+import psutil
+
+_OPEN = ["RUNNING", "PENDING", "CANCELLING"]
+_PAGE = 200
+
+
+def close_lost(api: str, pool: str, message: str) -> int:
+    """Mark runs of ``pool`` that ran on this machine and have no process any more as crashed.
+
+    Returns:
+        How many there were.
+    """
+    wanted = {
+        "flow_runs": {"state": {"type": {"any_": _OPEN}}},
+        "work_pools": {"name": {"any_": [pool]}},
+        "limit": _PAGE,
+    }
+    closed = 0
+    for run in _post(f"{api}/flow_runs/filter", wanted):
+        host, _, pid = str(run.get("infrastructure_pid") or "").rpartition(":")
+        here = host == socket.gethostname() and pid.isdigit()
+        if not here or psutil.pid_exists(int(pid)):
+            continue
+        cancelled = run["state_type"] == "CANCELLING"
+        kind, name = ("CANCELLED", "Cancelled") if cancelled else ("CRASHED", "Crashed")
+        state = {"type": kind, "name": name, "message": message}
+        _post(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+        _close_children(api, run["id"], state)
+        closed += 1
+    return closed
+
+
+def _close_children(api: str, parent: str, state: dict[str, Any]) -> None:
+    """The cells that a lost sweep was at."""
+    wanted = {
+        "flow_runs": {
+            "parent_flow_run_id": {"any_": [parent]},
+            "state": {"type": {"any_": _OPEN}},
+        },
+        "limit": _PAGE,
+    }
+    with contextlib.suppress(OSError):
+        for run in _post(f"{api}/flow_runs/filter", wanted):
+            if run.get("deployment_id") is None:  # one that a pool took lives on its own
+                _post(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+
+
+def _post(url: str, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(  # noqa: S310
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        return json.loads(answer.read() or b"null")
