@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import os
 import pickle
@@ -12,6 +14,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -273,16 +276,16 @@ def test_curves_draw_perplexity_against_sparsity(tracker: Tracker) -> None:
         for name, (_, points) in curves.items()
     }
     assert drawn == {
-        "curve · wanda · unstructured · tiny · seed 0": [(0, 20.5), (25, 22.0), (50, 30.25)],
-        "curve · wanda · n:m · tiny · seed 0": [(0, 20.5), (50, 35.0), (50, 40.0)],
-        "curve · magnitude · unstructured · tiny · seed 0": [(0, 20.5)],
+        "wanda unstructured curve · tiny · seed 0": [(0, 20.5), (25, 22.0), (50, 30.25)],
+        "wanda n:m curve · tiny · seed 0": [(0, 20.5), (50, 35.0), (50, 40.0)],
+        "magnitude unstructured curve · tiny · seed 0": [(0, 20.5)],
     }
-    _, magnitude = curves["curve · magnitude · unstructured · tiny · seed 0"]
+    _, magnitude = curves["magnitude unstructured curve · tiny · seed 0"]
     assert [point[:2] for point in magnitude["diverged"]] == [(50, 1.0)]
 
 
 def test_a_curve_grows_with_its_sweep_and_drops_what_was_corrected(tracker: Tracker) -> None:
-    name = "curve · wanda · unstructured · tiny · seed 0"
+    name = "wanda unstructured curve · tiny · seed 0"
     parent = tracker.begin_sweep(identity())
     tracker.log_curves(parent, [make_row(target="0.25")])
     first, _ = curves_of(tracker, parent)[name]
@@ -334,15 +337,85 @@ def test_a_finished_sweep_holds_report_and_summary(tracker: Tracker, tmp_path: P
     assert run.data.metrics["cells_completed"] == 0
 
 
-def test_dashboard_addresses(tracker: Tracker) -> None:
-    address = tracker.experiment_url("http://me:word@host:5000/", "abc")
-    start = f"http://host:5000/#/experiments/{tracker.experiment_id}/runs?searchFilter="
-    assert address.startswith(start)
-    assert address.endswith("&compareRunsMode=CHART")
-    fragment = urllib.parse.parse_qs(address.partition("?")[2])
-    tracker.begin_sweep(identity("abc"))
-    found = tracker.client.search_runs([tracker.experiment_id], fragment["searchFilter"][0])
-    assert len(found) == 1
+def saved_states(tracker: Tracker) -> dict[str, dict[str, Any]]:
+    """Title → state of the experiment's saved views, unpacked as the dashboard does."""
+    states = {}
+    for key, value in tracker.client.get_experiment(tracker.experiment_id).tags.items():
+        if key.startswith("mlflow.sharedViewState."):
+            view = json.loads(value)
+            packed = base64.b64decode(view["state"].removeprefix("deflate;"))
+            states[view["name"]] = json.loads(zlib.decompress(packed))
+    return states
+
+
+def test_a_finished_sweep_saves_its_views(tracker: Tracker, tmp_path: Path) -> None:
+    rows = [make_row("dense", "", seed=None, sparsity=0.0), make_row(), make_row("magnitude")]
+    for fingerprint in ("e" * 64, "f" * 64):  # the sweep grew: the views show the latest
+        parent = tracker.begin_sweep(identity(fingerprint))
+        for row in rows:
+            tracker.log_row(parent, row)
+        tracker.log_curves(parent, rows)
+        tracker.finish_sweep(parent, rows, tmp_path, "Completed")
+    views = saved_states(tracker)
+    assert views.keys() == {"demo: cells", "demo: perplexity against sparsity"}
+    search = {
+        title: tracker.client.search_runs([tracker.experiment_id], view["searchFilter"])
+        for title, view in views.items()
+    }
+    assert {run.info.run_name for run in search["demo: cells"]} == {
+        "dense · tiny", "wanda 0.5 · tiny · seed 0", "magnitude 0.5 · tiny · seed 0"
+    }  # fmt: skip
+    assert len(search["demo: cells"]) == 3
+    assert {run.info.run_name for run in search["demo: perplexity against sparsity"]} == {
+        "wanda unstructured curve · tiny · seed 0", "magnitude unstructured curve · tiny · seed 0"
+    }  # fmt: skip
+    # Every column that is shown is filled in every cell.
+    for run in search["demo: cells"]:
+        filled = {f"params.`{name}`" for name in run.data.params}
+        filled |= {f"metrics.`{name}`" for name in run.data.metrics}
+        missing = set(views["demo: cells"]["selectedColumns"]) - filled
+        dense = {"params.`target`", "params.`seed`"}
+        assert missing == (dense if run.info.run_name == "dense · tiny" else set())
+    (chart,) = [
+        chart
+        for chart in views["demo: perplexity against sparsity"]["compareRunCharts"]
+        if not chart["deleted"]
+    ]
+    assert chart["metricKey"] == "perplexity/wiki"
+    assert chart["selectedXAxisMetricKey"] == "sparsity"
+    assert all(len(value) <= 5000 for value in views_as_stored(tracker))
+
+
+def views_as_stored(tracker: Tracker) -> list[str]:
+    return list(tracker.client.get_experiment(tracker.experiment_id).tags.values())
+
+
+def test_descriptions_link_to_the_views_and_respect_the_users_own(
+    tracker: Tracker, tmp_path: Path
+) -> None:
+    parent = tracker.begin_sweep(identity())
+    tracker.finish_sweep(parent, [make_row()], tmp_path, "Completed")
+    note = "mlflow.note.content"
+    own = tracker.client.get_experiment(tracker.experiment_id).tags[note]
+    run = tracker.client.get_run(parent).data.tags[note]
+    for kind in ("cells", "curves"):
+        link = tracker.view_url("http://host", kind, "demo").removeprefix("http://host/")
+        assert f"({link})" in own
+        assert f"({link})" in run
+    tracker.client.set_experiment_tag(tracker.experiment_id, note, "mine")
+    tracker.finish_sweep(parent, [make_row()], tmp_path, "Completed")
+    assert tracker.client.get_experiment(tracker.experiment_id).tags[note] == "mine"
+
+
+def test_dashboard_addresses(tracker: Tracker, tmp_path: Path) -> None:
+    parent = tracker.begin_sweep(identity())
+    tracker.finish_sweep(parent, [make_row()], tmp_path, "Completed")
+    address = tracker.view_url("http://me:word@host:5000/", "curves", "demo")
+    assert address.startswith(f"http://host:5000/#/experiments/{tracker.experiment_id}/runs?")
+    chosen = urllib.parse.parse_qs(address.partition("?")[2])
+    assert chosen["compareRunsMode"] == ["CHART"]
+    tags = tracker.client.get_experiment(tracker.experiment_id).tags
+    assert f"mlflow.sharedViewState.{chosen['viewStateShareKey'][0]}" in tags
     assert "runs=%5B%22a%22%2C%22b%22%5D" in tracker.compare_url("http://host", ["a", "b"])
 
 

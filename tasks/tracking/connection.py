@@ -1,0 +1,125 @@
+"""Opens an experiment: the environment, the SQLite file, the experiment itself."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.tracking.addresses import DATABASES, lend_credentials, scheme
+from tasks.tracking.names import clean_name
+from tasks.tracking.outages import TrackingUnavailableError, locked, outages_surfaced
+from tasks.tracking.probe import probe
+from tasks.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    # MLflow also repeats a POST that timed out, which makes a second run. Here a lost answer is an
+    # error, and the next attempt finds the run by its tags.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+}
+"""Set before mlflow is imported, where the user has not set them."""
+
+_log = logging.getLogger(__name__)
+
+
+def connect(
+    uri: str | None, home: Path, experiment: str, *, timeout_seconds: float = 3.0
+) -> Tracker:
+    """Opens ``experiment`` at ``uri``, creating what is missing.
+
+    Args:
+        uri: tracking URI; None: ``MLFLOW_TRACKING_URI``, else the SQLite file ``home/mlflow.db``.
+        home: folder of the SQLite file, its artifacts (``mlartifacts``) and the locks.
+        experiment: the experiment's name; a deleted one of that name is restored with its runs.
+        timeout_seconds: how long the server may take to give its first sign of life.
+
+    Raises:
+        TrackingUnavailableError: no answer, or a server error. A refusal (4xx) or an unusable URI
+            raises what mlflow raises.
+    """
+    home = home.resolve()
+    given = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
+    uri = lend_credentials(given)
+    for variable, value in ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    probe(uri, timeout_seconds)
+
+    with outages_surfaced(uri):
+        from mlflow import MlflowClient
+
+        with locked(home, uri, "mlflow"):
+            _initialise_sqlite(uri, home)
+            client = MlflowClient(tracking_uri=uri)
+            found = _experiment_id(client, uri, home, experiment)
+    return Tracker(client, uri, home, found)
+
+
+def initialise(home: Path) -> None:
+    """Makes the SQLite file of a home, for a server that is started on it.
+
+    Raises:
+        TrackingUnavailableError: the file is there and no database.
+    """
+    home = home.resolve()
+    uri = f"sqlite:///{home / 'mlflow.db'}"
+    for variable, value in ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    with outages_surfaced(uri), locked(home, uri, "mlflow"):
+        _initialise_sqlite(uri, home)
+
+
+def _initialise_sqlite(uri: str, home: Path) -> None:
+    """Makes a missing SQLite file, whole or not at all: MLflow cannot resume its migrations."""
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    if not uri.startswith("sqlite:///") or path.name in ("", ":memory:"):
+        return
+    if path.exists() and path.stat().st_size:
+        try:
+            with contextlib.closing(sqlite3.connect(path, timeout=20)) as connection:
+                connection.execute("select name from sqlite_master limit 1").fetchall()
+        except sqlite3.Error as error:  # MLflow would try for two minutes
+            raise TrackingUnavailableError(uri, str(error)) from error
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    for leftover in (partial, partial.with_name(f"{partial.name}-journal")):
+        leftover.unlink(missing_ok=True)
+    store = SqlAlchemyStore(f"sqlite:///{partial}", (home / "mlartifacts").as_uri())
+    store.engine.dispose()
+    partial.replace(path)
+
+
+def _experiment_id(client: MlflowClient, uri: str, home: Path, name: str) -> str:
+    """Id of the experiment, created or restored."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # With a database, artifacts go straight to the home, and a server that is started on the
+        # database later reads them there. A server has its own place for them.
+        folder = home / "mlartifacts" / clean_name(name).replace("/", "_")
+        location = folder.as_uri() if scheme(uri) in DATABASES else None
+        try:
+            return client.create_experiment(name, artifact_location=location)
+        except MlflowException as error:
+            found = client.get_experiment_by_name(name)  # another process may have been first
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        _log.warning("MLflow's experiment %s had been deleted; it is restored.", name)
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id

@@ -1,0 +1,44 @@
+"""Descriptions of an experiment and of a sweep's run: how to read them, with links to the views."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from tasks.tracking.records import SweepIdentity
+from tasks.tracking.views import CELLS, CURVES, KEY, PREFIX, view_path
+
+NOTE = "mlflow.note.content"
+HEADING = "Pruning sweeps of secateur."
+"""How the experiment's description begins; one that someone else wrote is left alone."""
+
+
+def sweep_note(experiment_id: str, sweep: SweepIdentity) -> str:
+    """The description of a sweep's run."""
+    axes = [f"- {axis}: {values}" for axis, values in sweep.axes.items()]
+    return "\n".join([f"**{sweep.name}**: {_links(experiment_id, sweep.name)}\n", *axes, _READING])
+
+
+def experiment_note(experiment_id: str, tags: Mapping[str, str]) -> str:
+    """The description of an experiment, with the views of each sweep in it.
+
+    Args:
+        experiment_id: the experiment.
+        tags: its tags, the saved views among them.
+    """
+    cells = f"{KEY}{PREFIX}{CELLS}-"
+    titles = [json.loads(value)["name"] for key, value in tags.items() if key.startswith(cells)]
+    names = sorted(title.removesuffix(f": {CELLS}") for title in titles)
+    lines = [f"- {name}: {_links(experiment_id, name)}" for name in names]
+    return "\n".join([HEADING, "", *lines, _READING])
+
+
+def _links(experiment_id: str, name: str) -> str:
+    cells, curves = (view_path(experiment_id, kind, name) for kind in (CELLS, CURVES))
+    return f"[table of cells]({cells}), [perplexity against sparsity]({curves})"
+
+
+_READING = """
+Each sweep is one run; its cells (model × method × target × seed) are its children, with all figures
+as metrics. Runs called *curve* hold perplexity by sparsity. `report.md` and the plots are among the
+sweep's artifacts. Both links are in the menu *Views* of the page *Runs*, too."""

@@ -1,0 +1,157 @@
+"""What the dashboard opens with: columns, order and charts, kept as saved views.
+
+MLflow's page of runs shows none of a run's params by default, and draws every metric of the first
+ten runs. A saved view says what to show instead. The dashboard keeps views as tags of the
+experiment, ``mlflow.sharedViewState.ID``, lists them in its menu "Views", and opens one by the
+address ``…/runs?viewStateShareKey=ID``. The format is the dashboard's own (MLflow 3.17), so nothing
+but these two views depends on it: without them, the same runs are there under MLflow's defaults.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.tracking.names import digest
+
+KEY = "mlflow.sharedViewState."
+PREFIX = "secateur-"
+CELLS, CURVES = "cells", "curves"
+_LIMIT = 5000
+"""Characters that MLflow takes for the tag of an experiment."""
+_SECTION = "secateur"
+_COSTS = ("prune_seconds", "sparsity", "evaluate_seconds", "peak_memory_bytes")
+
+
+def view_id(kind: str, name: str) -> str:
+    """Id of a sweep's view; the same for every sweep of the same name, so that they never pile up.
+
+    Args:
+        kind: CELLS or CURVES.
+        name: the sweep's name.
+    """
+    return f"{PREFIX}{kind}-{digest(name)[:12]}"
+
+
+def saved_views(name: str, sweep: str, columns: Sequence[str], made_at: int) -> Mapping[str, str]:
+    """Tags of the experiment that hold the two views of a sweep.
+
+    Args:
+        name: the sweep's name.
+        sweep: its fingerprint; of several sweeps with the same name the views show the latest.
+        columns: its rows' metrics, by the names that MLflow has them under.
+        made_at: milliseconds since 1970.
+    """
+    quality = sorted(column for column in columns if column.startswith("perplexity/"))
+    views = {
+        CELLS: (f"{name}: cells", _cells(sweep, columns, quality)),
+        CURVES: (f"{name}: perplexity against sparsity", _curves(sweep, columns, quality)),
+    }
+    packed = {kind: _packed(title, state, made_at) for kind, (title, state) in views.items()}
+    # Columns may be so many that a view is too long; better none than a broken one.
+    return {KEY + view_id(kind, name): text for kind, text in packed.items() if len(text) <= _LIMIT}
+
+
+def view_path(experiment_id: str, kind: str, name: str) -> str:
+    """Address of a view within the dashboard, which otherwise opens with its pages for agents."""
+    mode = "&compareRunsMode=CHART" if kind == CURVES else ""
+    key = f"viewStateShareKey={view_id(kind, name)}"
+    return f"#/experiments/{experiment_id}/runs?{key}&workflowType=machine_learning{mode}"
+
+
+def _cells(sweep: str, columns: Sequence[str], quality: Sequence[str]) -> Mapping[str, Any]:
+    tasks = [c for c in columns if c.startswith(("zero_shot/", "speed/", "agreement/"))]
+    names = [
+        *map(_param, ("method", "target")),
+        *map(_metric, [*quality, *tasks, *(c for c in _COSTS if c in columns)]),
+        *map(_param, ("seed", "model", "status")),
+    ]
+    charts = [_scatter(metric, "prune_seconds") for metric in quality]
+    charts += [_chart("BAR", metric, metricKey=metric) for metric in quality]
+    return {
+        "searchFilter": _filter(sweep, "!= 'curve'") + " and tags.`secateur.kind` != 'sweep'",
+        # Not by time: then MLflow would fold the cells into their parent.
+        "orderByKey": _metric(quality[0]) if quality else _param("method"),
+        "selectedColumns": names,
+        "columnOrder": names,  # else all metrics would come before all params
+        **_charts("Quality against time", columns, charts),
+    }
+
+
+def _curves(sweep: str, columns: Sequence[str], quality: Sequence[str]) -> Mapping[str, Any]:
+    charts = [_line(metric) for metric in quality]
+    return {
+        "searchFilter": _filter(sweep, "= 'curve'"),
+        "orderByKey": _param("method"),
+        "selectedColumns": [*map(_param, ("method", "targets", "seed", "model"))],
+        **_charts("Perplexity against sparsity", columns, charts),
+    }
+
+
+def _filter(sweep: str, kind: str) -> str:
+    return f"tags.`secateur.sweep` = '{sweep}' and tags.`secateur.kind` {kind}"
+
+
+def _packed(title: str, state: Mapping[str, Any], made_at: int) -> str:
+    common = {"startTime": "ALL", "orderByAsc": True, "runsHiddenMode": "SHOW_ALL"}
+    text = json.dumps(common | dict(state), separators=(",", ":"))
+    packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    view = {"name": title, "createdAt": made_at, "updatedAt": made_at, "state": f"deflate;{packed}"}
+    return json.dumps(view)
+
+
+def _charts(
+    title: str, columns: Sequence[str], charts: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """Exactly these charts, one below the other; MLflow would add one for each other metric."""
+    section = {"uuid": _SECTION, "name": title, "display": True, "isReordered": True,
+               "deleted": False, "isGenerated": False, "columns": 1, "cardHeight": 480}  # fmt: skip
+    drawn = {chart.get("metricKey") for chart in charts}
+    unwanted = [
+        _chart("BAR", metric, metricKey=metric, deleted=True, isGenerated=True)
+        for metric in columns
+        if metric not in drawn
+    ]
+    return {
+        "compareRunSections": [section],
+        "compareRunCharts": [*charts, *unwanted],
+        "isAccordionReordered": True,
+        "hideEmptyCharts": True,
+    }
+
+
+def _chart(kind: str, metric: str, **fields: Any) -> Mapping[str, Any]:
+    return {
+        "type": kind,
+        "uuid": digest(kind, metric)[:8],
+        "metricSectionId": _SECTION,
+        "deleted": False,
+        "isGenerated": False,
+        "runsCountToCompare": 100,
+        **fields,
+    }
+
+
+def _line(metric: str) -> Mapping[str, Any]:
+    """A curve of each method; 2:4 may cost a thousand times what 0.2 costs, hence the scale."""
+    axis = {"xAxisKey": "metric", "selectedXAxisMetricKey": "sparsity", "useGlobalXaxisKey": False}
+    # By default MLflow smooths, which draws lines past the figures.
+    exact = {"lineSmoothness": 0, "useGlobalLineSmoothing": False, "displayPoints": True}
+    metrics = {"metricKey": metric, "selectedMetricKeys": [metric]}
+    return _chart("LINE", metric, scaleType="log", **metrics, **axis, **exact)
+
+
+def _scatter(metric: str, cost: str) -> Mapping[str, Any]:
+    axes = {"xaxis": {"key": cost, "type": "METRIC"}, "yaxis": {"key": metric, "type": "METRIC"}}
+    return _chart("SCATTER", metric, **axes)
+
+
+def _param(name: str) -> str:
+    return f"params.`{name}`"
+
+
+def _metric(name: str) -> str:
+    return f"metrics.`{name}`"
