@@ -96,9 +96,7 @@ def _files(
     return TaskData(identity, {"dataset_kwargs": kwargs}, described, tuple(files))
 
 
-def _matches(
-    pattern: str, leaf: Leaf, bases: list[Path], field: str
-) -> Iterator[tuple[str, str]]:
+def _matches(pattern: str, leaf: Leaf, bases: list[Path], field: str) -> Iterator[tuple[str, str]]:
     """Files that a pattern names, each with its digest; of an address, the address."""
     if "://" in pattern:
         if offline():
@@ -115,9 +113,7 @@ def _matches(
                 yield str(path.resolve()), file_digest(path)
             return
     places = " or ".join(str(base) for base in dict.fromkeys(bases))
-    raise ConfigurationError(
-        field, leaf.name, f"its data file {pattern} must exist, in {places}"
-    )
+    raise ConfigurationError(field, leaf.name, f"its data file {pattern} must exist, in {places}")
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -149,9 +145,7 @@ def _hub(leaf: Leaf, source: str, options: dict[str, Any], field: str) -> TaskDa
     return TaskData(identity, pinned, ("dataset_path", "dataset_name", "dataset_kwargs"))
 
 
-def _revision(
-    task: str, source: str, name: str | None, options: dict[str, Any], field: str
-) -> str:
+def _revision(task: str, source: str, name: str | None, options: dict[str, Any], field: str) -> str:
     import datasets
 
     with quiet_datasets(), _translated(task, source, field):

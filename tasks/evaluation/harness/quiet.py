@@ -15,7 +15,7 @@ from tasks.models.quiet import quiet
 DEFAULT_SEEDS = (0, 1234, 1234)
 """Of Python's, numpy's and torch's generators, as the harness's command line sets them."""
 
-_BARS = ("lm_eval.api.task", "lm_eval.api.model", "lm_eval.models.huggingface")
+_BARS = ("lm_eval.api.task", "lm_eval.api.model", "lm_eval.models.huggingface", "tqdm")
 _LOGGERS = ("lm_eval", "absl", "evaluate")
 
 
@@ -51,6 +51,8 @@ def contained(seeds: tuple[int, int, int]) -> Iterator[None]:
         for name in _BARS:
             module = importlib.import_module(name)
             stack.enter_context(_replaced(module, "tqdm", _no_bar))
+        metrics = importlib.import_module("lm_eval.api.metrics")
+        stack.enter_context(_replaced(metrics, "print", lambda *_, **__: None))
         utils = importlib.import_module("lm_eval.utils")
         stack.enter_context(_replaced(utils, "env", _sandbox(utils.env)))
         # Its bootstrap forks a pool, which does not go with threads; the draws are the same.
@@ -59,7 +61,7 @@ def contained(seeds: tuple[int, int, int]) -> Iterator[None]:
 
 
 def _no_bar(*arguments: Any, **settings: Any) -> Any:
-    from tqdm import tqdm
+    from tqdm.std import tqdm
 
     return tqdm(*arguments, **{**settings, "disable": True})
 
@@ -75,12 +77,16 @@ def _sandbox(plain: Any) -> Any:
 
 @contextmanager
 def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    former = getattr(module, name)
+    missing = object()
+    former = vars(module).get(name, missing)
     setattr(module, name, value)
     try:
         yield
     finally:
-        setattr(module, name, former)
+        if former is missing:
+            delattr(module, name)
+        else:
+            setattr(module, name, former)
 
 
 @contextmanager

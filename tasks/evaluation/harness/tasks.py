@@ -124,7 +124,9 @@ def _require_possible(
         allowed = "it runs code that the model writes, which this program never does"
         raise ConfigurationError(place, leaf.name, allowed)
     if settings.get("doc_to_image") or settings.get("doc_to_audio"):
-        raise ConfigurationError(place, leaf.name, "it needs images or sound; models here read text")
+        raise ConfigurationError(
+            place, leaf.name, "it needs images or sound; models here read text"
+        )
     if any(FUNCTION in str(value) for value in leaf.overrides.values()):
         allowed = f"its group sets a {FUNCTION}, which only a task's own file may"
         raise ConfigurationError(place, leaf.name, allowed)
