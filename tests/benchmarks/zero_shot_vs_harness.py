@@ -3,9 +3,10 @@
     python tests/benchmarks/zero_shot_vs_harness.py --data FOLDER --pairs FOLDER
 
 The second folder holds BLiMP's files, `*.jsonl` with `sentence_good` and `sentence_bad`; each
-becomes a task as the harness's own BLiMP defines it. SmolLM2-135M is measured dense, with half of its weights removed by Wanda, and with a tenth of its heads and
-channels cut out, each by `lm_eval --model hf` on the saved folder and by `zero_shot` on the loaded
-model, both at the same batch size. Results: zero_shot_vs_harness.md.
+becomes a task as the harness's own BLiMP defines it. SmolLM2-135M is measured dense, with half of
+its weights removed by Wanda, and with a tenth of its heads and channels cut out, each by
+`lm_eval --model hf` on the saved folder and by `zero_shot` on the loaded model, both at the same
+batch size. Results: zero_shot_vs_harness.md.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""lm-evaluation-harness as a library: its tasks by name, its figures, no code that is not trusted."""
+"""lm-evaluation-harness as a library: its tasks, its figures, no code without trust."""

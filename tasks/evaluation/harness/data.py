@@ -44,7 +44,7 @@ def resolve_data(leaf: Leaf, *, field: str, trusted: bool) -> TaskData:
     runs, which is where the harness would look.
 
     Raises:
-        ConfigurationError: files are missing; the hub has no such data set; it is not there offline.
+        ConfigurationError: files are missing; the hub has no such data set, or the cache offline.
         SourceUnavailableError: the hub cannot be reached, and the cache does not hold it.
     """
     config = leaf.config
@@ -106,7 +106,8 @@ def _matches(pattern: str, leaf: Leaf, bases: list[Path], field: str) -> Iterato
         return
     for base in bases:
         whole = str(base / Path(pattern).expanduser())
-        paths = [whole] if Path(whole).is_file() else sorted(glob.glob(whole, recursive=True))
+        # A file may have the characters of a pattern in its name; a pattern may be absolute.
+        paths = [whole] if Path(whole).is_file() else sorted(glob.glob(whole, recursive=True))  # noqa: PTH207
         files = [path for path in map(Path, paths) if path.is_file()]
         if files:
             for path in files:

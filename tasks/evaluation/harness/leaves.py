@@ -106,9 +106,9 @@ def _member(
 ) -> Iterator[Leaf]:
     if isinstance(item, str):
         item = {"task": item}
-    if not isinstance(item, dict) or not isinstance(item.get("group", item.get("task")), str):
+    name = item.get("group", item.get("task")) if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not isinstance(name, str):
         raise TaskFileError(f"the group {group} has an entry that is neither a name nor a task")
-    name = item.get("group", item.get("task"))
     own = {**overrides, **{key: value for key, value in item.items() if key not in _STRUCTURE}}
     if name in entries:
         yield from _expand(name, own, entries, above)

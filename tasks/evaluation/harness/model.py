@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tasks.pruning.base import Progress
 
+_HFLM: Any = HFLM  # its decorator hides its type
+
 Batches = list[list[int]]
 """Indices of requests that are computed together."""
 
@@ -34,7 +36,7 @@ def place() -> tuple[int, int]:
     return 0, 1
 
 
-class SharedModel(HFLM):
+class SharedModel(_HFLM):
     """
     Args:
         model: of transformers, sliced or with side branches too; it stays where it is.
@@ -92,10 +94,10 @@ class SharedModel(HFLM):
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         groups: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
-            groups.setdefault(repr(request.args[1]), []).append(index)
+            groups.setdefault(repr(request.arguments[1]), []).append(index)
 
         def order(index: int) -> tuple[int, str]:
-            text = requests[index].args[0]
+            text = requests[index].arguments[0]
             return -len(self.tok_encode(text)), text
 
         batches = [
