@@ -24,15 +24,9 @@ from common import arguments, load, print_environment
 from sliced_speed import random_kept, turned
 from transformers import PreTrainedModel
 
+from tasks.evaluation.generation import Request, random_prompt, timed_request
 from tasks.evaluation.size import bytes_on_disk, packed_bytes
-from tasks.evaluation.speed import (
-    Request,
-    SpeedResult,
-    measure_speed,
-    random_prompt,
-    summarise,
-    timed_request,
-)
+from tasks.evaluation.speed import SpeedResult, measure_speed, summarise
 from tasks.models.compact import compact_
 from tasks.models.decoder import describe
 from tasks.models.pruned import load_pruned

@@ -17,9 +17,10 @@ import torch
 import transformers
 
 from configs.errors import ConfigurationError
-from tasks.evaluation import speed
+from tasks.evaluation import generation, speed
+from tasks.evaluation.generation import check_positions, random_prompt, timed_request
 from tasks.evaluation.size import bytes_on_disk, packed_bytes
-from tasks.evaluation.speed import measure_speed, random_prompt, timed_request
+from tasks.evaluation.speed import measure_speed
 from tasks.models.branches import attach_branches, save_branches
 from tasks.models.compact import compact_
 from tasks.models.decoder import describe
@@ -148,7 +149,7 @@ def test_figures_follow_from_the_samples(monkeypatch: pytest.MonkeyPatch) -> Non
         for index, (first, rest) in enumerate(zip(prefill, decode, strict=True))
         for moment in (100.0 * index, 100.0 * index + first, 100.0 * index + first + rest)
     )
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(generation.time, "perf_counter", lambda: next(times))
     result = measure_speed(tiny.llama(), **SMALL | {"repetitions": 4})
     assert result.prefill_seconds == pytest.approx(prefill[1:])
     assert result.decode_seconds == pytest.approx(decode[1:])
@@ -212,9 +213,9 @@ def test_no_prompt() -> None:
     with pytest.raises(ConfigurationError, match="1 to 122"):
         measure_speed(model, **SMALL | {"prompt_tokens": 0})
     bloom = transformers.BloomConfig()
-    speed.check_positions(bloom, prompt_tokens=10**6, new_tokens=1)
+    check_positions(bloom, prompt_tokens=10**6, new_tokens=1)
     with pytest.raises(ConfigurationError, match="at least 1 token"):
-        speed.check_positions(bloom, prompt_tokens=0, new_tokens=1)
+        check_positions(bloom, prompt_tokens=0, new_tokens=1)
 
 
 @pytest.mark.parametrize("name", ["new_tokens", "batch_size", "repetitions", "warmup"])
