@@ -1,4 +1,5 @@
-"""``report.md``: what was run, what came out, what failed, where the time went."""
+"""``report.md`` and ``report.html``: what was run, what came out, what failed, where the time went.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from urllib.parse import quote
 
 from tasks.reporting.context import ModelFacts, ReportContext
 from tasks.reporting.files import write_atomically
+from tasks.reporting.html_page import REPORT_HTML, render_html
+from tasks.reporting.markdown_measures import measures_markdown
 from tasks.reporting.markdown_results import results_markdown
 from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
@@ -22,16 +25,21 @@ _ERROR_WIDTH = 600
 def write_report(
     rows: Sequence[Row], context: ReportContext, folder: Path, plots: Iterable[Path] = ()
 ) -> Path:
-    """Write ``report.md`` to ``folder``, whole or not at all, and return its path.
+    """Write ``report.md`` and ``report.html`` to ``folder``, each whole or not at all.
 
     Args:
         rows: in the order they shall stand in.
-        plots: PNG files to embed, linked relative to ``folder``.
+        plots: PNG files to embed, linked relative to ``folder``; they exist already.
+
+    Returns:
+        The path of ``report.md``.
     """
     path = folder / REPORT_NAME
     links = [Path(os.path.relpath(plot, folder)).as_posix() for plot in plots]
     text = render_report(rows, context, links)
     write_atomically(path, text.encode("utf-8", "backslashreplace"))
+    page = render_html(text, folder, f"Sweep {context.name}")
+    write_atomically(folder / REPORT_HTML, page.encode("utf-8", "backslashreplace"))
     return path
 
 
@@ -46,6 +54,7 @@ def render_report(rows: Sequence[Row], context: ReportContext, plots: Sequence[s
         _what_was_run(rows, context),
         "## Results",
         results_markdown(rows),
+        *measures_markdown(rows),
         *_section("Plots", [_image(link) for link in plots]),
         *_section("Failed", _failed(rows)),
         *_section("Skipped", _skipped(context)),
@@ -85,6 +94,10 @@ def _what_was_run(rows: Sequence[Row], context: ReportContext) -> str:
         for corpus in context.evaluations
     ]
     sentences.append(f"Perplexity on {_listed(evaluated)}; lower is better.")
+    if len(context.models) > 1:
+        sentences.append(
+            "Each model counts tokens of its own tokenizer: compare perplexities within a model."
+        )
     return " ".join(sentences)
 
 
