@@ -10,8 +10,8 @@ from tasks.reporting.rows import Row, is_dense
 from tasks.reporting.views import figure, of_model, pruning_seconds
 
 _MIB = 2**20
-_LEAST_DIFFERENCE = 0.01
-"""Costs that differ by less than this part leave nothing to choose."""
+_NOISE = 0.1
+"""The part by which speed and memory differ between runs of the same model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,12 @@ class Cost:
     dense_competes: bool = True
     """Whether the dense model is a choice too: it was never pruned, but it can be run."""
 
+    least_difference: float = 0.01
+    """Costs that differ by less than this part leave nothing to choose."""
+
     def differs(self, values: Sequence[float]) -> bool:
         """Whether ``values`` leave a choice."""
-        return bool(values) and max(values) - min(values) > _LEAST_DIFFERENCE * max(values)
+        return bool(values) and max(values) - min(values) > self.least_difference * max(values)
 
 
 def costs(rows: Sequence[Row], model: str) -> list[Cost]:
@@ -67,6 +70,7 @@ def costs(rows: Sequence[Row], model: str) -> list[Cost]:
             label=f"{kind} (tokens/s)",
             value=lambda row: figure(row, column) if _same(row, mine) else None,
             lower_is_better=False,
+            least_difference=_NOISE,
         ),
     ]
 
@@ -76,6 +80,7 @@ def _memory_in_use(rows: Sequence[Row]) -> Cost:
         stem="memory-vs-quality",
         label="peak memory in use (MiB)",
         value=lambda row: _mebibytes(figure(row, SPEED_MEMORY)) if _same(row, rows) else None,
+        least_difference=_NOISE,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -30,12 +31,14 @@ pre { padding: .7em; background: #f4f4f4; overflow-x: auto }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums }
 th, td { padding: .25em .6em; border-bottom: 1px solid #e2e2e2; white-space: nowrap;
   vertical-align: top }
-th { background: #f4f4f4; border-bottom: 2px solid #909090 }
+th { background: #f4f4f4; text-align: left; border-bottom: 2px solid #909090 }
 td.long { white-space: normal; min-width: 18rem }
 tr.group td { border-top: 2px solid #909090 }
 p:has(> img) { display: inline-block; margin: .5rem 1rem .5rem 0; vertical-align: top }
 img { display: block; width: 24rem; max-width: 100%; height: auto }
-@media (max-width: 40rem) { body { padding: .75rem }
+@media (max-width: 40rem) { body { padding: .75rem } table { font-size: .75rem }
+  th, td { padding: .25em .35em }
+  td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 5rem }
   p:has(> img) { display: block; margin-right: 0 } }
 @media print { body { max-width: none; padding: 0; font-size: 9.5pt } a { color: inherit }
   .table { overflow: visible } table { font-size: 7.5pt } th, td { padding: .1em .4em }
@@ -87,8 +90,8 @@ def _image(
     text = html.escape(renderer.renderInlineAsText(token.children, options, env))
     # Only what lies in the report's own folder; an address elsewhere is no file of it.
     folder = env["folder"].resolve()
-    path = (folder / unquote(str(token.attrs.get("src", "")))).resolve()
     try:
+        path = (folder / unquote(str(token.attrs.get("src", "")))).resolve()
         if not path.is_relative_to(folder) or path.suffix != ".png":
             raise FileNotFoundError(path)
         data = base64.b64encode(path.read_bytes()).decode()
@@ -99,7 +102,7 @@ def _image(
 
 def _mark_cells(tokens: Sequence[Any]) -> None:
     """Let long cells wrap, and draw a line where a first column's name changes to another."""
-    for opened, inline in zip(tokens, tokens[1:], strict=False):
+    for opened, inline in pairwise(tokens):
         if opened.type == "td_open" and len(inline.content) > _LONG:
             opened.attrSet("class", "long")
     former, grouped = None, False

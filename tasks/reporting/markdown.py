@@ -1,5 +1,4 @@
-"""``report.md`` and ``report.html``: what was run, what came out, what failed, where the time went.
-"""
+"""``report.md`` and ``report.html``: what was run, what came out, what failed, what took time."""
 
 from __future__ import annotations
 

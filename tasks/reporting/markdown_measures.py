@@ -1,4 +1,4 @@
-"""The tables of agreement, zero-shot tasks, speed and size in ``report.md``; each where measured."""
+"""Agreement, zero-shot tasks, speed and size in ``report.md``; a table of each where measured."""
 
 from __future__ import annotations
 

@@ -102,18 +102,24 @@ def speedup(row: Row, rows: Sequence[Row], column: str) -> float | None:
 
 def hardware(rows: Iterable[Mapping[str, Value]]) -> list[str]:
     """What speed was measured on, each once."""
-    timed = (row for row in rows if any(figure(row, column) is not None for column in SPEED_FIGURES))
+    timed = (
+        row for row in rows if any(figure(row, column) is not None for column in SPEED_FIGURES)
+    )
     return list(dict.fromkeys(str(row.get(HARDWARE) or "unnamed hardware") for row in timed))
 
 
 def on_cpu(rows: Iterable[Mapping[str, Value]]) -> bool:
     """Whether speed was measured on a processor: ``speed/device`` says so, or no GPU is named."""
     for row in rows:
-        if any(figure(row, column) is not None for column in SPEED_FIGURES):
+        if _timed(row):
             device, named = str(row.get(DEVICE) or ""), str(row.get(HARDWARE) or "")
             if device.startswith("cpu") or (not device and named and not _names_gpu(named)):
                 return True
     return False
+
+
+def _timed(row: Mapping[str, Value]) -> bool:
+    return any(figure(row, column) is not None for column in SPEED_FIGURES)
 
 
 def _names_gpu(text: str) -> bool:

@@ -92,7 +92,9 @@ def _map(
     for name, sparsity in layers.items():
         found.setdefault(places[name], []).append(100 * sparsity)
     means = {place: sum(values) / len(values) for place, values in found.items()}
-    return [[means.get(LayerPlace(block, kind), math.nan) for block in range(blocks)] for kind in kinds]
+    return [
+        [means.get(LayerPlace(block, kind), math.nan) for block in range(blocks)] for kind in kinds
+    ]
 
 
 def _label_panel(axes: Axes, label: str, values: list[float], kinds: Sequence[str]) -> None:

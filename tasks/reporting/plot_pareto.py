@@ -154,7 +154,7 @@ def _cost_axis(axes: Axes, costs: Sequence[float], label: str) -> None:
     low, high = max(min(costs), _LEAST), max(*costs, _LEAST)
     if high / low <= LOG_SPREAD:
         spread = high - low
-        bottom = 0.0 if low < 0.5 * high else low - 0.12 * spread - 0.05 * low
+        bottom = 0.0 if low < 0.5 * high or not spread else low - 0.12 * spread
         axes.set_xlim(bottom, high + 0.12 * (high - bottom))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
         axes.set_xlabel(label)
@@ -185,7 +185,5 @@ def _legend(
     if any(cell.point.method == DENSE for cell in cells):
         handles.append(Line2D([], [], color=DENSE_COLOUR, marker="*", ls="", label="dense"))
     elif quality.dense is not None:
-        handles.append(
-            Line2D([], [], color=DENSE_COLOUR, ls=DENSE_LINE, label=quality.dense_text)
-        )
+        handles.append(Line2D([], [], color=DENSE_COLOUR, ls=DENSE_LINE, label=quality.dense_text))
     place_legend(figure, handles, 2 if any(learned.values()) else 3, handlelength=1.6)

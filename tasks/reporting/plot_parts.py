@@ -1,4 +1,4 @@
-"""What the plots of quality share: the axis, a cell's marker, the dense model's line, the legend."""
+"""What the plots of quality share: axis, a cell's marker, the dense model's line, legend."""
 
 from __future__ import annotations
 
@@ -125,13 +125,16 @@ def place_legend(figure: Figure, handles: list[Artist], most: int = 3, **more: A
 
     The figure grows by the legend's height, so that the axes keep theirs.
     """
+    height = figure.get_figheight()
+    # Room for any legend while it is measured, or the layout has none left for the axes.
+    figure.set_figheight(height + 10)
     # As many rows as ``most`` columns need, then no more columns than fill them.
     for columns in range(math.ceil(len(handles) / math.ceil(len(handles) / most)), 0, -1):
         legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, **more)
         figure.draw_without_rendering()
         box = legend.get_window_extent()
         if columns == 1 or box.width <= figure.bbox.width:
-            figure.set_figheight(figure.get_figheight() + box.height / figure.dpi)
+            figure.set_figheight(height + box.height / figure.dpi)
             return
         legend.remove()
 

@@ -121,9 +121,7 @@ def _name(stem: str, rows: Sequence[Row], model: str, corpus: str) -> str:
     )
 
 
-def _write(
-    folder: Path, figures: Iterable[tuple[str, Callable[[], Figure | None]]]
-) -> list[Path]:
+def _write(folder: Path, figures: Iterable[tuple[str, Callable[[], Figure | None]]]) -> list[Path]:
     """Draw and save each figure under its name, made one for files; None is left out."""
     named = list(figures)
     stems = _distinct([name for name, _ in named])

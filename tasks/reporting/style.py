@@ -171,7 +171,7 @@ def linear_axis(axes: Sequence[Axes], values: Sequence[float]) -> float:
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     spread = high - low or abs(high) or 1.0
     bottom, top = low - 0.07 * spread, high + 0.07 * spread
-    if 0 <= low < 0.5 * high:
+    if 0 <= low < 0.5 * high or low == high > 0:
         bottom = 0.0
     edge = top + 0.08 * spread
     locator = MaxNLocator(nbins=6, steps=[1, 2, 5, 10])

@@ -45,10 +45,12 @@ def format_count(value: float) -> str:
 
 
 def format_figure(value: float) -> str:
-    """Three digits or so, never an exponent below a million: 0.00123, 0.521, 12.3, 1234."""
+    """Three digits or so, never an exponent below a million: 0.00123, 0.520, 12.3, 1234."""
     if not math.isfinite(value):
         return format_perplexity(value)
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}" if abs(value) < 1e6 else f"{value:.2g}"
+    if abs(value) < 100:
+        return f"{value:#.3g}".rstrip(".") if value else "0"
+    return f"{value:.0f}" if abs(value) < 1e6 else f"{value:.2g}"
 
 
 def format_bytes(value: float) -> str:

@@ -125,7 +125,7 @@ def test_a_checkpoint_is_read_lazily(tmp_path: Path) -> None:
 def test_wrong_input_is_named() -> None:
     decoder, windows = tiny.decoder("llama"), tiny.tokens(2, 16)
     name = next(iter(decoder.layers()))
-    with pytest.raises(ValueError, match="no layer below model.layers"):
+    with pytest.raises(ValueError, match=r"no layer below model\.layers"):
         reconstruction_errors(decoder.model, decoder, {"lm_head.weight": windows}, windows)
     with pytest.raises(ValueError, match=rf"{name}.*\(1, 2\).*\(32, 32\)"):
         wrong = {f"{name}.weight": torch.zeros(1, 2)}

@@ -124,7 +124,7 @@ def test_plots_are_linked_from_the_report(
     path = write_report(rows, context, tmp_path, [tmp_path / "plots" / "x.png"])
     assert path == tmp_path / "report.md"
     assert "![x](plots/x.png)" in path.read_text()
-    assert [entry.name for entry in tmp_path.iterdir()] == ["report.md"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["report.html", "report.md"]
 
 
 def test_escaping_keeps_names_readable() -> None:
