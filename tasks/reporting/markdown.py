@@ -19,6 +19,20 @@ from tasks.reporting.views import cell_label
 
 REPORT_NAME = "report.md"
 _ERROR_WIDTH = 600
+_LAYERS = "Layer by layer"
+_TRADE = (
+    "What a quality costs",
+    "In colour and joined: what no other cell beats in both. In grey: what another beats. Time is "
+    "compared between cells of the same target, size, memory and speed between all and with the "
+    "dense model.",
+)
+_KINDS = {
+    "-vs-sparsity": ("Against sparsity", ""),
+    "-vs-quality": _TRADE,
+    "-vs-accuracy": _TRADE,
+    "-by-": (_LAYERS, ""),
+}
+"""Part of a plot's name → heading and note."""
 
 
 def write_report(
@@ -54,7 +68,7 @@ def render_report(rows: Sequence[Row], context: ReportContext, plots: Sequence[s
         "## Results",
         results_markdown(rows),
         *measures_markdown(rows),
-        *_section("Plots", [_image(link) for link in plots]),
+        *_section("Plots", _plots(plots)),
         *_section("Failed", _failed(rows)),
         *_section("Skipped", _skipped(context)),
         *_section("Time", [context.timings.markdown()] if context.timings else []),
@@ -98,6 +112,24 @@ def _what_was_run(rows: Sequence[Row], context: ReportContext) -> str:
             "Each model counts tokens of its own tokenizer: compare perplexities within a model."
         )
     return " ".join(sentences)
+
+
+def _plots(links: Sequence[str]) -> list[str]:
+    """The images, under a heading for each kind where there are several."""
+    kinds: dict[str, list[str]] = {title: [] for title, _ in _KINDS.values()}
+    for link in links:
+        stem = link.rpartition("/")[2]
+        title = next((title for part, (title, _) in _KINDS.items() if part in stem), _LAYERS)
+        kinds[title].append(_image(link))
+    notes = dict(_KINDS.values())
+    kinds = {title: images for title, images in kinds.items() if images}
+    if len(kinds) < 2:
+        return [image for images in kinds.values() for image in images]
+    return [
+        part
+        for title, images in kinds.items()
+        for part in (f"### {title}", *([notes[title]] if notes[title] else []), *images)
+    ]
 
 
 def _image(link: str) -> str:
