@@ -16,7 +16,7 @@ from tasks.reporting.plot_layers import draw_layers
 from tasks.reporting.plot_sparsity import draw_sparsity
 from tasks.reporting.quality import accuracy, agreement, divergence, speed
 from tasks.reporting.rows import Row
-from tasks.reporting.style import WIDTH, method_styles, plain_style, save
+from tasks.reporting.style import WIDTH, method_styles, plain_style
 
 from .conftest import cell_row, dense_row
 from .realistic import large_sweep, layers_of
@@ -26,12 +26,12 @@ SMALL = [row for row in SMALL if row["target"] in ("", "0.5")]
 
 
 def _written(rows: list[Row], folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
-    """Every figure of a report, by file name, once written."""
+    """Every figure of a report by its file's name; not saved, which takes most of the time."""
     figures: dict[str, Figure] = {}
 
     def noted(figure: Figure, path: Path) -> Path:
         figures[path.name] = figure
-        return save(figure, path)
+        return path
 
     monkeypatch.setattr(plots, "save", noted)
     names = dict.fromkeys(str(row["model"]) for row in rows)
@@ -52,7 +52,7 @@ def test_everything_is_inside_and_readable(
 ) -> None:
     rows = {
         "large": lambda: large_sweep(seeds=(0, 1)),
-        "two models": lambda: large_sweep(("llama", "org/neox"), ("wanda", "swiftprune")),
+        "two models": lambda: large_sweep(("llama", "org/neox"), ("wanda", "ast")),
         "small": lambda: SMALL,
     }[case]()
     figures = _written(rows, tmp_path, monkeypatch)
