@@ -9,6 +9,8 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from tasks.tracking.views import CURVES
+
 if TYPE_CHECKING:
     from tasks.tracking import Tracker
 
@@ -42,14 +44,14 @@ def link_run(tracker: Tracker, run_id: str) -> None:
         _link(address, "MLflow run", "Figures, params and curves of this cell in MLflow")
 
 
-def link_sweep(tracker: Tracker, sweep: str) -> None:
+def link_sweep(tracker: Tracker, name: str) -> None:
     """An artifact of this flow run that leads to the sweep's charts in MLflow.
 
     Args:
-        sweep: the sweep's fingerprint.
+        name: the sweep's.
     """
     if base := mlflow_page():
-        address = tracker.experiment_url(base, sweep)
+        address = tracker.view_url(base, CURVES, name)
         _link(address, "MLflow charts", "All runs of this sweep in MLflow")
 
 

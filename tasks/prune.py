@@ -191,7 +191,7 @@ def checkpoint_of(cell: Cell, store: Store, trust: Trust, *, contents: bool = Tr
 
 
 def is_evaluated(cell: Cell, store: Store) -> bool:
-    return all(store.find(step) for step in cell.evaluated.values())
+    return all(store.find(step) for step in cell.measures.steps())
 
 
 def is_complete(cell: Cell, store: Store, *, keep_checkpoint: bool) -> bool:

@@ -238,7 +238,7 @@ def finish(plan: Plan, rows: list[Row], folder: Path, status: str, *, changed: b
         nothing_new = not changed and not recorder.logged_now
         if nothing_new and recorder.tracker.close_sweep(recorder.parent):
             return
-        link_sweep(recorder.tracker, plan.fingerprint)
+        link_sweep(recorder.tracker, plan.config.name)
         recorder.tracker.log_curves(recorder.parent, rows)
         recorder.tracker.finish_sweep(recorder.parent, rows, folder, status)
     except TrackingUnavailableError as error:

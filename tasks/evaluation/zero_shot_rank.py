@@ -30,7 +30,8 @@ class ZeroShotJob:
         folder: a plain model or a checkpoint, which is loaded sliced where it can be.
         dtype: float32, bfloat16 or float16.
         tasks, limit, num_fewshot, batch_size, seed: see :func:`tasks.evaluation.zero_shot`.
-        remote_code: see ``trust.remote_code``.
+        remote_code, pickle_weights: see ``trust``.
+        on_cpu: else each rank takes the GPU of its number.
     """
 
     folder: str
@@ -41,6 +42,8 @@ class ZeroShotJob:
     batch_size: int = 4
     seed: int | None = None
     remote_code: bool = False
+    pickle_weights: bool = False
+    on_cpu: bool = True
 
 
 def write_job(scratch: Path, job: ZeroShotJob) -> None:
@@ -54,8 +57,9 @@ def run_rank(scratch: Path, device: torch.device, progress: Progress | None = No
     from tasks.models.load import DTYPES, load_tokenizer
     from tasks.models.pruned import load_pruned
 
-    job = _read_job(scratch)
-    trust, folder = Trust(remote_code=job.remote_code), Path(job.folder)
+    job = read_job(scratch)
+    trust = Trust(remote_code=job.remote_code, pickle_weights=job.pickle_weights)
+    folder = Path(job.folder)
     results = zero_shot(
         load_pruned(folder, DTYPES[job.dtype], device, trust),
         load_tokenizer(folder, trust),
@@ -77,6 +81,7 @@ def read_results(scratch: Path) -> dict[str, TaskResult]:
     return {name: TaskResult.from_json(facts) for name, facts in found.items()}
 
 
-def _read_job(scratch: Path) -> ZeroShotJob:
+def read_job(scratch: Path) -> ZeroShotJob:
+    """What :func:`write_job` left."""
     facts: dict[str, Any] = json.loads((scratch / _JOB).read_text(encoding="utf-8"))
     return ZeroShotJob(**{**facts, "tasks": tuple(ResolvedTask(**t) for t in facts["tasks"])})

@@ -20,7 +20,6 @@ from flows.running import Running
 from flows.services import host_names, listen, mlflow_command, mlflow_environment, without_secrets
 from flows.up import UpOptions, _warn, up
 
-
 EVERYWHERE = "0.0.0.0"  # noqa: S104
 
 
