@@ -73,7 +73,8 @@ def _compute(
         "environment": environment(),
     }
     if result.kl is not None:
-        facts |= {"kl": result.kl, "top1_agreement": result.top1_agreement}
+        kl = result.kl if math.isfinite(result.kl) else "inf"
+        facts |= {"kl": kl, "top1_agreement": result.top1_agreement}
     # What the subject itself cost, its loading included.
     return facts | {"step_seconds": time.perf_counter() - begun}
 

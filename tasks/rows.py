@@ -52,7 +52,7 @@ def _measured(measures: Measures, store: Store) -> tuple[Row, bool]:
 def _perplexity_columns(name: str, facts: Mapping[str, Any]) -> Row:
     row: Row = {f"perplexity/{name}": float(facts["perplexity"])}
     if "kl" in facts:
-        row[f"kl/{name}"] = facts["kl"]
+        row[f"kl/{name}"] = float(facts["kl"])
         row[f"top1_agreement/{name}"] = facts["top1_agreement"]
     shared = ("parameters", "nonzero_parameters", "bytes_on_disk")
     return row | {column: facts[column] for column in shared}

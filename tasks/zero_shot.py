@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from tasks.environment import environment
 from tasks.evaluate import PROCESSES_FOLDER, processes_of
 from tasks.evaluation.harness.results import TaskResult
 from tasks.evaluation.harness.tasks import ResolvedTask
-from tasks.evaluation.zero_shot_rank import ZeroShotJob
+from tasks.evaluation.zero_shot_rank import ZeroShotJob, zero_shot_in_processes
 from tasks.memory import measured
 from tasks.models.load import best_device, load_tokenizer
 from tasks.progress import work
@@ -72,10 +73,13 @@ def _judge(
     with work(subject.label, f"zero-shot {chosen.name}") as advance:
         start = time.perf_counter()
         if processes > 1:
-            from tasks.evaluation.zero_shot_processes import zero_shot_in_processes
-
             scratch = store.root / PROCESSES_FOLDER / out.name
-            results, peak_bytes = zero_shot_in_processes(job, processes, scratch, advance)
+            scratch.mkdir(parents=True, exist_ok=True)
+            try:
+                results = zero_shot_in_processes(job, scratch, processes, advance)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+            peak_bytes = 0
         else:
             with measured(device.type) as peak:
                 results = _judge_here(subject, job, store, trust, evaluation, advance)

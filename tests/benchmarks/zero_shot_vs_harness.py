@@ -126,8 +126,10 @@ def main() -> None:
         resolved = resolve_tasks(ZeroShot(tasks=(GROUP,), include_path=str(tasks)))
         folders = {"dense": source}
         for method, target in PRUNED:
-            folders[f"{method} {target}"] = folder = Path(scratch) / method
-            write_pruned(bench, source, method, target, folder)
+            folder = options.cache / f"zero-shot-{method}-{target}-{options.samples}"
+            if not (folder / "config.json").exists():
+                write_pruned(bench, source, method, target, folder)
+            folders[f"{method} {target}"] = folder
         per_task: dict[str, dict[str, TaskResult]] = {}
         for label, folder in folders.items():
             start = time.perf_counter()

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import shutil
-import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,7 @@ from tasks.evaluation.harness import leaves
 from tasks.evaluation.harness.results import TaskResult, result_of
 from tasks.evaluation.harness.tasks import ResolvedTask, resolve_tasks
 from tasks.evaluation.zero_shot import ZeroShotError, zero_shot
-from tasks.evaluation.zero_shot_rank import ZeroShotJob, read_results, write_job
+from tasks.evaluation.zero_shot_rank import ZeroShotJob, zero_shot_in_processes
 from tasks.models import random_model
 from tasks.models.branches import save_branches
 from tasks.models.decoder import describe
@@ -33,6 +30,7 @@ from tasks.models.kept import kept_to_json
 from tasks.models.pruned import load_pruned
 from tasks.models.save import save_checkpoint
 from tasks.pruning.structure import Kept, masked_weights, structure_of
+from tasks.ranks.errors import RankError
 
 COMMIT = "c" * 40
 WORDS = ("red", "green", "blue", "fox", "dog", "sun", "moon", "tree", "stone", "river")
@@ -610,55 +608,28 @@ class TestData:
             zero_shot(model, tokenizer, resolve(folder, "continuation"))
 
 
-RANK = """
-import os, sys
-from pathlib import Path
-import torch
-from torch import distributed
-from tasks.evaluation.zero_shot_rank import run_rank
-torch.set_num_threads(1)
-distributed.init_process_group("gloo")
-run_rank(Path(sys.argv[1]), torch.device("cpu"))
-distributed.destroy_process_group()
-"""
-
-
-def run_ranks(job: ZeroShotJob, scratch: Path, processes: int) -> list[str]:
-    """What the ranks that failed wrote."""
-    scratch.mkdir()
-    write_job(scratch, job)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    base = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "HF_HUB_OFFLINE": "1"}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(scratch)],
-            env={**os.environ, **base, "RANK": str(rank), "WORLD_SIZE": str(processes)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(processes)
-    ]
-    said = [worker.communicate(timeout=300)[1] for worker in workers]
-    return [text for worker, text in zip(workers, said, strict=True) if worker.returncode]
-
-
 @pytest.mark.slow
 def test_two_processes_say_what_one_says(
-    folder: Path, model: Any, tokenizer: Any, model_folder: Path, tmp_path: Path
+    folder: Path,
+    model: Any,
+    tokenizer: Any,
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     tasks = resolve(folder, "question", "continuation", "others")
     settings: dict[str, Any] = {"limit": 9, "num_fewshot": 2, "batch_size": 4}
     job = ZeroShotJob(str(model_folder), "float32", tasks, **settings)
-    assert not run_ranks(job, tmp_path / "two", 2)
+    seen: list[tuple[int, int]] = []
+    both = zero_shot_in_processes(job, tmp_path, 2, lambda *step: seen.append(step))
+    assert seen[-1][0] <= seen[-1][1]
     alone = zero_shot(model, tokenizer, tasks, **settings)
-    both = read_results(tmp_path / "two")
     assert both.keys() == alone.keys()
     for name, wanted in alone.items():
         found = both[name]
         assert found.metrics.keys() == wanted.metrics.keys()
-        assert found.num_fewshot == 2
+        assert (found.documents, found.num_fewshot) == (9, 2)
         for metric, figure in wanted.metrics.items():
             assert found.metrics[metric].value == pytest.approx(figure.value, rel=1e-6)
             if figure.stderr is None:
@@ -670,9 +641,9 @@ def test_two_processes_say_what_one_says(
 @pytest.mark.slow
 def test_more_processes_than_documents(folder: Path, model_folder: Path, tmp_path: Path) -> None:
     job = ZeroShotJob(str(model_folder), "float32", resolve(folder, "minimal"), limit=1)
-    said = run_ranks(job, tmp_path / "two", 2)
-    assert len(said) == 2
-    assert all("evaluation.processes: 2 is not possible; zero-shot has 1 doc" in s for s in said)
+    said = "evaluation.processes: 2 is not possible; zero-shot has 1 documents here"
+    with pytest.raises(RankError, match=said):
+        zero_shot_in_processes(job, tmp_path, 2)
 
 
 def test_figures_that_are_no_numbers() -> None:
