@@ -29,8 +29,11 @@ from tasks.models.head import input_device, split_head
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_LOGIT_BYTES = 128 << 20
-"""The most that one model's float32 logits may take at once."""
+_LOGIT_BYTES = {"cpu": 24 << 20, "cuda": 256 << 20}
+"""The most that one model's float32 logits take at once, but for a vocabulary of millions. On a CPU
+larger pieces fall out of the cache and of malloc's reuse, and cost more than they save."""
+_FEWEST_ROWS = 16
+"""Fewer than these at once would wait on the head's weights."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,7 @@ def _figures(
     dense_TX: Tensor | None,
 ) -> Tensor:
     """``T × 1``: losses; with ``dense`` ``T × 3``: losses, divergences, agreements."""
-    vocabulary = halves.logits(states_TX[:1]).shape[-1]
-    chunk = max(1, _LOGIT_BYTES // (4 * vocabulary))
+    chunk = _rows_at_once(halves.logits(states_TX[:1]))
     rows: list[Tensor] = []
     for begin in range(0, len(states_TX), chunk):
         logits_TV = halves.logits(states_TX[begin : begin + chunk])
@@ -172,24 +174,39 @@ def _figures(
     return torch.cat(rows)
 
 
+def _rows_at_once(logits_1V: Tensor) -> int:
+    limit = _LOGIT_BYTES.get(logits_1V.device.type, _LOGIT_BYTES["cuda"])
+    return max(_FEWEST_ROWS, limit // (4 * logits_1V.shape[-1]))
+
+
 def _losses(logits_TV: Tensor, targets_T: Tensor) -> Tensor:
     return functional.cross_entropy(logits_TV.float(), targets_T, reduction="none")
 
 
 def _compared(logits_TV: Tensor, dense_TV: Tensor, targets_T: Tensor) -> Tensor:
-    """``T × 3``: losses, divergences, agreements."""
+    """``T × 3``: losses, divergences, agreements; divergences are right to about 1e-7 nats."""
     if logits_TV.shape != dense_TV.shape:
         raise ValueError(
             f"the dense model gives {dense_TV.shape[-1]} logits and this one {logits_TV.shape[-1]}"
         )
-    agreed_T = logits_TV.argmax(-1) == dense_TV.argmax(-1)
-    given_TV = functional.log_softmax(logits_TV, dim=-1, dtype=torch.float32)
-    wanted_TV = functional.log_softmax(dense_TV, dim=-1, dtype=torch.float32)
-    losses_T = -given_TV.gather(-1, targets_T[:, None])[:, 0]
-    terms_TV = functional.kl_div(given_TV, wanted_TV, reduction="none", log_target=True)
-    divergence_T = terms_TV.sum(-1)
-    if divergence_T.isnan().any():
-        # A token that both models exclude has no part in the divergence: 0 · (ln 0 − ln 0) = 0.
-        excluded_TV = wanted_TV.isneginf()
-        divergence_T = terms_TV.masked_fill(excluded_TV, 0.0).sum(-1)
-    return torch.stack([losses_T, divergence_T, agreed_T.float()], dim=1)
+    # Several kernels are many times slower on bfloat16 than this copy is.
+    given_TV, wanted_TV = logits_TV.float(), dense_TV.float()
+    given_T, _, given_top_T = _normalised(given_TV)
+    wanted_T, probability_TV, wanted_top_T = _normalised(wanted_TV)
+    losses_T = given_T - given_TV.gather(-1, targets_T[:, None])[:, 0]
+    # Σ p (ln p − ln q) = Σ p (a − b) − (ln Σ exp a − ln Σ exp b) for logits a and b.
+    terms_TV = (wanted_TV - given_TV).mul_(probability_TV)
+    apart_T = terms_TV.sum(-1)
+    if apart_T.isnan().any():
+        # A token that the dense model excludes has no part in the divergence: 0 · ln 0 = 0.
+        apart_T = terms_TV.masked_fill_(wanted_TV.isneginf(), 0.0).sum(-1)
+    divergence_T = apart_T - (wanted_T - given_T)
+    return torch.stack([losses_T, divergence_T, (given_top_T == wanted_top_T).double()], dim=1)
+
+
+def _normalised(logits_TV: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(ln Σ exp in float64, softmax, token with the greatest logit, the first of equal ones)."""
+    probability_TV = logits_TV.softmax(dim=-1)
+    greatest_T, top_T = logits_TV.max(dim=-1)
+    share_T = probability_TV.gather(-1, top_T[:, None])[:, 0]
+    return greatest_T.double() - share_T.double().log(), probability_TV, top_T

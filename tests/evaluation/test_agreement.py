@@ -83,7 +83,7 @@ def test_equals_the_definition(name: str, tmp_path: Path) -> None:
         result = compared(pruned, ids_NL, reference, batch_size=2)
         kl, agreement = by_definition(dense, pruned, ids_NL)
         assert kl > 1e-5
-        assert result.kl == pytest.approx(kl, rel=1e-3)
+        assert result.kl == pytest.approx(kl, rel=1e-4, abs=1e-7)
         assert result.top1_agreement == agreement
         some += 0 < agreement < 1
     assert some
@@ -111,9 +111,10 @@ def test_does_not_depend_on_the_batch_size(
     dense, ids_NL = tiny.llama(), tiny.tokens(7, 16)
     reference, pruned = wrote(dense, ids_NL, tmp_path, batch_size=2), disturbed(dense)
     expected = compared(pruned, ids_NL, reference, batch_size=2)
-    monkeypatch.setattr(windows_module, "_LOGIT_BYTES", 4 * tiny.VOCABULARY * 5)
+    monkeypatch.setattr(windows_module, "_FEWEST_ROWS", 1)
+    monkeypatch.setitem(windows_module._LOGIT_BYTES, "cpu", 4 * tiny.VOCABULARY * 5)
     result = compared(pruned, ids_NL, reference, batch_size=batch_size)
-    assert result.kl == pytest.approx(expected.kl, rel=1e-5)
+    assert result.kl == pytest.approx(expected.kl, rel=1e-5, abs=1e-7)
     assert result.top1_agreement == expected.top1_agreement
     itself = compared(dense, ids_NL, reference, batch_size=batch_size)
     assert itself.kl == pytest.approx(0, abs=1e-7)
@@ -212,7 +213,7 @@ def test_tokens_that_both_exclude_have_no_part() -> None:
     other = torch.tensor([[1.0, 0.0, -torch.inf]])
     found = windows_module._compared(logits, other, torch.tensor([0]))
     expected = windows_module._compared(logits[:, :2], other[:, :2], torch.tensor([0]))
-    assert torch.allclose(found, expected)
+    assert torch.allclose(found, expected, atol=1e-6)
     assert windows_module._compared(other, logits[:, [2, 0, 1]], torch.tensor([0]))[0, 1].isinf()
 
 

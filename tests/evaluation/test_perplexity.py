@@ -75,7 +75,8 @@ def test_logits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Never more rows of logits at once than fit the limit, and the same figure."""
     model, windows = tiny.llama(), tiny.tokens(4, 16)
     expected = perplexity(model, windows, batch_size=4).perplexity
-    monkeypatch.setattr(module, "_LOGIT_BYTES", 4 * tiny.VOCABULARY * 5)
+    monkeypatch.setattr(module, "_FEWEST_ROWS", 1)
+    monkeypatch.setitem(module._LOGIT_BYTES, "cpu", 4 * tiny.VOCABULARY * 5)
     widest = 0
     plain = module._losses
 
