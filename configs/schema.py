@@ -193,6 +193,8 @@ class Evaluation(Frozen):
     """The corpora to measure perplexity on."""
     agreement: bool = True
     """Compare with the dense model on the same windows: KL divergence and top-1 agreement."""
+    reconstruction: bool = True
+    """Compare each pruned layer's output with the dense one's, on a few evaluation windows."""
     zero_shot: ZeroShot = ZeroShot()
     """Zero-shot tasks."""
     speed: bool = False

@@ -8,8 +8,8 @@ from prefect import flow
 from prefect.states import Failed
 
 from configs.schema import SweepConfig
+from flows.measuring import measure_all
 from flows.planning import plan_of, store
-from tasks.evaluate import evaluate
 from tasks.plan import Cell, Plan
 from tasks.prepare import collect, prepare_model, tokenise
 from tasks.prune import history_of, prune
@@ -17,6 +17,7 @@ from tasks.record import record
 from tasks.report import needed_artifacts
 from tasks.rows import cell_row
 from tasks.store import Store
+from tasks.subject import Subject, release
 
 
 def find_cell(plan: Plan, model: str, method: str, target: str, seed: int) -> Cell:
@@ -63,13 +64,15 @@ def run_cell(config: SweepConfig, model: str, method: str, target: str, seed: in
         if cell.statistics_windows:
             collect(cell.model, cell.statistics_windows, kept, trust)
         prune(cell, kept, trust, config.save_checkpoints)
-        for name, windows in cell.model.evaluations.items():
+        for windows in cell.model.evaluations.values():
             tokenise(cell.model, windows, kept, trust)
-            evaluate(cell, name, kept, trust, config.evaluation.batch_size)
+        measure_all(Subject(cell.model, cell), kept, trust, config.evaluation)
     except Exception as error:  # noqa: BLE001 (recorded, then the flow fails with it)
         message = f"{type(error).__name__}: {error}"
         record(plan, cell_row(cell, kept, message), return_state=True)
         return Failed(message=message, data=error)
+    finally:
+        release()
     if not config.save_checkpoints:
         _release(cell, kept)
     row = cell_row(cell, kept)

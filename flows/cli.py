@@ -141,6 +141,33 @@ def report(
 
 
 @app.command()
+def export(
+    sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="Name of a sweep that has run.")],
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="A new or empty folder.")],
+    method: Annotated[str | None, typer.Option(help="Method or variant of the cell.")] = None,
+    target: Annotated[str | None, typer.Option(help="Its target, such as 0.5 or 2:4.")] = None,
+    model: Annotated[str | None, typer.Option(help="Its model, as the sweep file says it.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Its seed.")] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="safetensors: full size, for stock from_pretrained and vLLM; compact: what is "
+            "left where heads and channels were removed, for load_pruned.",
+        ),
+    ] = "safetensors",
+) -> None:
+    """Write one pruned model of a sweep as a folder of its own.
+
+    Options that the sweep leaves no choice in may be left out.
+    """
+    from flows.export import export_cell
+
+    wanted = {"model": model, "method": method, "target": target, "seed": seed}
+    export_cell(sweep, wanted, to, form, console)
+
+
+@app.command()
 def gc(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be removed.")

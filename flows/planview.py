@@ -69,7 +69,8 @@ def _shared_steps(plan: Plan, kept: Store) -> Table:
             lines.append(("tokenise training", model.training.step, f"{count} cells"))
         for name, windows in model.evaluations.items():
             lines.append((f"tokenise {name}", windows.step, users))
-            lines.append((f"perplexity {name} of the dense model", model.dense[name], users))
+        for label, step in model.dense.labelled():
+            lines.append((f"{label} of the dense model", step, users))
         for windows_used, step in model.statistics.items():
             count = sum(cell.statistics_windows == windows_used for cell in cells)
             lines.append((f"statistics, {windows_used} windows", step, f"{count} cells"))
@@ -79,10 +80,8 @@ def _shared_steps(plan: Plan, kept: Store) -> Table:
 
 
 def _cells(plan: Plan, kept: Store) -> Table:
-    names = list(plan.config.evaluation.perplexity)
     table = _table(
-        "Cells", "model", "method", "target", "seed", "prune",
-        *(f"perplexity {entry.name}" for entry in names), "fingerprint",
+        "Cells", "model", "method", "target", "seed", "prune", "measure", "fingerprint"
     )  # fmt: skip
     seen: dict[str, str] = {}
     for cell in plan.cells:
@@ -92,7 +91,7 @@ def _cells(plan: Plan, kept: Store) -> Table:
             str(cell.target),
             str(cell.seed),
             _pruned(cell, kept, seen),
-            *(_status(step, kept) for step in cell.evaluated.values()),
+            _measured(cell, kept),
             cell.fingerprint[:12],
         )
     return table
@@ -104,6 +103,15 @@ def _pruned(cell: Cell, kept: Store, seen: dict[str, str]) -> str:
     if former != f"seed {cell.seed}":
         return f"shared with {former}"
     return _status(cell.pruned, kept)
+
+
+def _measured(cell: Cell, kept: Store) -> str:
+    """How many of the steps that measure the cell are in the store."""
+    steps = list(cell.measures.steps())
+    there = sum(kept.find(step) is not None for step in steps)
+    if there == len(steps):
+        return "[green]cached[/]"
+    return f"{there} of {len(steps)} cached" if there else f"{len(steps)} to compute"
 
 
 def _skipped(plan: Plan) -> Table:

@@ -14,8 +14,8 @@ from prefect.states import Completed, Failed
 
 from configs.schema import SweepConfig
 from flows.cell import run_cell
+from flows.measuring import measurements
 from flows.planning import checked_plan_of, store
-from tasks.evaluate import evaluate_dense
 from tasks.home import sweep_folder
 from tasks.plan import Cell, ModelPlan, Plan
 from tasks.prepare import collect, prepare_model, tokenise
@@ -27,6 +27,7 @@ from tasks.reporting.timings import CellTiming, Timings
 from tasks.rows import cell_row, dense_fingerprint, dense_row
 from tasks.states import cached
 from tasks.store import Store
+from tasks.subject import Subject
 
 
 @dataclass
@@ -102,7 +103,7 @@ def _ended(plan: Plan, errors: dict[str, str]) -> Any:
 def _prepare_shared(run: _Run, model: ModelPlan) -> None:
     """What all cells of a model share, once and first; a failure here fails only what needs it."""
     config, kept = run.plan.config, run.store
-    spec, trust, size = model.model.spec, config.trust, config.evaluation.batch_size
+    spec, trust = model.model.spec, config.trust
     state = run.timed(
         _shared_label(run, model, "prepare"),
         lambda: prepare_model(model, kept, trust, return_state=True),
@@ -117,11 +118,12 @@ def _prepare_shared(run: _Run, model: ModelPlan) -> None:
             _shared_label(run, model, f"tokenise {name}"),
             lambda windows=windows: tokenise(model, windows, kept, trust, return_state=True),
         )
-        evaluated = run.timed(
-            _shared_label(run, model, f"dense perplexity {name}"),
-            lambda name=name: evaluate_dense(model, name, kept, trust, size, return_state=True),
+        errors += [_why(tokenised)] if tokenised.is_failed() else []
+    for label, step in measurements(Subject(model), kept, trust, config.evaluation):
+        state = run.timed(
+            _shared_label(run, model, f"dense {label}"), lambda step=step: step(return_state=True)
         )
-        errors += [_why(state) for state in (tokenised, evaluated) if state.is_failed()]
+        errors += [_why(state)] if state.is_failed() else []
     if errors:
         run.errors[dense_fingerprint(model)] = errors[0]
     open_cells = [
@@ -198,7 +200,7 @@ def _run_one(run: _Run, cell: Cell) -> None:
 def _spent(cell: Cell, kept: Store) -> tuple[float, float]:
     """Seconds of the cell's own pruning and evaluation, checkpoint included, that the store has."""
     pruned = kept.find(cell.pruned)
-    evaluated = [kept.find(step) for step in cell.evaluated.values()]
+    evaluated = [kept.find(step) for step in cell.measures.steps()]
     return (
         pruned.facts["step_seconds"] if pruned else 0.0,
         sum(found.facts["step_seconds"] for found in evaluated if found),

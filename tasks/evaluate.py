@@ -1,4 +1,4 @@
-"""Perplexity of the dense model and of a cell's checkpoint, as steps of the store."""
+"""What a subject, dense or pruned, is worth: perplexity and agreement, as steps of the store."""
 
 from __future__ import annotations
 
@@ -6,98 +6,113 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from configs.schema import Trust
+from configs.schema import Evaluation, Trust
 from tasks.environment import environment
-from tasks.evaluation.perplexity import perplexity
-from tasks.memory import measured
-from tasks.models.branches import branch_tensors
+from tasks.evaluation.reference import Reference
+from tasks.evaluation.run import evaluate_windows
+from tasks.evaluation.size import bytes_on_disk
 from tasks.models.load import best_device, resolve_dtype
-from tasks.models.pruned import load_pruned
-from tasks.plan import Cell, ModelPlan
-from tasks.prepare import dense_model, load_tokens, windows_of
+from tasks.prepare import load_tokens, model_folder, windows_of
 from tasks.progress import work
-from tasks.prune import checkpoint_of
 from tasks.states import cached
 from tasks.store import Artifact, Store
+from tasks.subject import Subject
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+PROCESSES_FOLDER = "evaluation"
+"""Below the home: what evaluation processes tell each other."""
 
 
-def _measure(
-    network: PreTrainedModel,
-    model: ModelPlan,
-    name: str,
-    label: str,
-    store: Store,
-    trust: Trust,
-    batch_size: int,
+def _compute(
+    subject: Subject, name: str, store: Store, trust: Trust, evaluation: Evaluation, out: Path
 ) -> Mapping[str, Any]:
+    begun = time.perf_counter()
+    model, device = subject.model, best_device()
     tokens = load_tokens(windows_of(model, model.evaluations[name], store, trust))
-    with measured(best_device().type) as peak, work(label, f"perplexity {name}") as advance:
-        result = perplexity(network, tokens, batch_size=batch_size, progress=advance)
-    weights = [*network.parameters(), *branch_tensors(network)]
-    return {
-        # JSON has no infinity; a reader gets it back from `perplexity_of`.
+    processes = processes_of(evaluation)
+    alone = processes == 1 and evaluation.device_map == "none"
+    folder = subject.folder(store, trust)
+    network = subject.network(store, trust, evaluation) if alone else None
+    reference = None
+    if evaluation.agreement and subject.cell:
+        dense = store.find(model.dense.perplexity[name], contents=True)
+        if dense is None:
+            dense = evaluated(Subject(model), name, store, trust, evaluation)
+        reference = Reference(dense.path, model_folder(model, store, trust))
+    with work(subject.label, f"perplexity {name}") as advance:
+        result = evaluate_windows(
+            network if network is not None else folder,
+            tokens,
+            dtype=resolve_dtype(model.dtype, device),
+            device=device,
+            trust=trust,
+            batch_size=evaluation.batch_size,
+            processes=processes,
+            device_map=evaluation.device_map,
+            max_memory=evaluation.max_memory,
+            reference=reference,
+            write_reference=out if evaluation.agreement and subject.cell is None else None,
+            scratch=store.root / PROCESSES_FOLDER / out.name,
+            progress=advance,
+        )
+    facts: dict[str, Any] = {
+        # JSON has no infinity; a reader gets it back from `number_of`.
         "perplexity": result.perplexity if math.isfinite(result.perplexity) else "inf",
         "nll": result.nll,
         "tokens": result.tokens,
         "seconds": result.seconds,
-        "parameters": sum(weight.numel() for weight in weights),
-        "nonzero_parameters": sum(int(weight.count_nonzero()) for weight in weights),
-        "peak_memory_bytes": peak.bytes,
+        "parameters": result.parameters,
+        "nonzero_parameters": result.nonzero_parameters,
+        "bytes_on_disk": bytes_on_disk(folder),
+        "peak_memory_bytes": max(result.peak_memory_bytes),
+        "processes": processes,
         "environment": environment(),
     }
+    if result.kl is not None:
+        kl = result.kl if math.isfinite(result.kl) else "inf"
+        facts |= {"kl": kl, "top1_agreement": result.top1_agreement}
+    # What the subject itself cost, its loading included.
+    return facts | {"step_seconds": time.perf_counter() - begun}
 
 
-def perplexity_of(artifact: Artifact) -> float:
-    return float(artifact.facts["perplexity"])
+def processes_of(evaluation: Evaluation) -> int:
+    """As the sweep says, else one a GPU, or one on a CPU, whose cores one process already uses."""
+    import torch
+
+    if evaluation.device_map == "auto":
+        return 1
+    return evaluation.processes or max(1, torch.cuda.device_count())
 
 
-@task(
-    name="evaluate dense",
-    task_run_name="perplexity {name} of the dense {model.model.spec}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-def evaluate_dense(model: ModelPlan, name: str, store: Store, trust: Trust, batch_size: int) -> Any:
-    """Perplexity of the dense model on one corpus, once a sweep."""
+def evaluated(
+    subject: Subject, name: str, store: Store, trust: Trust, evaluation: Evaluation
+) -> Artifact:
+    """The step that evaluates a subject on one corpus."""
+    return store.get_or_create(
+        subject.measures.perplexity[name],
+        lambda folder: _compute(subject, name, store, trust, evaluation, folder),
+    )
 
-    def produce(_: Path) -> Mapping[str, Any]:
-        network = dense_model(model, store, trust)
-        label = f"{model.model.spec} dense"
-        return _measure(network, model, name, label, store, trust, batch_size)
 
-    artifact = store.get_or_create(model.dense[name], produce)
-    value = perplexity_of(artifact)
-    return cached(value) if artifact.reused else value
+def number_of(artifact: Artifact, name: str) -> float:
+    """A figure among an artifact's facts, infinity included."""
+    return float(artifact.facts[name])
 
 
 @task(
     name="evaluate",
-    task_run_name="perplexity {name} of {cell.label}",
+    task_run_name="perplexity {name} of {subject.label}",
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def evaluate(cell: Cell, name: str, store: Store, trust: Trust, batch_size: int) -> Any:
-    """Perplexity of a cell's checkpoint, as saved, on one corpus."""
-
-    def produce(_: Path) -> Mapping[str, Any]:
-        folder = checkpoint_of(cell, store, trust).path
-        begun = time.perf_counter()
-        device = best_device()
-        # Heads and channels that were removed are not computed.
-        network = load_pruned(folder, resolve_dtype(cell.model.dtype, device), device, trust)
-        label = f"{cell.model.model.spec} {cell.label}"
-        facts = _measure(network, cell.model, name, label, store, trust, batch_size)
-        # What the cell itself cost, the checkpoint's loading included.
-        return {**facts, "step_seconds": time.perf_counter() - begun}
-
-    artifact = store.get_or_create(cell.evaluated[name], produce)
-    value = perplexity_of(artifact)
+def evaluate(
+    subject: Subject, name: str, store: Store, trust: Trust, evaluation: Evaluation
+) -> Any:
+    """Perplexity of a subject, as saved, on one corpus, and its agreement with the dense model."""
+    artifact = evaluated(subject, name, store, trust, evaluation)
+    value = number_of(artifact, "perplexity")
     return cached(value) if artifact.reused else value

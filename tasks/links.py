@@ -10,6 +10,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from tasks.tracking.views import CELLS, CURVES
+
 if TYPE_CHECKING:
     from tasks.tracking import Tracker
 
@@ -44,7 +46,8 @@ def prefect_tags() -> dict[str, str]:
 def link_run(tracker: Tracker, run_id: str) -> None:
     """An artifact of this flow run that leads to a run's page in MLflow."""
     if base := mlflow_page():
-        address = f"{base}/#/experiments/{tracker.experiment_id}/runs/{run_id}?workflowType=machine_learning"
+        page = f"#/experiments/{tracker.experiment_id}/runs/{run_id}"
+        address = f"{base}/{page}?workflowType=machine_learning"
         _link(address, "MLflow run", "Figures, params and curves of this cell in MLflow")
 
 
@@ -54,8 +57,6 @@ def link_sweep(tracker: Tracker, name: str) -> None:
     Args:
         name: the sweep's name.
     """
-    from tasks.tracking import CELLS, CURVES
-
     if base := mlflow_page():
         for kind, text in ((CELLS, "table of cells"), (CURVES, "perplexity against sparsity")):
             address = tracker.view_url(base, kind, name)

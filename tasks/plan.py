@@ -9,18 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigurationError
 from configs.schema import Calibration, SweepConfig, Training
 from tasks.corpus_plan import Windows, calibration_windows, evaluation_windows, training_windows
 from tasks.home import home
+from tasks.measures import Measures, measures_of
 from tasks.models.sources import ResolvedModel, resolve_model
 from tasks.pruning.base import LayerMethod, Method
 from tasks.pruning.targets import Target
 from tasks.store import Step, fingerprint
 
-VERSIONS = {"model": 1, "statistics": 1, "perplexity": 1}
+if TYPE_CHECKING:
+    from tasks.evaluation.harness.tasks import ResolvedTask
+
+VERSIONS = {"model": 1, "statistics": 1}
 """Raise one when its step's results change: artifacts of the former version are not reused."""
 
 
@@ -31,7 +35,7 @@ class ModelPlan:
     Attributes:
         prepared: the step that writes the plain folder of a model that needs it.
         statistics: number of calibration windows → the step that collects dense statistics.
-        dense: evaluation name → perplexity of the dense model.
+        dense: the steps that measure the dense model.
     """
 
     model: ResolvedModel
@@ -40,8 +44,9 @@ class ModelPlan:
     calibration: Windows | None
     training: Windows | None
     evaluations: Mapping[str, Windows]
+    zero_shot: tuple[ResolvedTask, ...]
     statistics: Mapping[int, Step]
-    dense: Mapping[str, Step]
+    dense: Measures
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Cell:
         training: how methods which train weights do it. The number of processes changes the
             result by the order of sums alone, and is recorded with it.
         pruned: the step of the pruned model's facts; its checkpoint is ``checkpoint``.
-        evaluated: evaluation name → perplexity step.
+        measures: the steps that measure the pruned model.
     """
 
     model: ModelPlan
@@ -65,7 +70,7 @@ class Cell:
     seed: int
     statistics_windows: int
     pruned: Step
-    evaluated: Mapping[str, Step]
+    measures: Measures
     training: Training
 
     @property
@@ -91,7 +96,7 @@ class Cell:
                 "target": str(self.target),
                 "seed": self.seed,
                 "pruned": self.pruned.fingerprint,
-                "evaluated": {name: step.fingerprint for name, step in self.evaluated.items()},
+                "measures": self.measures.fingerprints,
             }
         )
 
@@ -123,9 +128,7 @@ class Plan:
             {
                 "name": self.config.name,
                 "cells": [cell.fingerprint for cell in self.cells],
-                "dense": [
-                    step.fingerprint for model in self.models for step in model.dense.values()
-                ],
+                "dense": [model.dense.fingerprints for model in self.models],
             }
         )
 
@@ -143,9 +146,9 @@ class Plan:
             yield from (w.step for w in (model.calibration, model.training) if w)
             yield from (windows.step for windows in model.evaluations.values())
             yield from model.statistics.values()
-            yield from model.dense.values()
+            yield from model.dense.steps()
         for cell in self.cells:
-            yield from (cell.pruned, cell.checkpoint, *cell.evaluated.values())
+            yield from (cell.pruned, cell.checkpoint, *cell.measures.steps())
 
 
 def plan_sweep(config: SweepConfig, *, dtype: str) -> Plan:
@@ -173,8 +176,10 @@ def plan_sweep(config: SweepConfig, *, dtype: str) -> Plan:
                 config.training.sequence_length,
                 f"{name} learns from sequences of {method.training_length} tokens, cut from them",
             )
+    zero_shot = _zero_shot_tasks(config)
     models = tuple(
-        _plan_model(config, index, list(methods.values())) for index in range(len(config.models))
+        _plan_model(config, index, list(methods.values()), zero_shot)
+        for index in range(len(config.models))
     )
     _require_distinct(config, models)
     cells: list[Cell] = []
@@ -185,7 +190,7 @@ def plan_sweep(config: SweepConfig, *, dtype: str) -> Plan:
                 if reason := method.refuses(target):
                     skipped.append(Skipped(model.model.spec, name, str(target), seed, reason))
                 else:
-                    cells.append(_plan_cell(config, model, name, target, seed))
+                    cells.append(_plan_cell(config, model, name, target, seed, zero_shot))
     return Plan(config, models, tuple(cells), tuple(skipped))
 
 
@@ -199,7 +204,17 @@ def _require_distinct(config: SweepConfig, models: tuple[ModelPlan, ...]) -> Non
             )
 
 
-def _plan_model(config: SweepConfig, index: int, methods: list[Method]) -> ModelPlan:
+def _zero_shot_tasks(config: SweepConfig) -> tuple[ResolvedTask, ...]:
+    if not config.evaluation.zero_shot.tasks:
+        return ()
+    from tasks.evaluation.harness.tasks import resolve_tasks
+
+    return resolve_tasks(config.evaluation.zero_shot, trust=config.trust)
+
+
+def _plan_model(
+    config: SweepConfig, index: int, methods: list[Method], zero_shot: tuple[ResolvedTask, ...]
+) -> ModelPlan:
     model = resolve_model(
         config.models[index],
         field=f"models[{index}]",
@@ -237,11 +252,9 @@ def _plan_model(config: SweepConfig, index: int, methods: list[Method]) -> Model
         calibration=calibration,
         training=training,
         evaluations=evaluations,
+        zero_shot=zero_shot,
         statistics=statistics,
-        dense={
-            name: _perplexity_step(model.digest, config.dtype, windows)
-            for name, windows in evaluations.items()
-        },
+        dense=measures_of(config.evaluation, model.digest, config.dtype, evaluations, zero_shot),
     )
 
 
@@ -251,19 +264,14 @@ def _statistics_windows(method: Method, calibration: Calibration) -> int:
     return method.calibration_windows(calibration.samples, calibration.sequence_length)
 
 
-def _perplexity_step(weights: str, dtype: str, windows: Windows) -> Step:
-    return Step(
-        "perplexity",
-        {
-            "version": VERSIONS["perplexity"],
-            "weights": weights,
-            "dtype": dtype,
-            "tokens": windows.step.fingerprint,
-        },
-    )
-
-
-def _plan_cell(config: SweepConfig, model: ModelPlan, name: str, target: Target, seed: int) -> Cell:
+def _plan_cell(
+    config: SweepConfig,
+    model: ModelPlan,
+    name: str,
+    target: Target,
+    seed: int,
+    zero_shot: tuple[ResolvedTask, ...],
+) -> Cell:
     method = config.method(name)
     count = _statistics_windows(method, config.calibration)
     inputs: dict[str, Any] = {
@@ -285,8 +293,12 @@ def _plan_cell(config: SweepConfig, model: ModelPlan, name: str, target: Target,
         assert model.training is not None
         inputs["training"] = model.training.step.fingerprint
     pruned = Step("pruned", inputs)
-    evaluated = {
-        corpus: _perplexity_step(pruned.fingerprint, model.dtype, windows)
-        for corpus, windows in model.evaluations.items()
-    }
-    return Cell(model, name, method, target, seed, count, pruned, evaluated, config.training)
+    measures = measures_of(
+        config.evaluation,
+        pruned.fingerprint,
+        model.dtype,
+        model.evaluations,
+        zero_shot,
+        dense=model.dense,
+    )
+    return Cell(model, name, method, target, seed, count, pruned, measures, config.training)

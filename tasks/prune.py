@@ -41,6 +41,7 @@ from tasks.pruning.blocks import Decoder
 from tasks.pruning.retraining import RetrainingMethod
 from tasks.states import cached
 from tasks.store import Artifact, Store
+from tasks.training.launcher import MOST_MEMORY
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -102,7 +103,8 @@ def _compute(cell: Cell, store: Store, trust: Trust, folder: Path) -> Mapping[st
         "training_tokens": round(figures.pop("training_tokens", 0)),
         "training_seconds": figures.pop("training_seconds", 0.0),
         "training_processes": _processes(cell),
-        "peak_memory_bytes": peak.bytes,
+        # Of the process that took most: this one, or one that it started.
+        "peak_memory_bytes": max(peak.bytes, round(figures.get(MOST_MEMORY, 0))),
         "sparsity": driver.sparsity(decoder, by_layer),
         "layer_sparsity": by_layer,
         "figures": figures,
@@ -189,7 +191,7 @@ def checkpoint_of(cell: Cell, store: Store, trust: Trust, *, contents: bool = Tr
 
 
 def is_evaluated(cell: Cell, store: Store) -> bool:
-    return all(store.find(step) for step in cell.evaluated.values())
+    return all(store.find(step) for step in cell.measures.steps())
 
 
 def is_complete(cell: Cell, store: Store, *, keep_checkpoint: bool) -> bool:

@@ -74,7 +74,9 @@ def write_folder(
 
         write_atomically(folder / "config.yaml", dump(plan.config).encode())
         write_results(rows, folder)
-        plots = write_plots(rows, folder, _layer_sparsity(plan, store))
+        plots = write_plots(rows, folder, _layer_sparsity(plan, store), _layer_errors(plan, store))
+        for stale in set((folder / "plots").glob("*.png")) - set(plots):
+            stale.unlink(missing_ok=True)
         write_report(rows, _context(plan, store, timings), folder, plots)
     return rows, plots, True
 
@@ -143,9 +145,19 @@ def _layer_sparsity(plan: Plan, store: Store) -> dict[str, dict[str, dict[str, f
     return result
 
 
+def _layer_errors(plan: Plan, store: Store) -> dict[str, dict[str, dict[str, float]]]:
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for cell in plan.cells:
+        step = cell.measures.reconstruction
+        if cell.seed == plan.config.seeds[0] and step and (found := store.find(step)):
+            errors = {name: float(error) for name, error in found.facts["layer_errors"].items()}
+            result.setdefault(cell.model.model.spec, {})[cell.label] = errors
+    return result
+
+
 def _corpus_facts(windows: Windows, model: ModelPlan, store: Store) -> CorpusFacts:
     tokens = store.find(windows.step)
-    dense = store.find(model.dense[windows.name])
+    dense = store.find(model.dense.perplexity[windows.name])
     return CorpusFacts(
         name=windows.name,
         description=windows.facts.description,
@@ -195,7 +207,7 @@ def _context(plan: Plan, store: Store, timings: Timings | None) -> ReportContext
 
 
 def _model_facts(model: ModelPlan, store: Store) -> ModelFacts:
-    dense = next((found for s in model.dense.values() if (found := store.find(s))), None)
+    dense = next((found for s in model.dense.perplexity.values() if (found := store.find(s))), None)
     return ModelFacts(
         name=model.model.spec,
         source=model.model.kind,

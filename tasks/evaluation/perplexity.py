@@ -1,32 +1,25 @@
 """Perplexity: exp(total negative log-likelihood / total predicted tokens).
 
-Windows follow each other without overlap; in each, every token after the first is predicted.
-Logits and their softmax are in float32 whatever the model's dtype, sums in float64, and a NaN is an
-error. Logits exist for a bounded number of tokens at a time, so a vocabulary of 256 000 words costs
-no more memory than one of 1 000.
+Windows follow each other without overlap; in each, every token after the first is predicted. How a
+window's loss is computed is in ``windows.py``; a NaN is an error.
 
-Shapes: ``N`` windows, ``L`` tokens of a window, ``H`` hidden size, ``V`` vocabulary.
+Shapes: ``N`` windows, ``L`` tokens of a window.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
-from tasks.models.head import split_head
+from tasks.evaluation.windows import WindowFigures, halves_of, measure_windows, token_losses
+from tasks.models.head import input_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-_LOGIT_BYTES = 128 << 20
-"""The most that float32 logits may take at once."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +30,18 @@ class PerplexityResult:
         nll: total negative log-likelihood in nats.
         tokens: how many tokens were predicted.
         seconds: of the forward passes and losses.
+        kl: mean KL(dense ‖ this) of a predicted token in nats; None where nothing was compared.
+        top1_agreement: share of predicted tokens whose greatest logit is the dense model's.
     """
 
     perplexity: float
     nll: float
     tokens: int
     seconds: float
+    kl: float | None = None
+    top1_agreement: float | None = None
 
 
-@torch.inference_mode()
 def perplexity(
     model: PreTrainedModel,
     windows_NL: Tensor,
@@ -64,26 +60,28 @@ def perplexity(
         ValueError: for no windows, or windows that predict nothing.
         FloatingPointError: when the loss is NaN.
     """
-    if windows_NL.ndim != 2 or windows_NL.shape[0] < 1 or windows_NL.shape[1] < 2:
-        raise ValueError(f"no token to predict in windows of shape {tuple(windows_NL.shape)}")
-    device = next(model.parameters()).device
-    parts = split_head(model)
-    start = time.perf_counter()
-    total = torch.zeros((), dtype=torch.float64)
-    for first in range(0, len(windows_NL), batch_size if parts else 1):
-        batch_BL = windows_NL[first : first + (batch_size if parts else 1)].long().to(device)
-        if parts:
-            loss = _chunked_loss(*parts, batch_BL)
-        else:
-            logits_TV = model(input_ids=batch_BL, use_cache=False).logits[0, :-1]
-            loss = _loss(logits_TV, batch_BL[0, 1:])
-        total += loss.cpu()
-        if progress:
-            progress(min(first + len(batch_BL), len(windows_NL)), len(windows_NL))
-    nll, tokens = float(total), windows_NL.shape[0] * (windows_NL.shape[1] - 1)
+    figures = measure_windows(model, windows_NL, batch_size=batch_size, progress=progress)
+    return result_of(figures, windows_NL)
+
+
+def result_of(figures: WindowFigures, windows_NL: Tensor) -> PerplexityResult:
+    """The totals of all windows; the same in whichever order they were measured.
+
+    Raises:
+        FloatingPointError: when the loss, or the divergence, is NaN.
+    """
+    tokens = windows_NL.shape[0] * (windows_NL.shape[1] - 1)
+    nll = math.fsum(figures.nll_N.tolist())
     if math.isnan(nll):
         raise FloatingPointError("the loss is NaN: the model's weights or activations overflow")
-    return PerplexityResult(_exp(nll / tokens), nll, tokens, time.perf_counter() - start)
+    kl = agreement = None
+    if figures.divergence_N is not None and figures.agreed_N is not None:
+        # Rounding may leave a sum of nothing a little below zero, which a divergence never is.
+        kl = max(math.fsum(figures.divergence_N.tolist()) / tokens, 0.0)
+        if math.isnan(kl):
+            raise FloatingPointError("the divergence is NaN: the dense model's logits overflow")
+        agreement = int(figures.agreed_N.sum()) / tokens
+    return PerplexityResult(_exp(nll / tokens), nll, tokens, figures.seconds, kl, agreement)
 
 
 def mean_loss(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
@@ -92,17 +90,13 @@ def mean_loss(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
     The model is split once; logits are bounded as in :func:`perplexity`. What changes inside the
     model's modules between calls (hooks, weights) counts.
     """
-    parts = split_head(model)
-    device = next(model.parameters()).device
+    halves = halves_of(model)
+    device = input_device(model)
 
     def loss(windows_NL: Tensor) -> Tensor:
         ids_NL = windows_NL.long().to(device)
-        if parts:
-            total = _chunked_loss(*parts, ids_NL)
-        else:
-            logits_TV = model(input_ids=ids_NL, use_cache=False).logits[:, :-1].flatten(0, 1)
-            total = _loss(logits_TV, ids_NL[:, 1:].flatten())
-        return total / (ids_NL.shape[0] * (ids_NL.shape[1] - 1))
+        states_TX = halves.states(ids_NL)[:, :-1].flatten(0, 1)
+        return token_losses(halves, states_TX, ids_NL[:, 1:].flatten()).double().mean()
 
     return loss
 
@@ -112,21 +106,3 @@ def _exp(mean: float) -> float:
         return math.exp(mean)
     except OverflowError:
         return math.inf
-
-
-def _loss(logits_TV: Tensor, targets_T: Tensor) -> Tensor:
-    losses_T = functional.cross_entropy(logits_TV.float(), targets_T, reduction="none")
-    return losses_T.double().sum()
-
-
-def _chunked_loss(
-    body: Callable[[Tensor], Tensor], head: Callable[[Tensor], Tensor], batch_BL: Tensor
-) -> Tensor:
-    hidden_TH = body(batch_BL)[:, :-1].flatten(0, 1)
-    targets_T = batch_BL[:, 1:].flatten()
-    vocabulary = head(hidden_TH[:1]).shape[-1]
-    chunk = max(1, _LOGIT_BYTES // (4 * vocabulary))
-    total = torch.zeros((), dtype=torch.float64, device=batch_BL.device)
-    for hidden, targets in zip(hidden_TH.split(chunk), targets_T.split(chunk), strict=True):
-        total += _loss(head(hidden), targets)
-    return total

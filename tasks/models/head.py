@@ -27,6 +27,8 @@ Head = Callable[[Tensor], Tensor]
 """``hidden_TH`` → final logits, ``T × V``, in the model's dtype."""
 
 _PROBE_TOKENS = 8
+_HOOK = "_hf_hook"
+"""Where Accelerate keeps what it does around a module's forward pass."""
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 """Relative to the largest logit: products of other shapes are summed in another order."""
 
@@ -51,6 +53,17 @@ class _Given(nn.Module):
             return getattr(self.body, name)
 
 
+def input_device(model: nn.Module) -> torch.device:
+    """Where a model takes its token ids, also one that Accelerate spread over several devices."""
+    for module in model.modules():
+        # Weights that are offloaded have no device of their own; the hook says where they come to.
+        if (hook := module.__dict__.get(_HOOK)) is not None:
+            device = getattr(hook, "execution_device", None)
+            if device is not None:
+                return torch.device(device)
+    return next(model.parameters()).device
+
+
 def split_head(model: PreTrainedModel) -> tuple[Body, Head] | None:
     """Split ``model`` and check on a probe that the halves compose to the whole.
 
@@ -58,7 +71,7 @@ def split_head(model: PreTrainedModel) -> tuple[Body, Head] | None:
         ``(body, head)``, which share the model's weights and leave it unchanged, or None when the
         architecture does not split: then only the model's own forward pass can be trusted.
     """
-    device = next(model.parameters()).device
+    device = input_device(model)
     embeddings: Any = model.get_input_embeddings()
     vocabulary = embeddings.weight.shape[0]
     ids_BL = torch.arange(_PROBE_TOKENS, device=device)[None] * (vocabulary // _PROBE_TOKENS)
@@ -94,20 +107,24 @@ def _split_at(
         parts = [head(part_TH) for part_TH in hidden_TH.split([3, _PROBE_TOKENS - 3])]
     except Exception:  # noqa: BLE001 (any architecture may mind being split in its own way)
         return None
-    return (body, head) if _close(torch.cat(parts), wanted_TV) else None
+    return (body, head) if close_logits(torch.cat(parts), wanted_TV) else None
 
 
 def _with_submodule(module: nn.Module, name: str, replacement: nn.Module) -> Any:
     """A shallow copy of ``module`` with one submodule replaced; weights are shared."""
     copied = copy.copy(module)
     copied.__dict__["_modules"] = dict(module._modules)
+    if _HOOK in copied.__dict__:
+        # Accelerate's forward belongs to the original, and would run that with its own body.
+        copied.__dict__.pop("forward", None)
     first, _, rest = name.partition(".")
     inner = module.get_submodule(first)
     copied._modules[first] = _with_submodule(inner, rest, replacement) if rest else replacement
     return copied
 
 
-def _close(given_TV: Tensor, wanted_TV: Tensor) -> bool:
+def close_logits(given_TV: Tensor, wanted_TV: Tensor) -> bool:
+    """Whether logits are the same but for the order in which products were summed."""
     if given_TV.shape != wanted_TV.shape or given_TV.dtype != wanted_TV.dtype:
         return False
     given_TV, scale = given_TV.float(), wanted_TV.float().abs().max().item()

@@ -8,9 +8,9 @@ width. Nothing is ever differentiated, so memory is that of inference.
 
 The authors' run is ``channel_group: 1, grouping: contiguous, baseline: moving-average, estimator:
 normalised, masks: 2, floor: 0, antithetic: false, sharpness: 1, learning_rate: 2e-3, steps: 15000,
-batch_size: 8, sequence_length: 128``. What goes beyond them has options of its own, with defaults
-from measurements (``tests/benchmarks/policy_gradient.md``): small budgets need fewer variables,
-larger steps and less noise.
+batch_size: 8, sequence_length: 128, validation_windows: 0``. What goes beyond them has options of
+its own, with defaults from measurements (``tests/benchmarks/policy_gradient.md``): small budgets
+need fewer variables, larger steps and less noise.
 
 Deviations from their code, each a defect there: a score of 0 is absorbing (``floor``); ties
 overshoot the budget (a deterministic choice); a block may lose all its heads (it keeps one group
@@ -34,6 +34,7 @@ from tasks.pruning.base import Chosen, LearningInputs, StructuredMethod, option
 from tasks.pruning.blocks import Decoder
 from tasks.pruning.gates import GatedLoss, gated_loss
 from tasks.pruning.policy import Policy, initial_policy
+from tasks.pruning.policy_choice import Best
 from tasks.pruning.registry import register
 from tasks.pruning.targets import Fraction
 
@@ -50,6 +51,7 @@ class PolicyGradient(StructuredMethod):
     uses_calibration: ClassVar[bool] = True
     uses_training: ClassVar[bool] = True
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "mask"
+    version: ClassVar[int] = 2
 
     steps: int = option(40, "Steps; the authors take 15 000. 0 keeps the initial scores.", ge=0)
     masks: int = option(8, "Masks a step, K; the authors draw 2.", ge=1)
@@ -85,6 +87,14 @@ class PolicyGradient(StructuredMethod):
         "global", "Highest scores stay over all blocks, or the same share of each block."
     )
 
+    validation_windows: int = option(
+        8,
+        "Training windows held back (a quarter at most) on which the choice is judged now and "
+        "then: the best one counts, the initial one among them. 0: the last, as in the paper.",
+        ge=0,
+    )
+    validation_interval: int = option(10, "Steps between two such judgements.", ge=1)
+
     @property
     def training_length(self) -> int:
         return self.sequence_length
@@ -111,29 +121,36 @@ class PolicyGradient(StructuredMethod):
             floor=self.floor,
         )
         initialised = time.perf_counter()
+        held_back = min(self.validation_windows, len(inputs.training_NL) // 4) if self.steps else 0
+        learned_NL, judged_NL = inputs.training_NL.split(
+            [len(inputs.training_NL) - held_back, held_back]
+        )
         history: list[Mapping[str, float]] = []
         with gated_loss(decoder, inputs.loss) as loss:
-            for figures in self._learn(policy, loss, inputs, generator):
-                history.append(figures)
+            best = Best(policy, loss, judged_NL, across_layers=self.final == "global")
+            initial = best.judge_(policy)
+            for figures in self._learn(policy, loss, learned_NL, generator):
+                step = len(history) + 1
+                due = step % self.validation_interval == 0 or step == self.steps
+                history.append({**figures, **(best.judge_(policy) if due else {})})
                 if inputs.progress:
-                    inputs.progress(len(history), self.steps)
-        kept = policy.kept(across_layers=self.final == "global")
+                    inputs.progress(step, self.steps)
         tokens = self.steps * self.masks * self.batch_size * self.sequence_length
         figures = {
             "calibration_seconds": initialised - start,
-            "training_tokens": float(tokens),
+            "training_tokens": float(tokens + best.tokens),
             "training_seconds": time.perf_counter() - initialised,
+            **{f"initial_{name}": value for name, value in initial.items()},
         }
-        return Chosen(kept=kept, figures=figures, history=tuple(history))
+        return Chosen(kept=best.kept, figures=figures, history=tuple(history))
 
     def _learn(
-        self, policy: Policy, loss: GatedLoss, inputs: LearningInputs, generator: torch.Generator
+        self, policy: Policy, loss: GatedLoss, training_NL: Tensor, generator: torch.Generator
     ) -> Iterator[Mapping[str, float]]:
         """Move the policy step by step, yielding each step's figures."""
         averaged = self.baseline == "moving-average" or self.masks == 1
         baseline = bernoulli.MovingAverage() if averaged else bernoulli.LeaveOneOut()
-        assert inputs.training_NL is not None
-        batches = _batches(inputs.training_NL, self.batch_size, self.sequence_length, generator)
+        batches = _batches(training_NL, self.batch_size, self.sequence_length, generator)
         for step in range(self.steps):
             rate = bernoulli.decayed(self.learning_rate, step, self.steps)
             batch_NL = next(batches)

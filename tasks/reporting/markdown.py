@@ -1,4 +1,4 @@
-"""``report.md``: what was run, what came out, what failed, where the time went."""
+"""``report.md`` and ``report.html``: what was run, what came out, what failed, what took time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 from tasks.reporting.context import ModelFacts, ReportContext
 from tasks.reporting.files import write_atomically
+from tasks.reporting.html_page import REPORT_HTML, render_html
+from tasks.reporting.markdown_measures import measures_markdown
 from tasks.reporting.markdown_results import results_markdown
 from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
@@ -17,21 +19,40 @@ from tasks.reporting.views import cell_label
 
 REPORT_NAME = "report.md"
 _ERROR_WIDTH = 600
+_LAYERS = "Layer by layer"
+_TRADE = (
+    "What a quality costs",
+    "In colour and joined: what no other cell beats in both. In grey: what another beats. Time is "
+    "compared between cells of the same target, size, memory and speed between all and with the "
+    "dense model.",
+)
+_KINDS = {
+    "-vs-sparsity": ("Against sparsity", ""),
+    "-vs-quality": _TRADE,
+    "-vs-accuracy": _TRADE,
+    "-by-": (_LAYERS, ""),
+}
+"""Part of a plot's name → heading and note."""
 
 
 def write_report(
     rows: Sequence[Row], context: ReportContext, folder: Path, plots: Iterable[Path] = ()
 ) -> Path:
-    """Write ``report.md`` to ``folder``, whole or not at all, and return its path.
+    """Write ``report.md`` and ``report.html`` to ``folder``, each whole or not at all.
 
     Args:
         rows: in the order they shall stand in.
-        plots: PNG files to embed, linked relative to ``folder``.
+        plots: PNG files to embed, linked relative to ``folder``; they exist already.
+
+    Returns:
+        The path of ``report.md``.
     """
     path = folder / REPORT_NAME
     links = [Path(os.path.relpath(plot, folder)).as_posix() for plot in plots]
     text = render_report(rows, context, links)
     write_atomically(path, text.encode("utf-8", "backslashreplace"))
+    page = render_html(text, folder, f"Sweep {context.name}")
+    write_atomically(folder / REPORT_HTML, page.encode("utf-8", "backslashreplace"))
     return path
 
 
@@ -46,7 +67,8 @@ def render_report(rows: Sequence[Row], context: ReportContext, plots: Sequence[s
         _what_was_run(rows, context),
         "## Results",
         results_markdown(rows),
-        *_section("Plots", [_image(link) for link in plots]),
+        *measures_markdown(rows),
+        *_section("Plots", _plots(plots)),
         *_section("Failed", _failed(rows)),
         *_section("Skipped", _skipped(context)),
         *_section("Time", [context.timings.markdown()] if context.timings else []),
@@ -85,7 +107,29 @@ def _what_was_run(rows: Sequence[Row], context: ReportContext) -> str:
         for corpus in context.evaluations
     ]
     sentences.append(f"Perplexity on {_listed(evaluated)}; lower is better.")
+    if len(context.models) > 1:
+        sentences.append(
+            "Each model counts tokens of its own tokenizer: compare perplexities within a model."
+        )
     return " ".join(sentences)
+
+
+def _plots(links: Sequence[str]) -> list[str]:
+    """The images, under a heading for each kind where there are several."""
+    kinds: dict[str, list[str]] = {title: [] for title, _ in _KINDS.values()}
+    for link in links:
+        stem = link.rpartition("/")[2]
+        title = next((title for part, (title, _) in _KINDS.items() if part in stem), _LAYERS)
+        kinds[title].append(_image(link))
+    notes = dict(_KINDS.values())
+    kinds = {title: images for title, images in kinds.items() if images}
+    if len(kinds) < 2:
+        return [image for images in kinds.values() for image in images]
+    return [
+        part
+        for title, images in kinds.items()
+        for part in (f"### {title}", *([notes[title]] if notes[title] else []), *images)
+    ]
 
 
 def _image(link: str) -> str:

@@ -12,26 +12,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tasks.reporting.style import FAINT
+from tasks.reporting.style import FAINT, WIDTH
 from tasks.reporting.text import one_line
 from tasks.reporting.views import short_name
 
 LayerSparsity = Mapping[str, Mapping[str, float]]
 """Label of a cell → layer name → fraction of zeros, layers in the model's order."""
 
-_COLUMNS = 3
-_WIDTH = 7.0
+_MOST_EVEN = 3
+"""Panels that are drawn of cells with the same sparsity in every layer."""
+_EVEN = 1e-3
 _LEAST_RANGE = 10.0
 """Percentage points that the colours span at least, so that rounding does not look like choice."""
 
 
-class _Place(NamedTuple):
+class LayerPlace(NamedTuple):
+    """Where a layer is."""
+
     block: int
     kind: str
 
 
 def draw_layers(model: str, cells: LayerSparsity) -> Figure | None:
     """Sparsity of each block (columns) and kind of layer (rows), a panel a cell, one colour scale.
+
+    Cells with the same sparsity in every layer have nothing to show: where others have, or there
+    are many of them, they are counted and not drawn.
 
     Layers that differ only in further numbers, such as experts, share a row and are averaged. A
     cell's title gives its mean over layers, each counting the same, and its extremes.
@@ -42,39 +48,53 @@ def draw_layers(model: str, cells: LayerSparsity) -> Figure | None:
     cells = {label: layers for label, layers in cells.items() if layers}
     if not cells:
         return None
-    places = {name: _place(name) for layers in cells.values() for name in layers}
+    drawn = _worth_drawing(cells)
+    omitted = len(cells) - len(drawn)
+    cells = drawn
+    places = {name: layer_place(name) for layers in cells.values() for name in layers}
     kinds = list(dict.fromkeys(place.kind for place in places.values()))
     blocks = 1 + max(place.block for place in places.values())
-    n_rows = math.ceil(len(cells) / _COLUMNS)
-    n_columns = min(len(cells), _COLUMNS)
-    height = 0.75 + n_rows * (0.5 + max(0.14 * len(kinds), 0.3))
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    height = 0.75 + len(cells) * (0.42 + max(0.13 * len(kinds), 0.3))
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    grid = figure.subplots(len(cells), 1, sharex=True, sharey=True, squeeze=False)
     low, high = _colour_range([100 * v for layers in cells.values() for v in layers.values()])
     for axes, (label, layers) in zip(grid.flat, cells.items(), strict=False):
         map_KB = _map(layers, places, kinds, blocks)
         colours = colormaps["viridis"].with_extremes(bad=FAINT)
         axes.imshow(map_KB, aspect="auto", vmin=low, vmax=high, cmap=colours)
         _label_panel(axes, label, list(layers.values()), kinds)
-    for axes in grid.flat[len(cells) :]:
-        axes.set_axis_off()
     figure.suptitle(f"{short_name(model)}: sparsity by layer")
-    figure.supxlabel("block")
+    even = f"\n{omitted} more with the same in every layer" if omitted else ""
+    figure.supxlabel(f"block{even}")
     scale = grid[0, 0].images[0]
-    bar = figure.colorbar(scale, ax=grid, label="sparsity (% zeros)", fraction=0.03, pad=0.01)
+    bar = figure.colorbar(scale, ax=grid, label="sparsity (% zeros)", fraction=0.04, pad=0.02)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     return figure
 
 
+def _worth_drawing(cells: LayerSparsity) -> LayerSparsity:
+    even = {
+        label
+        for label, layers in cells.items()
+        if max(layers.values()) - min(layers.values()) < _EVEN
+    }
+    if len(even) <= _MOST_EVEN:
+        return cells
+    kept = list(cells)[:_MOST_EVEN] if len(even) == len(cells) else cells.keys() - even
+    return {label: layers for label, layers in cells.items() if label in kept}
+
+
 def _map(
-    layers: Mapping[str, float], places: Mapping[str, _Place], kinds: Sequence[str], blocks: int
+    layers: Mapping[str, float], places: Mapping[str, LayerPlace], kinds: Sequence[str], blocks: int
 ) -> list[list[float]]:
     """Sparsity in percent, kinds × blocks; nan where the cell has no such layer."""
-    found: dict[_Place, list[float]] = {}
+    found: dict[LayerPlace, list[float]] = {}
     for name, sparsity in layers.items():
         found.setdefault(places[name], []).append(100 * sparsity)
     means = {place: sum(values) / len(values) for place, values in found.items()}
-    return [[means.get(_Place(block, kind), math.nan) for block in range(blocks)] for kind in kinds]
+    return [
+        [means.get(LayerPlace(block, kind), math.nan) for block in range(blocks)] for kind in kinds
+    ]
 
 
 def _label_panel(axes: Axes, label: str, values: list[float], kinds: Sequence[str]) -> None:
@@ -82,7 +102,7 @@ def _label_panel(axes: Axes, label: str, values: list[float], kinds: Sequence[st
     least, most = 100 * min(values), 100 * max(values)
     spread = (
         f"{mean:.1f} % in every layer"
-        if most - least < 0.1
+        if most - least < 100 * _EVEN
         else f"layer mean {mean:.1f} %, {least:.1f} to {most:.1f}"
     )
     axes.set_title(f"{one_line(label, 34)}\n{spread}", loc="left")
@@ -99,13 +119,13 @@ def _colour_range(percents: list[float]) -> tuple[float, float]:
     return max(low - lacking, 0.0), min(high + lacking, 100.0)
 
 
-def _place(name: str) -> _Place:
+def layer_place(name: str) -> LayerPlace:
     """Block and kind: the first number is the block's, later ones are shared over."""
     match = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
     if match is None:
-        return _Place(0, name)
+        return LayerPlace(0, name)
     rest = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", "." + name[match.end() :])
-    return _Place(int(match[1]), name[: match.start()] + ".*" + rest)
+    return LayerPlace(int(match[1]), name[: match.start()] + ".*" + rest)
 
 
 def _short(kinds: Sequence[str]) -> list[str]:

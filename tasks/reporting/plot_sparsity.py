@@ -1,4 +1,4 @@
-"""Perplexity against sparsity."""
+"""Any measure of quality or speed against sparsity."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from matplotlib.ticker import MaxNLocator
 from tasks.pruning.targets import SemiStructured, TargetError, parse_target
 from tasks.reporting.plot_parts import (
     Look,
-    all_perplexities,
     draw_dense,
     draw_point,
     method_legend,
     method_names,
+    quality_axis,
+    title,
 )
+from tasks.reporting.quality import Quality
 from tasks.reporting.rows import Row
-from tasks.reporting.style import HEIGHT, WIDTH, fix_ticks, method_styles, perplexity_axis
-from tasks.reporting.views import Point, dense_perplexity, points, short_name, targets
+from tasks.reporting.style import HEIGHT, WIDTH, fix_ticks, method_styles
+from tasks.reporting.views import Point, targets
 
 
-def draw_sparsity(rows: Sequence[Row], model: str, corpus: str) -> Figure | None:
-    """Perplexity against measured sparsity; None when no cell completed.
+def draw_sparsity(rows: Sequence[Row], model: str, quality: Quality) -> Figure | None:
+    """``quality`` against measured sparsity; None when no completed cell has it.
 
     Fractions are joined per method. keep:group targets stand in columns of their own beside them:
     at the sparsity they share with a fraction they would be taken for points of its line.
     """
-    found = [point for point in points(rows, model, corpus) if _zeros(point) is not None]
+    found = [point for point in quality.points(rows, model) if _zeros(point) is not None]
     if not found:
         return None
     joined = [point for point in found if not _is_group(point.target)]
@@ -39,19 +41,17 @@ def draw_sparsity(rows: Sequence[Row], model: str, corpus: str) -> Figure | None
     figure = Figure(figsize=(width, HEIGHT), layout="constrained")
     ratios = [*([2.6] if joined else []), *([0.4 + 0.55 * len(columns)] if columns else [])]
     axes = figure.subplots(1, len(ratios), sharey=True, squeeze=False, width_ratios=ratios)[0]
-    dense = dense_perplexity(rows, model, corpus)
-    edge = perplexity_axis(list(axes), all_perplexities(found, dense))
+    edge = quality_axis(list(axes), quality, found)
     names = method_names(found)
     if joined:
         _draw_fractions(axes[0], joined, names, edge)
     if columns:
         _draw_groups(axes[-1], grouped, names, columns, edge)
     for place, one in enumerate(axes):
-        draw_dense(one, dense)
+        draw_dense(one, quality.dense)
         one.tick_params(left=place == 0)
-    axes[0].set_ylabel(f"perplexity on {short_name(corpus, 24)} (log)")
-    axes[0].set_title(short_name(model), loc="left")
-    method_legend(figure, found, dense, markers=True)
+    title(axes[0], model, quality.note)
+    method_legend(figure, found, quality, markers=True)
     return figure
 
 
@@ -62,12 +62,12 @@ def _draw_fractions(axes: Axes, found: list[Point], names: list[str], edge: floa
             ((_zeros(point) or 0.0, point) for point in found if point.method == name),
             key=lambda pair: pair[0],
         )
-        colour, marker = styles[name]
+        colour, marker, line = styles[name]
         places = [x for x, _ in mine]
         # Earlier lines and markers are larger, so that coinciding ones show at each other's rim.
         width = max(1.8 - 0.2 * rank, 1.0)
         means = [math.nan if point.mean is None else point.mean for _, point in mine]
-        axes.plot(places, means, color=colour, linewidth=width)
+        axes.plot(places, means, color=colour, linewidth=width, linestyle=line)
         if any(map(math.isnan, means)):
             reached = [edge if math.isnan(mean) else mean for mean in means]
             axes.plot(places, reached, color=colour, linewidth=1.0, linestyle=":")
@@ -88,7 +88,7 @@ def _draw_groups(
     spread = [0.75 * (k - (len(names) - 1) / 2) / max(len(names), 3) for k in range(len(names))]
     for point in found:
         x = columns.index(point.target) + spread[names.index(point.method)]
-        draw_point(axes, x, point, Look(*styles[point.method]), edge)
+        draw_point(axes, x, point, Look(*styles[point.method][:2]), edge)
     axes.set_xlim(-0.55, len(columns) - 0.45)
     fix_ticks(axes.xaxis, range(len(columns)), [_group_label(text) for text in columns])
     axes.grid(visible=False, axis="x")

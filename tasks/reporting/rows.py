@@ -53,6 +53,8 @@ _TEXT = frozenset(
         "checkpoint",
         "mlflow_run_id",
         "fingerprint",
+        "speed/hardware",
+        "speed/device",
     )
 )
 _NO_JSON_NUMBER = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}

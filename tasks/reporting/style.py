@@ -1,7 +1,8 @@
-"""How every plot looks: one colour and marker a method, one marker a target, readable log axes.
+"""How every plot looks: one colour, marker and line a method, one marker a target, readable axes.
 
 Colours are Okabe and Ito's, which people with any colour vision tell apart ("Color Universal
-Design", 2008); the markers tell methods apart in grey. No text is smaller than 8 points in print.
+Design", 2008); markers and line styles tell methods apart in grey. No text is smaller than 8 points
+in print, at the width that the plot is drawn at.
 """
 
 from __future__ import annotations
@@ -14,32 +15,51 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from tasks.reporting.files import write_atomically
 from tasks.reporting.text import DIVERGED
 
-WIDTH, HEIGHT = 3.5, 3.1
-"""Inches of a plot: one column of a paper."""
+WIDTH, HEIGHT = 8.5 / 2.54, 2.45
+"""Inches of a plot without its legend: one column of a paper, 8.5 cm."""
 DENSE_COLOUR = "#000000"
 FAINT = "#B0B0B0"
 
+DENSE_LINE: Any = (0, (4.4, 1.4))
+"""Dashes longer than any method's; three fit a legend's handle."""
+
+
+class MethodStyle(NamedTuple):
+    """How a method is drawn."""
+
+    colour: str
+    marker: str
+    line: Any
+    """A matplotlib line style."""
+
+
 _METHODS = {
-    "magnitude": ("#E69F00", "o"),
-    "wanda": ("#0072B2", "s"),
-    "sparsegpt": ("#009E73", "D"),
-    "swiftprune": ("#D55E00", "^"),
-    "policy_gradient": ("#CC79A7", "v"),
-    "ast": ("#56B4E9", "P"),
+    "magnitude": MethodStyle("#E69F00", "o", "-"),
+    "wanda": MethodStyle("#0072B2", "s", (0, (2.2, 0.9))),
+    "sparsegpt": MethodStyle("#009E73", "D", (0, (4, 1, 1, 1))),
+    "swiftprune": MethodStyle("#D55E00", "^", "-"),
+    "wanda_sp": MethodStyle("#332288", "X", (0, (1, 1))),
+    "policy_gradient": MethodStyle("#CC79A7", "v", (0, (6, 1, 1, 1))),
+    "ast": MethodStyle("#56B4E9", "P", (0, (4, 1, 1, 1, 1, 1))),
 }
-_SPARE = (("#332288", "X"), ("#882255", "p"), ("#999933", "h"), ("#666666", "8"))
+_SPARE = (
+    MethodStyle("#882255", "p", (0, (2.2, 0.9))),
+    MethodStyle("#999933", "h", "-"),
+    MethodStyle("#666666", "8", (0, (1, 1))),
+    MethodStyle("#117733", "d", (0, (6, 1, 1, 1))),
+)
 _TARGET_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 _SETTINGS: dict[Any, Any] = {
     "font.size": 8.0,
@@ -51,7 +71,7 @@ _SETTINGS: dict[Any, Any] = {
     "ytick.labelsize": 8.0,
     "legend.fontsize": 8.0,
     "legend.frameon": False,
-    "legend.handlelength": 1.6,
+    "legend.handlelength": 2.2,
     "legend.handletextpad": 0.5,
     "legend.columnspacing": 1.2,
     "axes.spines.top": False,
@@ -81,8 +101,8 @@ def plain_style() -> Iterator[None]:
         yield
 
 
-def method_styles(names: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each method.
+def method_styles(names: Iterable[str]) -> dict[str, MethodStyle]:
+    """Colour, marker and line of each method.
 
     A method that this module knows has its own. Another takes a spare one that its name chooses,
     the next one where two names choose the same, so that plots of one sweep always agree.
@@ -136,6 +156,32 @@ def perplexity_axis(axes: Sequence[Axes], values: Sequence[float]) -> float:
         ticks, labels, top = [*ticks, edge], [*labels, DIVERGED], edge * 10**room
     for one in axes:
         one.set_yscale("log")
+        one.set_ylim(bottom, top)
+        fix_ticks(one.yaxis, ticks, labels)
+    return edge
+
+
+def linear_axis(axes: Sequence[Axes], values: Sequence[float]) -> float:
+    """Give the y axes the same linear limits, from zero where the values come near it.
+
+    Returns:
+        The y at which a diverged model's marker stands, as :func:`perplexity_axis` does.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+    spread = high - low or abs(high) or 1.0
+    bottom, top = low - 0.07 * spread, high + 0.07 * spread
+    if 0 <= low < 0.5 * high or low == high > 0:
+        bottom = 0.0
+    edge = top + 0.08 * spread
+    locator = MaxNLocator(nbins=6, steps=[1, 2, 5, 10])
+    ticks = [tick for tick in locator.tick_values(bottom, top) if bottom <= tick <= top]
+    labels = [f"{tick:.6g}" for tick in ticks]
+    if not all(map(math.isfinite, values)):
+        for one in axes:
+            one.axhline(top, color=FAINT, linewidth=0.8, linestyle=(0, (1, 2)))
+        ticks, labels, top = [*ticks, edge], [*labels, DIVERGED], edge + 0.07 * spread
+    for one in axes:
         one.set_ylim(bottom, top)
         fix_ticks(one.yaxis, ticks, labels)
     return edge

@@ -44,6 +44,24 @@ def format_count(value: float) -> str:
     return f"{value:.0f}"
 
 
+def format_figure(value: float) -> str:
+    """Three digits or so, never an exponent below a million: 0.00123, 0.520, 12.3, 1234."""
+    if not math.isfinite(value):
+        return format_perplexity(value)
+    if abs(value) < 100:
+        return f"{value:#.3g}".rstrip(".") if value else "0"
+    return f"{value:.0f}" if abs(value) < 1e6 else f"{value:.2g}"
+
+
+def format_bytes(value: float) -> str:
+    """Binary units in three digits: 512 B, 21.5 MiB, 1.2 GiB."""
+    for unit, suffix in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if value >= unit:
+            size = value / unit
+            return f"{size:.3g} {suffix}" if size < 100 else f"{size:.0f} {suffix}"
+    return f"{value:.0f} B"
+
+
 def format_percent(fraction: float | None) -> str:
     """A fraction in percent, without the sign."""
     return "" if fraction is None else f"{100 * fraction:.1f}"

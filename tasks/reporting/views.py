@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.reporting.ordering import target_key, target_text
@@ -20,7 +20,7 @@ from tasks.reporting.text import format_count
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """The completed seeds of one method and target of one model, on one corpus."""
+    """One measure of the completed seeds of one method and target of one model."""
 
     method: str
     target: str
@@ -28,28 +28,39 @@ class Point:
     """Measured, mean over the seeds; None where it was not."""
     seconds: float | None
     """Calibration and pruning, mean over the seeds; None where it was not timed."""
-    perplexities: tuple[float, ...]
-    """One a seed; inf where the model diverged."""
+    values: tuple[float, ...]
+    """The measure, one a seed; inf where the model diverged."""
+    error: float | None = None
+    """Standard error of the measure, mean over the seeds; None where it has none."""
     learned: str = ""
     """What the method learned and from how much, as :func:`learning` says; empty for one-shot."""
 
     @property
     def finite(self) -> tuple[float, ...]:
-        return tuple(value for value in self.perplexities if math.isfinite(value))
+        return tuple(value for value in self.values if math.isfinite(value))
 
     @property
     def diverged(self) -> bool:
         """Whether any seed did."""
-        return len(self.finite) < len(self.perplexities)
+        return len(self.finite) < len(self.values)
 
     @property
     def mean(self) -> float | None:
-        """Mean perplexity of the seeds that did not diverge; None when all did."""
+        """Mean of the seeds that did not diverge; None when all did."""
         if not self.finite:
             return None
         # Rounding can take the mean of equal values out of their range.
         mean = math.fsum(self.finite) / len(self.finite)
         return min(max(mean, min(self.finite)), max(self.finite))
+
+    @property
+    def bars(self) -> tuple[float, float]:
+        """Down from and up from the mean: the standard error, or else the seeds' extremes."""
+        if self.mean is None:
+            return (0.0, 0.0)
+        if self.error is not None:
+            return (self.error, self.error)
+        return (self.mean - min(self.finite), max(self.finite) - self.mean)
 
 
 def figure(row: Mapping[str, Value], column: str) -> float | None:
@@ -91,9 +102,24 @@ def ratio_to_dense(row: Row, rows: Sequence[Row], corpus: str) -> float | None:
 
 def points(rows: Sequence[Row], model: str, corpus: str) -> list[Point]:
     """Completed cells of ``model`` with a perplexity, seeds together, in the order of ``rows``."""
+    return points_of(rows, model, lambda row: figure(row, PERPLEXITY + corpus))
+
+
+def points_of(
+    rows: Sequence[Row],
+    model: str,
+    measure: Callable[[Row], float | None],
+    error: Callable[[Row], float | None] = lambda _: None,
+) -> list[Point]:
+    """Completed cells of ``model`` that have a measure, seeds together, in the order of ``rows``.
+
+    Args:
+        measure: a row's value; None where it has none.
+        error: its standard error.
+    """
     groups: dict[tuple[str, str], list[tuple[float, Row]]] = {}
     for row in of_model(rows, model):
-        measured = figure(row, PERPLEXITY + corpus)
+        measured = measure(row)
         if is_completed(row) and not is_dense(row) and measured is not None:
             key = (str(row.get("method")), target_text(row.get("target")))
             groups.setdefault(key, []).append((measured, row))
@@ -103,11 +129,24 @@ def points(rows: Sequence[Row], model: str, corpus: str) -> list[Point]:
             target=target,
             sparsity=_mean(figure(row, "sparsity") for _, row in group),
             seconds=_mean(pruning_seconds(row) for _, row in group),
-            perplexities=tuple(measured for measured, _ in group),
+            values=tuple(measured for measured, _ in group),
+            error=_mean(error(row) for _, row in group),
             learned=learning(group[0][1]),
         )
         for (method, target), group in groups.items()
     ]
+
+
+def figure_mean(
+    rows: Sequence[Row], point: Point, value: Callable[[Row], float | None]
+) -> float | None:
+    """Mean over the completed seeds of ``point``'s cell; None where none has the figure."""
+    return _mean(
+        value(row)
+        for row in rows
+        if is_completed(row)
+        and (str(row.get("method")), target_text(row.get("target"))) == (point.method, point.target)
+    )
 
 
 def learning(row: Mapping[str, Value]) -> str:

@@ -82,7 +82,7 @@ class Sweeps(Runs):
                     summary[best] = min(value, summary.get(best, value))
         self._append(run, {key: [(0, value)] for key, value in summary.items()})
         self._describe(run, {}, {"status": status})
-        names = ("report.md", "results.csv", "results.json", "config.yaml")
+        names = ("report.html", "report.md", "results.csv", "results.json", "config.yaml")
         files = {name: folder / name for name in names if (folder / name).is_file()}
         files |= {f"plots/{plot.name}": plot for plot in sorted((folder / "plots").glob("*.png"))}
         self._upload(run, files)

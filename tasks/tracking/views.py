@@ -63,7 +63,11 @@ def view_path(experiment_id: str, kind: str, name: str) -> str:
 
 
 def _cells(sweep: str, columns: Sequence[str], quality: Sequence[str]) -> Mapping[str, Any]:
-    tasks = [c for c in columns if c.startswith(("zero_shot/", "speed/", "agreement/"))]
+    tasks = [
+        c
+        for c in columns
+        if c.startswith(("kl/", "zero_shot/mean", "speed/prefill", "speed/decode"))
+    ]
     names = [
         *map(_param, ("method", "target")),
         *map(_metric, [*quality, *tasks, *(c for c in _COSTS if c in columns)]),

@@ -1,5 +1,7 @@
 """What goes wrong in training."""
 
+from tasks.ranks.errors import RankError
 
-class TrainingError(RuntimeError):
+
+class TrainingError(RankError):
     """A worker process failed; the message holds which one and what it said."""

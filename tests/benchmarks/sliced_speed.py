@@ -26,6 +26,7 @@ from common import arguments, load, print_environment
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tasks.evaluation.size import bytes_on_disk
 from tasks.models.compact import compact_
 from tasks.models.decoder import describe
 from tasks.models.sliced import save_compact
@@ -62,11 +63,11 @@ def random_kept(model: PreTrainedModel, sparsity: float, multiple: int = 1) -> t
 
 
 def saved_bytes(model: PreTrainedModel, kept: tuple[Kept, ...]) -> int:
-    """Of the weight files that ``save_compact`` writes."""
+    """Of the weight files that ``save_compact`` writes, in the model's dtype."""
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
-        save_compact(model, kept, out, out, dtype=torch.float32, metadata={})
-        return sum(path.stat().st_size for path in out.glob("*.safetensors"))
+        save_compact(model, kept, out, out, dtype=model.dtype, metadata={})
+        return bytes_on_disk(out)
 
 
 def check(model: PreTrainedModel, smaller: PreTrainedModel, kept: tuple[Kept, ...]) -> float:

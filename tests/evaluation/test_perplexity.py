@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import tiny
 import torch
 
-from tasks.evaluation import perplexity as module
-from tasks.evaluation.perplexity import perplexity
+from tasks.evaluation import windows as module
+from tasks.evaluation.perplexity import mean_loss, perplexity, result_of
+from tasks.evaluation.windows import WindowFigures, measure_windows
 
 
 def by_definition(model: torch.nn.Module, windows: torch.Tensor) -> float:
@@ -43,20 +45,47 @@ def test_does_not_depend_on_the_batch_size(batch_size: int) -> None:
     assert result.perplexity == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("windows", [7, 8, 11])
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", range(1, 9))
+def test_does_not_depend_on_how_windows_are_shared(
+    windows: int, processes: int, batch_size: int
+) -> None:
+    """Each share measured by itself, as a process would, and put together."""
+    model, ids = tiny.llama(), tiny.tokens(windows, 16)
+    expected = perplexity(model, ids, batch_size=1)
+    bounds = [windows * rank // processes for rank in range(processes + 1)]
+    parts = [
+        measure_windows(model, ids[begin:end], batch_size=batch_size)
+        for begin, end in pairwise(bounds)
+    ]
+    nll_N = torch.cat([part.nll_N for part in parts])
+    assert nll_N.dtype == torch.float64
+    result = result_of(WindowFigures(nll_N, None, None, 0.0), ids)
+    assert result.perplexity == pytest.approx(expected.perplexity, rel=1e-6)
+    assert result.tokens == expected.tokens
+
+
+def test_the_mean_loss_is_that_of_the_perplexity() -> None:
+    model, ids = tiny.llama(), tiny.tokens(5, 16)
+    assert math.exp(mean_loss(model)(ids)) == pytest.approx(perplexity(model, ids).perplexity)
+
+
 def test_logits_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Never more rows of logits at once than fit the limit, and the same figure."""
     model, windows = tiny.llama(), tiny.tokens(4, 16)
     expected = perplexity(model, windows, batch_size=4).perplexity
-    monkeypatch.setattr(module, "_LOGIT_BYTES", 4 * tiny.VOCABULARY * 5)
+    monkeypatch.setattr(module, "_FEWEST_ROWS", 1)
+    monkeypatch.setitem(module._LOGIT_BYTES, "cpu", 4 * tiny.VOCABULARY * 5)
     widest = 0
-    plain = module._loss
+    plain = module._losses
 
     def watched(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         nonlocal widest
         widest = max(widest, len(logits))
         return plain(logits, targets)
 
-    monkeypatch.setattr(module, "_loss", watched)
+    monkeypatch.setattr(module, "_losses", watched)
     result = perplexity(model, windows, batch_size=4)
     assert widest == 5
     assert result.perplexity == pytest.approx(expected, rel=1e-6)
@@ -86,7 +115,8 @@ def test_nan_is_an_error_and_not_dropped() -> None:
 
 
 def test_too_large_a_loss_is_infinite_and_not_an_error() -> None:
-    assert module._exp(1e6) == math.inf
+    figures = WindowFigures(torch.tensor([1e6], dtype=torch.float64), None, None, 0.0)
+    assert result_of(figures, torch.zeros(1, 2)).perplexity == math.inf
 
 
 @pytest.mark.parametrize("shape", [(0, 8), (3, 1)])

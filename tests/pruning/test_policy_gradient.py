@@ -31,6 +31,7 @@ SMALL = PolicyGradient(
     sequence_length=8,
     channel_group=4,
     learning_rate=0.2,
+    validation_windows=0,
 )
 
 
@@ -303,3 +304,49 @@ def test_one_mask_a_step_learns_from_the_moving_average() -> None:
 
     still, moved = run(0), run(6)
     assert any(not torch.equal(still[name], moved[name]) for name in still)
+
+
+def test_the_best_choice_counts_and_is_judged_on_text_that_was_held_back() -> None:
+    model = tiny.llama()
+    decoder = describe(model)
+    seen: list[torch.Tensor] = []
+    plain = plain_loss(decoder)
+
+    def loss(tokens_NL: torch.Tensor) -> torch.Tensor:
+        seen.append(tokens_NL.clone())
+        return plain(tokens_NL)
+
+    training_NL = tiny.tokens(windows=16, length=16, seed=5)
+    method = PolicyGradient(
+        steps=6, masks=2, batch_size=2, sequence_length=16, channel_group=4, learning_rate=5.0,
+        validation_windows=3, validation_interval=2,
+    )  # fmt: skip
+    result = driver.prune(
+        method, decoder, parse_target("0.3"), tokens_NL=tiny.tokens(), training_NL=training_NL,
+        loss=loss,
+    )  # fmt: skip
+    held_back = training_NL[-3:]
+    judged = [batch for batch in seen if batch.shape == held_back.shape]
+    assert len(judged) == 1 + 3, "at the start, then every second step"
+    assert all(torch.equal(batch, held_back) for batch in judged)
+    learned = torch.cat([batch for batch in seen if batch.shape != held_back.shape])
+    assert not any((learned == row).all(1).any() for row in held_back)
+    losses = [s["validation_loss"] for s in result.history if "validation_loss" in s]
+    best = min([*losses, result.figures["initial_validation_loss"]])
+    # What comes out has the lowest loss of all that were judged, whatever came last.
+    model.load_state_dict(dict(result.weights), strict=False)
+    assert float(plain(held_back)) == pytest.approx(best, rel=1e-5)
+    assert result.figures["training_tokens"] == 6 * 2 * 2 * 16 + 4 * held_back.numel()
+
+
+def test_few_windows_hold_back_a_quarter_and_none_the_last_counts() -> None:
+    method = PolicyGradient(steps=2, masks=2, batch_size=1, sequence_length=16, channel_group=4)
+    for windows, tokens in ((3, 0), (8, 2 * 16 * 2)):
+        result = driver.prune(
+            method,
+            tiny.decoder("llama"),
+            parse_target("0.3"),
+            tokens_NL=tiny.tokens(),
+            training_NL=tiny.tokens(windows=windows, length=16),
+        )
+        assert result.figures["training_tokens"] == 2 * 2 * 16 + tokens

@@ -124,7 +124,20 @@ def test_plots_are_linked_from_the_report(
     path = write_report(rows, context, tmp_path, [tmp_path / "plots" / "x.png"])
     assert path == tmp_path / "report.md"
     assert "![x](plots/x.png)" in path.read_text()
-    assert [entry.name for entry in tmp_path.iterdir()] == ["report.md"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["report.html", "report.md"]
+
+
+def test_plots_of_several_kinds_have_headings(rows: list[Row], context: ReportContext) -> None:
+    links = [f"plots/{name}.png" for name in ("kl-vs-sparsity", "time-vs-quality", "x-by-layer-m")]
+    report = render_report(rows, context, [*links, "plots/time-vs-accuracy.png", "plots/other.png"])
+    order = [
+        "### Against sparsity", "(plots/kl-vs", "### What a quality costs", "In grey",
+        "(plots/time-vs-quality", "(plots/time-vs-accuracy", "### Layer by layer",
+        "(plots/x-by", "(plots/other",
+    ]  # fmt: skip
+    places = [report.index(part) for part in order]
+    assert places == sorted(places)
+    assert "###" not in render_report(rows, context, links[:1])
 
 
 def test_escaping_keeps_names_readable() -> None:

@@ -10,13 +10,16 @@ import matplotlib as mpl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
+from tasks.reporting.costs import costs
 from tasks.reporting.plot_layers import draw_layers
+from tasks.reporting.plot_pareto import draw_pareto
 from tasks.reporting.plot_sparsity import draw_sparsity
-from tasks.reporting.plot_time import draw_time
 from tasks.reporting.plots import plot_sparsity_by_layer, write_plots
+from tasks.reporting.quality import perplexity
 from tasks.reporting.rows import Row
-from tasks.reporting.style import log_ticks, method_styles, plain_number, plain_style
+from tasks.reporting.style import DENSE_COLOUR, log_ticks, method_styles, plain_number, plain_style
 
 from .conftest import cell_row, dense_row, failed_row
 
@@ -25,6 +28,19 @@ LAYERS = {
         f"model.layers.{block}.{kind}_proj": 0.5 for block in range(3) for kind in ("q", "up")
     }
 }
+
+
+def _sparsity(rows: list[Row]) -> Figure:
+    figure = draw_sparsity(rows, "tiny", perplexity(rows, "tiny", "docs"))
+    assert figure is not None
+    return figure
+
+
+def _time(rows: list[Row]) -> Figure:
+    cost = costs(rows, "tiny")[0]
+    figure = draw_pareto(rows, "tiny", perplexity(rows, "tiny", "docs"), cost)
+    assert figure is not None
+    return figure
 
 
 def _places(data: Any) -> list[float]:
@@ -87,9 +103,8 @@ def test_names_tell_models_and_corpora_apart(tmp_path: Path) -> None:
 def test_diverged_cells_stand_at_the_top(rows: list[Row]) -> None:
     rows[2]["perplexity/docs"] = math.inf
     with plain_style():
-        for draw in (draw_sparsity, draw_time):
-            figure = draw(rows, "tiny", "docs")
-            assert figure is not None
+        for draw in (_sparsity, _time):
+            figure = draw(rows)
             axes = figure.axes[0]
             assert _labels(axes.yaxis)[-1] == "diverged"
             edge = axes.get_yticks()[-1]
@@ -108,24 +123,22 @@ def test_extreme_perplexities_are_drawn(value: float, tmp_path: Path) -> None:
 
 def test_groups_stand_beside_the_line_with_their_label(rows: list[Row]) -> None:
     with plain_style():
-        figure = draw_sparsity(rows, "tiny", "docs")
-        assert figure is not None
+        figure = _sparsity(rows)
         fractions, groups = figure.axes
         assert _labels(groups.xaxis) == ["2:4\n50 %"]
         joined = [line for line in fractions.lines if len(_places(line.get_xdata())) == 2]
         # One line a method, and the dense model's.
-        assert sum(line.get_linestyle() == "-" for line in joined) == 3
+        assert len(joined) == 3 + 1
         assert all(
-            len(_places(line.get_xdata())) == 1 or line.get_linestyle() == "--"
+            len(_places(line.get_xdata())) == 1 or line.get_color() == DENSE_COLOUR
             for line in groups.lines
         )
 
 
 def test_the_time_axis_is_logarithmic_when_times_differ_much(rows: list[Row]) -> None:
     with plain_style():
-        wide = draw_time(rows, "tiny", "docs")
-        near = draw_time([row for row in rows if row["method"] != "magnitude"], "tiny", "docs")
-        assert wide is not None and near is not None
+        wide = _time(rows)
+        near = _time([row for row in rows if row["method"] != "magnitude"])
         assert wide.axes[0].get_xscale() == "log"
         assert near.axes[0].get_xscale() == "linear"
 
@@ -160,7 +173,7 @@ def test_equal_last_names_are_told_apart() -> None:
 def test_methods_keep_their_colour() -> None:
     everyone = method_styles(["wanda", "mine", "yours"])
     assert method_styles(["mine"])["wanda"] == everyone["wanda"]
-    assert len({colour for colour, _ in everyone.values()}) == len(everyone)
+    assert len({style.colour for style in everyone.values()}) == len(everyone)
 
 
 @settings(deadline=None)

@@ -63,7 +63,7 @@ def test_seeds_make_one_point_and_failed_cells_none() -> None:
     values = (60.0, 66.0, math.inf)
     rows = [cell_row("wanda", "0.5", value, seed=seed) for seed, value in enumerate(values)]
     (point,) = points([*rows, failed_row("x"), dense_row()], "tiny", "docs")
-    assert point.perplexities == values
+    assert point.values == values
     assert (point.mean, point.diverged, point.seconds) == (63.0, True, 40.0)
 
 

@@ -17,6 +17,7 @@ from tasks.pruning.adaptive_sparse import AdaptiveSparseTrainer
 from tasks.pruning.base import PruneResult
 from tasks.pruning.targets import SemiStructured
 from tasks.training.errors import TrainingError
+from tasks.training.launcher import ALL_MEMORY, MOST_MEMORY
 from tasks.training.run import retrain
 
 METHOD = AdaptiveSparseTrainer(
@@ -81,6 +82,8 @@ def test_two_processes_end_where_one_does(tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert two.weights["lm_head.weight"] is two.weights["model.embed_tokens.weight"]
     assert steps[-1] == (12, 12)
+    most, all_ = two.figures[MOST_MEMORY], two.figures[ALL_MEMORY]
+    assert 10e6 < most < all_ <= 2 * most
     assert not workers(tmp_path / "two")
 
 

@@ -1,0 +1,100 @@
+"""What a task's measurement says, as numbers and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+NO_FILTER = "none"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """
+    Attributes:
+        value: None where it is no number.
+        stderr: of the mean over documents, or bootstrapped; None where there is none, as for one
+            document.
+        higher_is_better: None where the task does not say.
+    """
+
+    value: float | None
+    stderr: float | None
+    higher_is_better: bool | None
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """
+    Attributes:
+        metrics: name → figures; ``name,filter`` where a task looks at answers through a filter.
+        main: the name of the metric that stands for the task: the first that its file lists, which
+            for multiple choice is ``acc`` (and ``acc_norm`` stands beside it).
+        documents: how many were measured.
+        documents_in_all: how many the task has.
+        num_fewshot: examples before each question.
+        version: of the task, as its file says.
+    """
+
+    metrics: Mapping[str, Metric]
+    main: str
+    documents: int
+    documents_in_all: int
+    num_fewshot: int
+    version: str
+
+    @property
+    def value(self) -> float | None:
+        """Of the main metric."""
+        return self.metrics[self.main].value
+
+    @property
+    def stderr(self) -> float | None:
+        """Of the main metric."""
+        return self.metrics[self.main].stderr
+
+    def as_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> TaskResult:
+        metrics = {name: Metric(**entry) for name, entry in facts["metrics"].items()}
+        return cls(**{**facts, "metrics": metrics})
+
+
+def result_of(task: str, found: Mapping[str, Any]) -> TaskResult:
+    """One task's part of what the harness returns.
+
+    Raises:
+        ValueError: it has no metric.
+    """
+    figures, better = found["results"][task], found["higher_is_better"].get(task, {})
+    metrics: dict[str, Metric] = {}
+    for key, value in figures.items():
+        name, comma, filter_name = key.partition(",")
+        if not comma or name.endswith("_stderr"):
+            continue
+        shown = name if filter_name == NO_FILTER else key
+        stderr = figures.get(f"{name}_stderr,{filter_name}")
+        metrics[shown] = Metric(_number(value), _number(stderr), better.get(name))
+    if not metrics:
+        raise ValueError(f"the task {task} reports no metric")
+    counts = found["n-samples"][task]
+    return TaskResult(
+        metrics=metrics,
+        main=next(iter(metrics)),
+        documents=counts["effective"],
+        documents_in_all=counts["original"],
+        num_fewshot=int(found["n-shot"].get(task, 0)),
+        version=str(found["versions"].get(task)),
+    )
+
+
+def _number(value: Any) -> float | None:
+    """None for what the harness writes as N/A, and for no number."""
+    if isinstance(value, str) or value is None or not math.isfinite(value):
+        return None
+    return float(value)

@@ -1,0 +1,55 @@
+"""How fast a subject, dense or pruned, is on this hardware, as a step of the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from configs.schema import Evaluation, Trust
+from tasks.environment import environment
+from tasks.evaluation.size import bytes_on_disk
+from tasks.evaluation.speed import measure_speed
+from tasks.progress import work
+from tasks.states import cached
+from tasks.store import Store
+from tasks.subject import Subject
+
+
+@task(
+    name="measure speed",
+    task_run_name="speed of {subject.label}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def measure(subject: Subject, store: Store, trust: Trust, evaluation: Evaluation) -> Any:
+    """Prefill, decoding, latency and memory; measured once, with the hardware beside the figures.
+
+    The hardware is no part of the step's identity: a store that machines share holds one
+    measurement of each subject, and the report says where figures come from different hardware.
+    """
+    step = subject.measures.speed
+    assert step is not None
+
+    def produce(folder: Path) -> Mapping[str, Any]:
+        del folder
+        begun = time.perf_counter()
+        network = subject.network(store, trust, evaluation)
+        with work(subject.label, "speed") as advance:
+            result = measure_speed(
+                network, **evaluation.speed_options.model_dump(), progress=advance
+            )
+        facts = asdict(result) | {"bytes_on_disk": bytes_on_disk(subject.folder(store, trust))}
+        return facts | {
+            "environment": environment(),
+            "step_seconds": time.perf_counter() - begun,
+        }
+
+    artifact = store.get_or_create(step, produce)
+    told = {key: artifact.facts[key] for key in ("prefill_tokens_per_second",)}
+    return cached(told) if artifact.reused else told

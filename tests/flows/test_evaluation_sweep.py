@@ -1,0 +1,190 @@
+"""A sweep that measures everything: two families, local tasks, speed, agreement, processes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Home
+
+pytestmark = pytest.mark.slow
+
+SWEEP = """
+name: everything
+models: [with-bos, gpt-neox]
+dtype: float32
+calibration: {{corpus: {{source: python-docs}}, samples: 2, sequence_length: 64}}
+methods: [magnitude, wanda]
+targets: ["0.01", "0.5"]
+evaluation:
+  processes: {processes}
+  perplexity:
+    - {{name: docs, corpus: {{source: python-docs}}, sequence_length: 64, windows: 5}}
+  zero_shot: {{tasks: [agreement], include_path: tasks}}
+  speed: {speed}
+  speed_options: {{prompt_tokens: 16, new_tokens: 4, repetitions: 2}}
+"""
+PAIRS = [("A cat sleeps.", "A cat sleep."), ("Dogs run.", "Dogs runs."), ("He is.", "He are.")]
+
+
+def write_models(folder: Path) -> None:
+    """A LLaMA-like model whose tokenizer prepends a BOS token, and a GPT-NeoX-like one without."""
+    import tiny
+    from tokenizers.processors import TemplateProcessing
+
+    from tasks.models.random_model import tokenizer
+
+    with_bos = tokenizer()
+    with_bos.add_special_tokens({"bos_token": "<s>"})
+    with_bos.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", with_bos.bos_token_id)]
+    )
+    for name, model, words in (
+        ("with-bos", tiny.llama(vocab_size=300, bos_token_id=256), with_bos),
+        ("gpt-neox", tiny.gpt_neox(vocab_size=256, bos_token_id=None), tokenizer()),
+    ):
+        model.save_pretrained(folder / name)
+        words.save_pretrained(folder / name)
+
+
+def write_tasks(folder: Path) -> None:
+    folder.mkdir()
+    lines = [json.dumps({"good": good, "bad": bad}) for good, bad in PAIRS]
+    (folder / "pairs.jsonl").write_text("\n".join(lines))
+    (folder / "agreement.yaml").write_text(
+        f"""
+task: agreement
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: "{folder / "pairs.jsonl"}"}}}}
+output_type: multiple_choice
+test_split: test
+doc_to_text: ""
+target_delimiter: ""
+doc_to_target: 0
+doc_to_choice: "{{{{[good, bad]}}}}"
+metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
+"""
+    )
+
+
+@pytest.fixture(scope="module")
+def measured(make_home: Callable[..., Home]) -> Home:
+    home = make_home()
+    folder = home.path.parent
+    write_models(folder)
+    write_tasks(folder / "tasks")
+    home.sweep_file.write_text(SWEEP.format(processes=1, speed="true"))
+    status, output = home.run("run", "sweep.yaml")
+    assert status == 0, output
+    (folder / "output.txt").write_text(output)
+    return home
+
+
+def rows_of(home: Home) -> dict[tuple[str, str, str], dict[str, Any]]:
+    return {
+        (Path(row["model"]).name, row["method"], row["target"]): row
+        for row in home.rows("everything")
+    }
+
+
+def test_every_row_has_every_figure(measured: Home) -> None:
+    rows = rows_of(measured)
+    assert len(rows) == 2 * (1 + 4)
+    for (_, method, _), row in rows.items():
+        assert row["status"] == "completed", row["error"]
+        assert row["perplexity/docs"] > 1
+        assert row["zero_shot/agreement/acc"] in (0, 1 / 3, 2 / 3, 1)
+        assert row["zero_shot/mean"] == row["zero_shot/agreement/acc"]
+        assert row["zero_shot/agreement/acc_stderr"] >= 0
+        assert row["speed/prefill_tokens_per_second"] > 0
+        assert row["speed/decode_tokens_per_second"] > 0
+        assert row["speed/hardware"]
+        assert row["bytes_on_disk"] > 1000
+        if method == "dense":
+            assert row["reconstruction_error"] is None
+        else:
+            assert 0 < row["reconstruction_error"] < 1.5
+            assert row["kl/docs"] > 0
+            assert 0 <= row["top1_agreement/docs"] <= 1
+
+
+def test_what_prunes_less_agrees_more(measured: Home) -> None:
+    rows = rows_of(measured)
+    for model in ("with-bos", "gpt-neox"):
+        for method in ("magnitude", "wanda"):
+            little, much = (rows[model, method, target] for target in ("0.01", "0.5"))
+            assert little["kl/docs"] < much["kl/docs"]
+            assert little["reconstruction_error"] < much["reconstruction_error"]
+            assert little["top1_agreement/docs"] >= much["top1_agreement/docs"]
+
+
+def test_each_tokenizer_gets_its_own_special_tokens(measured: Home) -> None:
+    """Perplexity of the dense models by hand: with the BOS token where there is one."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from configs.schema import Corpus
+    from tasks.data.corpora import read_corpus
+
+    _, text = read_corpus(Corpus(), role="heldout", base=Path(), field="")
+    for name, bos in (("with-bos", 256), ("gpt-neox", None)):
+        folder = measured.path.parent / name
+        words = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder).eval()
+        first = [] if bos is None else [bos]
+        ids = words(text[:4000], add_special_tokens=False)["input_ids"]
+        step = 64 - len(first)
+        windows = torch.tensor([first + ids[i * step : (i + 1) * step] for i in range(5)])
+        with torch.no_grad():
+            losses = model(windows).logits[:, :-1].double().log_softmax(-1)
+        nll = -losses.gather(-1, windows[:, 1:, None]).mean()
+        assert rows_of(measured)[name, "dense", ""]["perplexity/docs"] == pytest.approx(
+            math.exp(nll), rel=1e-5
+        )
+
+
+def test_processes_give_the_same_figures(measured: Home, make_home: Callable[..., Home]) -> None:
+    home = make_home()
+    write_models(home.path.parent)
+    write_tasks(home.path.parent / "tasks")
+    home.sweep_file.write_text(SWEEP.format(processes=2, speed="false"))
+    status, output = home.run("run", "sweep.yaml")
+    assert status == 0, output
+    one, two = rows_of(measured), rows_of(home)
+    assert one.keys() == two.keys()
+    for place, row in one.items():
+        for column in ("perplexity/docs", "kl/docs", "top1_agreement/docs"):
+            assert two[place][column] == pytest.approx(row[column], rel=1e-5), (place, column)
+        assert two[place]["zero_shot/agreement/acc"] == row["zero_shot/agreement/acc"]
+
+
+def test_report_table_and_plots_tell_it(measured: Home) -> None:
+    folder = measured.path / "sweeps" / "everything"
+    text = (folder / "report.md").read_text()
+    page = (folder / "report.html").read_text()
+    for word in ("zero-shot", "KL", "tokens/s", "econstruction"):
+        assert word.lower() in text.lower(), word
+    assert "<script" not in page
+    assert page.count("data:image/png;base64,") == len(list((folder / "plots").glob("*.png")))
+    logged = {row[0] for row in measured.mlflow("select distinct key from metrics")}
+    assert {"kl/docs", "zero_shot/agreement/acc", "speed/prefill_tokens_per_second"} <= logged
+
+
+def test_wrong_zero_shot_input_computes_nothing(measured: Home) -> None:
+    for setting, named in (
+        ("evaluation.zero_shot.tasks=[agrement]", "agreement"),
+        ("evaluation.zero_shot.tasks=[hellaswag]", "HF_HUB_OFFLINE"),
+        ("evaluation.zero_shot.limit=0", "limit"),
+        ("evaluation.processes=6", "processes"),
+        ("evaluation.speed_options.prompt_tokens=4000", "prompt_tokens"),
+    ):
+        speed = ("--set", "evaluation.speed=true") if "speed" in setting else ()
+        name = ("--set", "name=wrong")
+        status, output = measured.run("run", "sweep.yaml", "--set", setting, *speed, *name)
+        assert status == 2, (setting, output)
+        assert named in output, (setting, output)
+    assert not (measured.path / "sweeps" / "wrong").exists()
