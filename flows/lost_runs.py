@@ -30,9 +30,7 @@ def close_lost(api: str, pool: str, message: str) -> int:
     }
     closed = 0
     for run in _post(f"{api}/flow_runs/filter", wanted):
-        host, _, pid = str(run.get("infrastructure_pid") or "").rpartition(":")
-        here = host == socket.gethostname() and pid.isdigit()
-        if not here or psutil.pid_exists(int(pid)):
+        if not _lost(run):
             continue
         cancelled = run["state_type"] == "CANCELLING"
         kind, name = ("CANCELLED", "Cancelled") if cancelled else ("CRASHED", "Crashed")
@@ -41,6 +39,20 @@ def close_lost(api: str, pool: str, message: str) -> int:
         _close_children(api, run["id"], state)
         closed += 1
     return closed
+
+
+def _lost(run: dict[str, Any]) -> bool:
+    """Whether the run's process on this machine is gone, or whoever was to start it is."""
+    host, _, pid = str(run.get("infrastructure_pid") or "").rpartition(":")
+    if not pid:
+        return run["state_type"] == "PENDING"
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        # Another process may have the number by now.
+        return psutil.Process(int(pid)).environ().get("PREFECT__FLOW_RUN_ID") != run["id"]
+    except (psutil.Error, OSError):
+        return True
 
 
 def _close_children(api: str, parent: str, state: dict[str, Any]) -> None:
