@@ -86,6 +86,10 @@ def up(
             help="What forms may read, by relative path; SECATEUR_DATA, else data/ in this folder.",
         ),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Another name that browsers call this machine by."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many sweeps run at once.")] = 2,
     allow_trust: Annotated[
         bool,
@@ -98,7 +102,7 @@ def up(
     """
     from flows.access import data_folder
     from flows.server import ServerError
-    from flows.up import UpOptions
+    from flows.services import UpOptions
     from flows.up import up as serve
 
     options = UpOptions(
@@ -108,6 +112,7 @@ def up(
         data=data or data_folder(),
         allow_trust=allow_trust,
         limit=limit,
+        names=tuple(allow_host or ()),
     )
     try:
         status = serve(options, console)

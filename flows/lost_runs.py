@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import urllib.request
 from typing import Any
 
@@ -17,12 +16,23 @@ _OPEN = ["RUNNING", "PENDING", "CANCELLING"]
 _PAGE = 200
 
 
-def close_lost(api: str, pool: str, message: str) -> int:
+def close_lost(api: str, pool: str, worker: str, message: str) -> int:
     """Mark runs of ``pool`` that ran on this machine and have no process any more as crashed.
+
+    Prefect records a run's process and not its machine, so where workers of other machines serve
+    the pool as well, nothing can be told, and nothing is marked.
+
+    Args:
+        api: address of Prefect's API.
+        worker: name of this machine's worker.
+        message: what the runs' state is to say.
 
     Returns:
         How many there were.
     """
+    workers = _post(f"{api}/work_pools/{pool}/workers/filter", {"limit": _PAGE})
+    if any(entry["name"] != worker and entry["status"] == "ONLINE" for entry in workers):
+        return 0
     wanted = {
         "flow_runs": {"state": {"type": {"any_": _OPEN}}},
         "work_pools": {"name": {"any_": [pool]}},
@@ -30,9 +40,7 @@ def close_lost(api: str, pool: str, message: str) -> int:
     }
     closed = 0
     for run in _post(f"{api}/flow_runs/filter", wanted):
-        host, _, pid = str(run.get("infrastructure_pid") or "").rpartition(":")
-        here = host == socket.gethostname() and pid.isdigit()
-        if not here or psutil.pid_exists(int(pid)):
+        if not _lost(run):
             continue
         cancelled = run["state_type"] == "CANCELLING"
         kind, name = ("CANCELLED", "Cancelled") if cancelled else ("CRASHED", "Crashed")
@@ -41,6 +49,18 @@ def close_lost(api: str, pool: str, message: str) -> int:
         _close_children(api, run["id"], state)
         closed += 1
     return closed
+
+
+def _lost(run: dict[str, Any]) -> bool:
+    """Whether the run's process on this machine is gone, or whoever was to start it is."""
+    pid = str(run.get("infrastructure_pid") or "").rpartition(":")[2]
+    if not pid.isdigit():
+        return run["state_type"] == "PENDING" and not pid
+    try:
+        # Another process may have the number by now.
+        return psutil.Process(int(pid)).environ().get("PREFECT__FLOW_RUN_ID") != run["id"]
+    except (psutil.Error, OSError):
+        return True
 
 
 def _close_children(api: str, parent: str, state: dict[str, Any]) -> None:

@@ -18,9 +18,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
+HOSTS = "SECATEUR_HOSTS"
+"""The names that the server answers to, with commas; all where it is not set."""
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
 
@@ -162,13 +165,15 @@ def _drain() -> None:
 def _serve(descriptor: int, lock_path: Path) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     # Two processes that migrate one fresh database at once would break it.
     lock = FileLock(lock_path, thread_local=False)
     lock.acquire()
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(final=True), log_level="error", lifespan="on")
-    )
+    app: Any = create_app(final=True)
+    if names := os.environ.get(HOSTS):
+        app = TrustedHostMiddleware(app, allowed_hosts=names.split(","), www_redirect=False)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
 
     def release_once_started() -> None:
         while not server.started:

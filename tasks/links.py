@@ -21,10 +21,15 @@ PREFECT_URL = "PREFECT_UI_URL"
 def mlflow_page() -> str:
     """Where MLflow's page is, without credentials; empty when nobody said."""
     given = os.environ.get(MLFLOW_URL) or os.environ.get("MLFLOW_TRACKING_URI", "")
-    parts = urlsplit(given)
-    if parts.scheme not in ("http", "https"):
+    if urlsplit(given).scheme not in ("http", "https"):
         return ""
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+    return without_credentials(given).rstrip("/")
+
+
+def without_credentials(url: str) -> str:
+    """``url`` without user and password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def prefect_tags() -> dict[str, str]:
