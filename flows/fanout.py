@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,7 +72,7 @@ def why(state: Any) -> str:
     return str(state.message or result).removeprefix("Task run encountered an exception ")
 
 
-def run_here(plan: Plan, cells: Sequence[Cell], note: Note) -> Iterator[Ended]:
+def run_here(plan: Plan, cells: Sequence[Cell], note: Note) -> Generator[Ended, None, None]:
     """Compute cells on this machine's devices, and tell as each ends.
 
     Raises:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -94,7 +94,6 @@ class _Pool:
     runs: PoolRuns
     note: Note
     silence: float
-    keep_checkpoint: bool
     open: dict[UUID, Sent] = field(default_factory=dict)
     _answered: float = field(default_factory=time.monotonic)
     _idle_since: float = field(default_factory=time.monotonic)
@@ -134,7 +133,8 @@ class _Pool:
         state = sent.state
         assert state is not None
         if state.is_completed():
-            if not is_complete(sent.cell, store(), keep_checkpoint=self.keep_checkpoint):
+            keep = self.plan.config.save_checkpoints
+            if not is_complete(sent.cell, store(), keep_checkpoint=keep):
                 if sent.seconds_since_end < _LAG_SECONDS:
                     return
                 error = (
@@ -152,7 +152,11 @@ class _Pool:
     def _again(self, sent: Sent, reason: str) -> Iterator[Ended]:
         """Send a cell whose process died once more, unless that has happened too often."""
         # Should it be only cut off, it ends itself when it sees this.
+        cancelling = bool(sent.state and sent.state.is_cancelling())
         self.runs.abandon(sent.run, sent.pulse, reason)
+        if cancelling:
+            yield self._close(sent, f"its run was cancelled in Prefect; {reason}")
+            return
         if sent.attempt >= ATTEMPTS:
             yield self._close(sent, f"its process died {sent.attempt} times; the last: {reason}")
             return
@@ -180,7 +184,7 @@ class _Pool:
             )
 
 
-def run_in_pool(plan: Plan, cells: Sequence[Cell], note: Note, pool: str) -> Iterator[Ended]:
+def run_in_pool(plan: Plan, cells: Sequence[Cell], note: Note, pool: str) -> Generator[Ended, None, None]:
     """Compute cells in a work pool, and tell as each ends; when this stops early, they stop.
 
     Raises:
@@ -190,11 +194,8 @@ def run_in_pool(plan: Plan, cells: Sequence[Cell], note: Note, pool: str) -> Ite
     assert sweep is not None, "cells are sent by a sweep's flow run"
     if not cells:
         return
-    watching: Callable[[], _Pool] = lambda: _Pool(  # noqa: E731
-        plan, runs, note, silence_seconds(), plan.config.save_checkpoints
-    )
     with PoolRuns(plan, pool, sweep) as runs, mark_of(sweep):
-        state = watching()
+        state = _Pool(plan, runs, note, silence_seconds())
         try:
             for cell in cells:
                 state.send(cell, 1)

@@ -88,7 +88,7 @@ def _not_shared(sweep: str) -> str:
 def _listed(path: Path) -> bool:
     # A network file system may remember for a while that a file was not there; listings are newer.
     try:
-        return path.name in os.listdir(path.parent)
+        return path in path.parent.iterdir()
     except OSError:
         return False
 

@@ -60,7 +60,9 @@ def environment_of(lent: Sequence[str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def lease(known: Sequence[str], count: int = 1, *, folder: Path | None = None) -> Iterator[list[str]]:
+def lease(
+    known: Sequence[str], count: int = 1, *, folder: Path | None = None
+) -> Iterator[list[str]]:
     """Hold ``count`` of the devices, all or none, and wait until so many are free.
 
     Args:

@@ -24,7 +24,7 @@ from tasks import pulse_child
 
 BEAT_SECONDS = 5.0
 SILENCE_SECONDS = 60.0
-"""So long without a new number, and the cell counts as dead; SECATEUR_SILENCE_SECONDS changes it."""
+"""So long without a new number, and a cell counts as dead; SECATEUR_SILENCE_SECONDS changes it."""
 
 
 def silence_seconds() -> float:
