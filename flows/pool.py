@@ -184,7 +184,9 @@ class _Pool:
             )
 
 
-def run_in_pool(plan: Plan, cells: Sequence[Cell], note: Note, pool: str) -> Generator[Ended, None, None]:
+def run_in_pool(
+    plan: Plan, cells: Sequence[Cell], note: Note, pool: str
+) -> Generator[Ended, None, None]:
     """Compute cells in a work pool, and tell as each ends; when this stops early, they stop.
 
     Raises:

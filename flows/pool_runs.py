@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
+from httpx import HTTPError
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, StateType
 from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 from prefect.utilities.callables import parameter_schema
 
@@ -55,11 +58,6 @@ def check_pool(pool: str) -> None:
     Raises:
         ConfigurationError: there is no server, no such pool, or it has another type.
     """
-    import os
-
-    from httpx import HTTPError
-    from prefect.exceptions import ObjectNotFound
-
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         raise ConfigurationError(
@@ -71,14 +69,13 @@ def check_pool(pool: str) -> None:
     try:
         with get_client(sync_client=True) as client:
             found = client.read_work_pool(pool)
-            known = ", ".join(entry.name for entry in client.read_work_pools()) or "none"
     except ObjectNotFound:
         with get_client(sync_client=True) as client:
-            known = ", ".join(entry.name for entry in client.read_work_pools()) or "none yet"
+            pools = client.read_work_pools(limit=_BATCH)
         raise ConfigurationError(
             _FIELD,
             pool,
-            f"there is no such work pool; there are: {known}",
+            f"there is no such work pool; there are: {', '.join(p.name for p in pools) or 'none'}",
             f"Make it: prefect work-pool create {pool} --type process",
         ) from None
     except (HTTPError, OSError) as error:
