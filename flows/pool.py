@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from httpx import HTTPError, HTTPStatusError
 from prefect.client.schemas.objects import State
 
 from flows.cancelling import SweepCancelledError, current_run
@@ -98,6 +99,7 @@ class _Pool:
     _answered: float = field(default_factory=time.monotonic)
     _idle_since: float = field(default_factory=time.monotonic)
     _complained: bool = False
+    _outage: bool = False
 
     def send(self, cell: Cell, attempt: int, piece: Piece | None = None) -> None:
         run = self.runs.send(cell, attempt)
@@ -118,12 +120,15 @@ class _Pool:
     def _states(self) -> dict[UUID, State]:
         try:
             states = self.runs.states([*self.open])
-        except Exception as error:
-            if time.monotonic() - self._answered > _OUTAGE_SECONDS:
+        except HTTPError as error:
+            refused = isinstance(error, HTTPStatusError) and error.response.status_code < 500
+            if refused or time.monotonic() - self._answered > _OUTAGE_SECONDS:
                 raise
-            log.warning("Prefect does not answer (%s); the cells go on", type(error).__name__)
+            if not self._outage:
+                log.warning("Prefect does not answer (%s); the cells go on", error)
+            self._outage = True
             return {}
-        self._answered = time.monotonic()
+        self._answered, self._outage = time.monotonic(), False
         own = states.pop(self.runs.sweep, None)
         if own and (own.is_cancelling() or own.is_cancelled()):
             raise SweepCancelledError("the sweep was cancelled")

@@ -14,6 +14,7 @@ from httpx import HTTPError
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
@@ -142,7 +143,10 @@ class PoolRuns:
         found: dict[UUID, State] = {}
         for at in range(0, len(wanted), _BATCH):
             some = FlowRunFilter(id=FlowRunFilterId(any_=wanted[at : at + _BATCH]))
-            for run in self._client.read_flow_runs(flow_run_filter=some, limit=_BATCH):
+            batch = self._client.read_flow_runs(
+                flow_run_filter=some, limit=_BATCH, sort=FlowRunSort.ID_DESC
+            )
+            for run in batch:
                 if run.state:
                     found[run.id] = run.state
         return found
@@ -187,8 +191,8 @@ def deploy_cell(pool: str) -> UUID:
             name=pool,
             work_pool_name=pool,
             entrypoint=ENTRYPOINT,
-            # Said, since a deployment without it gets this machine's folder.
-            pull_steps=[],
+            # Said, since a deployment without any gets this machine's folder.
+            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": "."}}],
             description="One cell of a sweep; sweeps send these runs.",
             parameter_openapi_schema=parameter_schema(run_pool_cell).model_dump_for_openapi(),
             # What a sweep sends was validated; the cell validates it again.

@@ -51,7 +51,7 @@ def answers(url: str, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
                 if answer.status == 200:
                     return
         except OSError:
@@ -96,6 +96,7 @@ class Cluster:
         return {
             **kept,
             "PYTHONPATH": str(folder),
+            "TEST_MACHINE": str(folder),
             "PREFECT_HOME": str(folder / "prefect-home"),
             "PREFECT_API_URL": self.prefect_url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -156,7 +157,7 @@ class Cluster:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                folder = process.environ().get("PYTHONPATH", "")
+                folder = process.environ().get("TEST_MACHINE", "")
                 engine = "prefect.engine" in process.cmdline() or "_workspace_supervisor" in (
                     " ".join(process.cmdline())
                 )
