@@ -26,7 +26,7 @@ _LAG_SECONDS = 60.0
 """How long a shared folder may hide what another machine wrote."""
 
 
-@flow(name="cell", flow_run_name="{method} {target} · {model} · seed {seed}", persist_result=False)
+@flow(name="cell", persist_result=False)
 def run_pool_cell(
     config: SweepConfig,
     model: str,

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
@@ -95,6 +96,7 @@ class PoolRuns:
     def __init__(self, plan: Plan, pool: str, sweep: UUID) -> None:
         self.pool = pool
         self.sweep = sweep
+        self._begun = datetime.now(UTC)
         self._config = plan.config.model_dump(mode="json")
         texts = [w for m in plan.models for w in (m.calibration, m.training) if w]
         texts += [w for m in plan.models for w in m.evaluations.values()]
@@ -131,6 +133,8 @@ class PoolRuns:
             self._deployment,
             parameters=parameters,
             timeout=0,
+            # Workers take the earliest first: what was begun once goes before what was not.
+            scheduled_time=self._begun - (attempt - 1) * timedelta(minutes=1),
             flow_run_name=f"{cell.label} · {spec} · seed {cell.seed}{again}",
             tags=[f"sweep:{self._name}"],
             idempotency_key=f"{self.sweep}:{cell.fingerprint}:{attempt}",

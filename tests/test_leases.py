@@ -66,7 +66,7 @@ def test_all_or_none_so_that_two_who_want_two_of_three_do_not_wait_for_ever(tmp_
 
 def test_more_than_there_are_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     with (
-        pytest.raises(NotEnoughDevicesError, match="4 devices are needed.*there are 3: 0, 1, 2"),
+        pytest.raises(NotEnoughDevicesError, match=r"4 devices are needed.*there are 3: 0, 1, 2"),
         lease(KNOWN, 4, folder=tmp_path),
     ):
         pass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tasks.pulse import Pulse, beating, silence_seconds, stop
@@ -93,14 +93,8 @@ def test_a_machine_that_is_gone_is_silent(path: Path, start: Start) -> None:
     process = start(IDLE)
     pulse = Pulse(path)
     until(lambda: looked(pulse).begun)
-    listing = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process.pid)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for pid in [int(line) for line in listing.stdout.split()]:
-        os.kill(pid, signal.SIGKILL)
+    for child in psutil.Process(process.pid).children():
+        child.kill()
     process.kill()
     time.sleep(1.5)
     assert looked(pulse).silent_seconds > 1

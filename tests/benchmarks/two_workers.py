@@ -17,7 +17,6 @@ import argparse
 import collections
 import contextlib
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cluster import Cluster, answers, free_port, kill_tree, postgres
 
+from tasks.environment import code_version
 from tasks.reporting.rows import read_results
 
 SWEEP = """
@@ -248,9 +248,7 @@ def main() -> int:
     parser.add_argument("--cells", type=int, default=8, help="of the throughput's sweeps")
     parser.add_argument("--seconds", type=float, default=30.0, help="that one of them waits")
     options = parser.parse_args()
-    version = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True,
-                             text=True, check=False).stdout.strip()  # fmt: skip
-    print(f"secateur {version}, {json.dumps(vars(options), default=str)}", flush=True)
+    print(f"{code_version()}, {json.dumps(vars(options), default=str)}", flush=True)
     checks: dict[str, bool] = {}
     with cluster(options.folder.absolute()) as made:
         if options.only != "throughput":
