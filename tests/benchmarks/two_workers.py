@@ -224,8 +224,8 @@ def throughput(made: Cluster, cells: int, cell_seconds: float) -> dict[int, floa
         spans = [(_time(run["start_time"]), _time(run["end_time"])) for run in found]
         took[count] = max(end for _, end in spans) - min(begin for begin, _ in spans)
         mean = sum(end - begin for begin, end in spans) / len(spans)
-        print(f"{count} worker(s): {len(found)} cells in {took[count]:.1f} s; a cell's run took "
-              f"{mean:.1f} s, of which it waited {cell_seconds + count:.0f} s", flush=True)  # fmt: skip
+        print(f"{count} worker(s): {len(found)} cells in {took[count]:.1f} s; a run took "
+              f"{mean:.1f} s, its waiting {cell_seconds + count:.0f} s", flush=True)  # fmt: skip
         for worker in workers:
             kill_tree(worker.pid)
     print(f"throughput of 2 workers against 1: {took[1] / took[2]:.2f}", flush=True)
