@@ -50,10 +50,10 @@ def run_sweep(config: SweepConfig, console: Console, *, verbose: bool, work_pool
         check_pool(work_pool)
     plan_of(config)
     with exclusive(config, lambda reason: console.print(reason, highlight=False)):
-        return _run(config, console)
+        return _run(config, console, work_pool)
 
 
-def _run(config: SweepConfig, console: Console) -> int:
+def _run(config: SweepConfig, console: Console, work_pool: str) -> int:
     from flows.planning import checked_plan_of
 
     # The server takes seconds to start, and so does tokenising: side by side.
