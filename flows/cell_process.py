@@ -16,13 +16,16 @@ import threading
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    # Not by sys.stdin, whose lock a thread that still reads would keep at this process's end.
+    while os.read(0, 4096):
+        pass
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def main() -> None:
     """Compute the cell that the first line of the standard input names."""
-    job = json.loads(sys.stdin.buffer.readline())
+    with os.fdopen(0, "rb", buffering=0, closefd=False) as told:
+        job = json.loads(told.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     warnings = logging.StreamHandler()
     warnings.setFormatter(logging.Formatter("%(message)s"))

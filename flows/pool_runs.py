@@ -25,7 +25,7 @@ from configs.errors import ConfigurationError
 from flows.pool_cell import run_pool_cell
 from tasks.home import home
 from tasks.plan import Cell, Plan
-from tasks.pulse import Pulse, stop
+from tasks.pulse import Pulse, silence_seconds, stop
 from tasks.resolved import to_json
 
 ENTRYPOINT = "flows.pool_cell.run_pool_cell"
@@ -60,6 +60,11 @@ def check_pool(pool: str) -> None:
     Raises:
         ConfigurationError: there is no server, no such pool, or it has another type.
     """
+    try:
+        silence_seconds()
+    except ValueError as error:
+        name, given = "SECATEUR_SILENCE_SECONDS", os.environ.get("SECATEUR_SILENCE_SECONDS")
+        raise ConfigurationError(name, given, str(error).partition("; ")[2]) from error
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         raise ConfigurationError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from conftest import Home, figures
 from tasks.leases import SLOTS
 
 pytestmark = pytest.mark.slow
+WAITING = Path(__file__).parents[1] / "waiting_method.py"
 SWEEP = """
 name: pooled
 models: [tiny-random]
@@ -27,7 +30,7 @@ evaluation:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A Prefect server with a pool of each kind, and MLflow's file in the shared home."""
-    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    made = Cluster(tmp_path_factory.mktemp("cluster"), methods=(WAITING,))
     port = free_port()
     made.prefect_url = f"http://127.0.0.1:{port}/api"
     try:
@@ -65,6 +68,11 @@ def test_a_pool_that_cannot_be_used_is_a_mistake_that_names_what_to_do(cluster: 
         ("cells", {"PREFECT_API_URL": ""}, ["--work-pool", "set PREFECT_API_URL"]),
         (
             "cells",
+            {"SECATEUR_SILENCE_SECONDS": "3"},
+            ["SECATEUR_SILENCE_SECONDS: '3'", "at least 15"],
+        ),
+        (
+            "cells",
             {"PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api"},
             ["PREFECT_API_URL", "no Prefect server answers"],
         ),
@@ -98,6 +106,37 @@ def test_two_workers_compute_what_one_process_would_without_the_texts(
     taken = [cluster.log(f"worker-{index}", "prefect").count("submitted to") for index in (1, 2, 3)]
     assert sum(taken) == 3
     assert not list((cluster.home / "pulses").glob("*")), "what a finished sweep leaves behind"
+
+
+def test_ctrl_c_ends_the_cells_on_every_machine(cluster: Cluster) -> None:
+    path = sweep_file(cluster)
+    worker = cluster.worker("worker-4", "cells")
+    sweep = cluster.start(
+        "sender", "flows.cli", "run", str(path), "--work-pool", "cells", "--set", "name=stopped",
+        "--set", "methods=[waiting]", "--set", "options.waiting.seconds=30",
+    )  # fmt: skip
+    pulses = cluster.home / "pulses"
+    until(lambda: list(pulses.glob("*.beat")), 120)
+    cells = cluster.cells("worker-4")
+    assert cells
+    sweep.send_signal(signal.SIGINT)
+    assert sweep.wait(60) == 130, cluster.log("sender")
+    assert "interrupted" in cluster.log("sender")
+    until(lambda: not cluster.cells("worker-4"), 20)
+    assert worker.poll() is None, "the worker waits for other work"
+    kill_tree(worker.pid)
+    logged = Home(cluster.home).mlflow(
+        "select status from runs where name = 'stopped' order by start_time desc"
+    )
+    assert logged == [("KILLED",)]
+    assert not list(pulses.glob("*"))
+
+
+def until(condition: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_several_devices_take_a_process_each(make_home: Callable[..., Home]) -> None:
