@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := requirements/constraints.txt
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup sweep up test lint format clean
+.PHONY: help setup sweep up test test-ui lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,10 @@ lint: $(INSTALLED)  ## ruff, pyright and the import contracts
 
 test: lint  ## linters and all tests
 	$(BIN)/pytest
+
+test-ui: $(INSTALLED)  ## the real pages in a headless Chromium (Debian's package chromium)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev,ui]'
+	$(BIN)/pytest tests/ui
 
 format: $(INSTALLED)  ## format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -6,10 +6,9 @@ They are known when ``secateur up`` runs, or when the variables are set by whoev
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
-
-from tasks.tracking.views import CURVES
 
 if TYPE_CHECKING:
     from tasks.tracking import Tracker
@@ -45,22 +44,26 @@ def prefect_tags() -> dict[str, str]:
 def link_run(tracker: Tracker, run_id: str) -> None:
     """An artifact of this flow run that leads to a run's page in MLflow."""
     if base := mlflow_page():
-        address = f"{base}/#/experiments/{tracker.experiment_id}/runs/{run_id}"
+        address = f"{base}/#/experiments/{tracker.experiment_id}/runs/{run_id}?workflowType=machine_learning"
         _link(address, "MLflow run", "Figures, params and curves of this cell in MLflow")
 
 
 def link_sweep(tracker: Tracker, name: str) -> None:
-    """An artifact of this flow run that leads to the sweep's charts in MLflow.
+    """Artifacts of this flow run that lead to the sweep's cells and curves in MLflow.
 
     Args:
-        name: the sweep's.
+        name: the sweep's name.
     """
+    from tasks.tracking import CELLS, CURVES
+
     if base := mlflow_page():
-        address = tracker.view_url(base, CURVES, name)
-        _link(address, "MLflow charts", "All runs of this sweep in MLflow")
+        for kind, text in ((CELLS, "table of cells"), (CURVES, "perplexity against sparsity")):
+            address = tracker.view_url(base, kind, name)
+            _link(address, f"MLflow: {text}", f"In MLflow: {text}", f"{name} {kind} in MLflow")
 
 
-def _link(address: str, text: str, description: str) -> None:
+def _link(address: str, text: str, description: str, title: str = "") -> None:
     from prefect.artifacts import create_link_artifact
 
-    create_link_artifact(link=address, link_text=text, description=description)
+    key = re.sub("[^a-z0-9]+", "-", title.lower()).strip("-") or None
+    create_link_artifact(link=address, link_text=text, description=description, key=key)

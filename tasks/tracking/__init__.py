@@ -18,8 +18,11 @@ from tasks.tracking.connection import connect, initialise
 from tasks.tracking.outages import TrackingUnavailableError
 from tasks.tracking.records import InputRecord, SweepIdentity
 from tasks.tracking.tracker import Tracker
+from tasks.tracking.views import CELLS, CURVES
 
 __all__ = [
+    "CELLS",
+    "CURVES",
     "InputRecord",
     "SweepIdentity",
     "Tracker",

@@ -121,4 +121,5 @@ class Sweeps(Runs):
         runs = quote(json.dumps(list(run_ids), separators=(",", ":")), safe="")
         experiments = quote(json.dumps([self.experiment_id]), safe="")
         address = without_credentials(base).rstrip("/")
-        return f"{address}/#/compare-runs?runs={runs}&experiments={experiments}"
+        mode = "workflowType=machine_learning"
+        return f"{address}/#/compare-runs?runs={runs}&experiments={experiments}&{mode}"

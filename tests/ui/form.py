@@ -1,0 +1,56 @@
+"""What a person does with the form of the sweep deployment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NAME, METHODS, TARGETS = "by-hand", ["magnitude", "sparsegpt"], ["0.3", "2:4"]
+
+
+def field(page: Any, name: str) -> Any:
+    """The first field of that name in the form, from its label to its last row."""
+    label = page.get_by_text(f"{name} (Optional)", exact=True).first
+    return label.locator("xpath=ancestor::div[contains(concat(' ', @class, ' '), ' group ')][1]")
+
+
+def find_form(watched: Any, prefect: str) -> None:
+    """From the front page to the form of the sweep deployment."""
+    page = watched.page
+    watched.open(prefect)
+    page.get_by_role("link", name="Deployments").first.click()
+    watched.shot("deployments")
+    page.get_by_role("link", name="sweep", exact=True).first.click()
+    page.get_by_role("button", name="Run", exact=True).first.click()
+    page.get_by_text("Custom run").first.click()
+    page.get_by_text("Parameters", exact=True).first.wait_for()
+
+
+def fill(watched: Any, *, targets: list[str]) -> None:
+    """Ask for other methods and targets on a tiny model."""
+    page = watched.page
+    page.get_by_role("textbox", name="name (Optional)", exact=True).first.fill(NAME)
+    field(page, "models").get_by_role("textbox").first.fill("tiny-random")
+    methods = field(page, "methods")
+    for unwanted in ("wanda", "swiftprune", "policy_gradient", "ast"):
+        methods.get_by_role("button", name=f"Remove {unwanted} tag").click()
+    methods.get_by_role("button", name="Select methods").click()
+    page.get_by_role("option", name="sparsegpt", exact=True).first.click()
+    page.keyboard.press("Escape")
+    rows = field(page, "targets").get_by_role("textbox")
+    for at, target in enumerate(targets):
+        rows.nth(at).fill(target)
+
+
+def fill_and_submit(watched: Any, prefect: str) -> str:
+    """Run the form as a person would; the flow run's id, with its page open."""
+    page = watched.page
+    find_form(watched, prefect)
+    fill(watched, targets=TARGETS)
+    watched.shot("form")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_role("button", name="View run").or_(
+        page.get_by_role("link", name="View run")
+    ).first.click()
+    page.wait_for_url("**/flow-run/*")
+    watched.shot("run")
+    return page.url.rpartition("/")[2].partition("?")[0]

@@ -1,0 +1,68 @@
+"""The Prefect page: find the deployment, fill in the form, run it, watch it, open its artifacts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from form import METHODS, NAME, TARGETS, fill, find_form
+from serving import Up
+
+from tasks.reporting.rows import read_results
+
+pytestmark = [pytest.mark.ui, pytest.mark.slow]
+
+
+def test_the_form_runs_what_was_filled_in(formed: dict[str, Any], served: Up) -> None:
+    assert formed["errors"] == []
+    assert formed["state"]["type"] == "COMPLETED", formed["state"]
+    rows = read_results(served.home / "sweeps" / NAME)
+    cells = {(row["method"], row["target"]) for row in rows if row["method"] != "dense"}
+    assert cells == {(method, target) for method in METHODS for target in TARGETS}
+    assert {row["status"] for row in rows} == {"completed"}
+
+
+def test_the_runs_artifacts_open(formed: dict[str, Any], watched: Any) -> None:
+    page = watched.page
+    address = f"{watched.home}/v2/runs/flow-run/{formed['run']}"
+    for name, shown in (
+        (f"{NAME}-results", "sparsegpt"),
+        (f"{NAME}-report", "magnitude"),
+    ):
+        watched.open(address)
+        page.get_by_role("tab", name="Artifacts").click()
+        page.get_by_role("link", name=name).first.click()
+        _open_latest(page)
+        page.get_by_role("main").get_by_text(shown).first.wait_for()
+        watched.shot(name)
+    watched.open(address)
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_role("link", name=f"{NAME}-perplexity-vs-sparsity").first.click()
+    _open_latest(page)
+    plot = page.get_by_role("main").locator("img").first
+    plot.wait_for()
+    page.wait_for_function("image => image.complete", arg=plot.element_handle())
+    assert plot.evaluate("image => image.naturalWidth") > 400
+    watched.shot("plot")
+
+
+def _open_latest(page: Any) -> None:
+    """From the page of an artifact's versions to the latest of them."""
+    page.wait_for_url("**/artifacts/key/*")
+    page.get_by_role("main").locator("a[href*='/artifacts/artifact/']").first.click()
+
+
+def test_a_wrong_value_fails_with_words(served: Up, watched: Any) -> None:
+    """A target that is none: what the run says is what the command line would say."""
+    page = watched.page
+    find_form(watched, served.prefect)
+    fill(watched, targets=["1.5", "2:4"])
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_role("button", name="View run").click()
+    page.wait_for_url("**/flow-run/*")
+    state = served.wait(page.url.rpartition("/")[2].partition("?")[0])
+    assert state["type"] == "FAILED"
+    assert "targets" in state["message"]
+    assert "1.5" in state["message"]
+    page.get_by_role("main").get_by_text("Failed", exact=True).first.wait_for()
+    watched.shot("refused")
