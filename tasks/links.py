@@ -44,7 +44,8 @@ def prefect_tags() -> dict[str, str]:
 def link_run(tracker: Tracker, run_id: str) -> None:
     """An artifact of this flow run that leads to a run's page in MLflow."""
     if base := mlflow_page():
-        address = f"{base}/#/experiments/{tracker.experiment_id}/runs/{run_id}?workflowType=machine_learning"
+        page = f"#/experiments/{tracker.experiment_id}/runs/{run_id}"
+        address = f"{base}/{page}?workflowType=machine_learning"
         _link(address, "MLflow run", "Figures, params and curves of this cell in MLflow")
 
 

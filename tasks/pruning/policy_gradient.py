@@ -62,8 +62,8 @@ class PolicyGradient(StructuredMethod):
     )
     initialisation: Literal["wanda_sp", "around-choice", "random", "constant"] = option(
         "wanda_sp",
-        "Where scores start: Wanda-SP's metric as the authors map it, or mapped so that drawn masks "
-        "lie around the choice by it; uniform noise; or all alike.",
+        "Where scores start: Wanda-SP's metric as the authors map it, or so that drawn masks lie "
+        "around the choice by it; uniform noise; or all alike.",
     )
     sharpness: float = option(
         1.0,
