@@ -45,6 +45,15 @@ errors = Console(stderr=True, soft_wrap=True)
 def run(
     config: CONFIG,
     settings: SETTINGS = None,
+    work_pool: Annotated[
+        str,
+        typer.Option(
+            "--work-pool",
+            metavar="POOL",
+            help="Let the workers of a Prefect work pool compute the cells. Needs PREFECT_API_URL, "
+            "and a SECATEUR_HOME that all machines share.",
+        ),
+    ] = "",
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show Prefect's own log on the terminal.")
     ] = False,
@@ -57,7 +66,7 @@ def run(
     from flows.runner import run_sweep
 
     try:
-        status = run_sweep(_load(config, settings), console, verbose=verbose)
+        status = run_sweep(_load(config, settings), console, verbose=verbose, work_pool=work_pool)
     except KeyboardInterrupt:
         errors.print("interrupted; run the same command again to go on", highlight=False)
         status = 130

@@ -7,6 +7,7 @@ Both run below one work pool, whose worker starts each run in a process of its o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ from tasks.models.errors import SourceUnavailableError, UnsupportedModelError
 from tasks.progress import Event, listening
 from tasks.store import StorageFullError
 
+WORK_POOL = "SECATEUR_WORK_POOL"
+"""Set where the forms' worker runs: the pool that computes the cells; empty: that worker itself."""
 PRESETS = tuple(presets())
 PresetName = Literal[*PRESETS]
 
@@ -61,7 +64,7 @@ def _executed(requested: Callable[[], dict[str, Any]]) -> Any:
         config = validate(fields)
         log_to_file(config.name)
         with exclusive(config, _wait), listening(_logged(logger)):
-            return sweep.fn(config)
+            return sweep.fn(config, os.environ.get(WORK_POOL, ""))
     except (
         ConfigurationError,
         SourceUnavailableError,

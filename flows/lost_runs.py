@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import urllib.request
 from typing import Any
 
@@ -17,12 +16,23 @@ _OPEN = ["RUNNING", "PENDING", "CANCELLING"]
 _PAGE = 200
 
 
-def close_lost(api: str, pool: str, message: str) -> int:
+def close_lost(api: str, pool: str, worker: str, message: str) -> int:
     """Mark runs of ``pool`` that ran on this machine and have no process any more as crashed.
+
+    Prefect records a run's process and not its machine, so where workers of other machines serve
+    the pool as well, nothing can be told, and nothing is marked.
+
+    Args:
+        api: address of Prefect's API.
+        worker: name of this machine's worker.
+        message: what the runs' state is to say.
 
     Returns:
         How many there were.
     """
+    workers = _post(f"{api}/work_pools/{pool}/workers/filter", {"limit": _PAGE})
+    if any(entry["name"] != worker and entry["status"] == "ONLINE" for entry in workers):
+        return 0
     wanted = {
         "flow_runs": {"state": {"type": {"any_": _OPEN}}},
         "work_pools": {"name": {"any_": [pool]}},
@@ -43,11 +53,9 @@ def close_lost(api: str, pool: str, message: str) -> int:
 
 def _lost(run: dict[str, Any]) -> bool:
     """Whether the run's process on this machine is gone, or whoever was to start it is."""
-    host, _, pid = str(run.get("infrastructure_pid") or "").rpartition(":")
-    if not pid:
-        return run["state_type"] == "PENDING"
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
+    pid = str(run.get("infrastructure_pid") or "").rpartition(":")[2]
+    if not pid.isdigit():
+        return run["state_type"] == "PENDING" and not pid
     try:
         # Another process may have the number by now.
         return psutil.Process(int(pid)).environ().get("PREFECT__FLOW_RUN_ID") != run["id"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from configs.schema import SweepConfig
 from tasks.home import home, require_writable
 from tasks.models.load import best_device, resolve_dtype
 from tasks.plan import Plan, plan_sweep
 from tasks.prepare import check_windows
+from tasks.resolved import from_json, knowing
 from tasks.store import Store
 
 
@@ -39,6 +42,18 @@ def plan_of(config: SweepConfig) -> Plan:
         # What comes back from Prefect as the resolved sweep is the same plan.
         _plans[key] = _plans[plan.config.model_dump_json()] = plan
     return _plans[key]
+
+
+def plan_from(config: SweepConfig, sources: Mapping[str, Any]) -> Plan:
+    """The plan of a sweep that another machine resolved: none of its texts need be here.
+
+    Args:
+        sources: what :func:`tasks.resolved.to_json` says of them.
+    """
+    with knowing(from_json(sources, home())):
+        plan = plan_sweep(config, dtype=config.dtype)
+    _plans[config.model_dump_json()] = _plans[plan.config.model_dump_json()] = plan
+    return plan
 
 
 def checked_plan_of(config: SweepConfig) -> Plan:

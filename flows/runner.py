@@ -20,8 +20,11 @@ from tasks.home import home, require_writable, sweep_folder
 from tasks.reporting.timings import Timings
 
 
-def run_sweep(config: SweepConfig, console: Console, *, verbose: bool) -> int:
+def run_sweep(config: SweepConfig, console: Console, *, verbose: bool, work_pool: str = "") -> int:
     """Run a sweep in this process and print its results.
+
+    Args:
+        work_pool: the Prefect work pool whose workers compute the cells; empty: this machine.
 
     Returns:
         The exit status: 0 when every cell succeeded, else 1.
@@ -41,12 +44,16 @@ def run_sweep(config: SweepConfig, console: Console, *, verbose: bool) -> int:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
     from flows.planning import plan_of
 
+    if work_pool:
+        from flows.pool_runs import check_pool
+
+        check_pool(work_pool)
     plan_of(config)
     with exclusive(config, lambda reason: console.print(reason, highlight=False)):
-        return _run(config, console)
+        return _run(config, console, work_pool)
 
 
-def _run(config: SweepConfig, console: Console) -> int:
+def _run(config: SweepConfig, console: Console, work_pool: str) -> int:
     from flows.planning import checked_plan_of
 
     # The server takes seconds to start, and so does tokenising: side by side.
@@ -63,7 +70,7 @@ def _run(config: SweepConfig, console: Console) -> int:
         recorder_of(plan)
         with api(server):
             with live_view(console, len(plan.cells)):
-                state = sweep(plan.config, return_state=True)
+                state = sweep(plan.config, work_pool, return_state=True)
             return _show(console, config.name, state)
     finally:
         if server:
@@ -94,6 +101,10 @@ def _show(console: Console, name: str, state: object) -> int:
     from tasks.reporting.rows import read_results
 
     folder = sweep_folder(name)
+    if getattr(state, "is_cancelled", bool)():
+        message = escape(str(getattr(state, "message", state)))
+        console.print(f"[bold]cancelled:[/] {message}", highlight=False, soft_wrap=True)
+        return 130
     if _timings_of(name) is None:
         message = escape(str(getattr(state, "message", state)))
         console.print(f"[bold red]the sweep failed:[/] {message}", highlight=False, soft_wrap=True)

@@ -33,6 +33,7 @@ from tasks.links import MLFLOW_URL, PREFECT_URL
 
 _START_SECONDS = 180.0
 _STOP_SECONDS = 15.0
+_WORKER = f"secateur up on {socket.gethostname()}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ class Services:
             if not external_mlflow():
                 self._start_mlflow()
             self.server.wait()
-            close_lost(self.api, POOL, "secateur up was killed; run it again to go on")
+            self._close_lost("was killed")
             self.deployments = self._registered()
             self._start_worker()
             self._wait_for_mlflow()
@@ -157,7 +158,7 @@ class Services:
     def _start_worker(self) -> None:
         command = [
             "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process",
-            "--limit", str(self.options.limit), "--name", f"secateur up on {socket.gethostname()}",
+            "--limit", str(self.options.limit), "--name", _WORKER,
         ]  # fmt: skip
         log = self.root / "logs" / "up-worker.log"
         self.worker = Service("worker", command, self._served(), log)
@@ -192,6 +193,11 @@ class Services:
             markup=False,
         )
 
+    def _close_lost(self, what: str) -> None:
+        # A run that stays open in the page is no reason not to start or end.
+        with contextlib.suppress(OSError, ValueError):
+            close_lost(self.api, POOL, _WORKER, f"secateur up {what}; run it again to go on")
+
     def watch(self) -> None:
         """Return when a child ends by itself, which none should."""
         while True:
@@ -208,8 +214,7 @@ class Services:
         if self.worker:
             self.worker.stop(_STOP_SECONDS)
         if self.server and not self.server.ended:
-            with contextlib.suppress(OSError, ValueError):
-                close_lost(self.api, POOL, "secateur up was ended; run it again to go on")
+            self._close_lost("was ended")
         if self.mlflow:
             self.mlflow.stop(_STOP_SECONDS)
         if self.server:

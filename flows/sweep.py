@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from configs.schema import SweepConfig
-from flows.cell import run_cell
+from flows.cancelling import SweepCancelledError
+from flows.fanout import run_here, why
 from flows.measuring import measurements
 from flows.planning import checked_plan_of, store
+from flows.pool import run_in_pool
+from flows.pool_runs import check_pool
 from tasks.home import sweep_folder
 from tasks.plan import Cell, ModelPlan, Plan
 from tasks.prepare import collect, prepare_model, tokenise
 from tasks.progress import work
 from tasks.prune import history_of, is_complete
-from tasks.record import record, recorder_of
+from tasks.record import complete_records, record, recorder_of, stopped
 from tasks.report import report, write_needs
 from tasks.reporting.timings import CellTiming, Timings
 from tasks.rows import cell_row, dense_fingerprint, dense_row
@@ -39,6 +43,7 @@ class _Run:
     errors: dict[str, str] = field(default_factory=dict)
     broken_models: dict[str, str] = field(default_factory=dict)
     shared: dict[str, float] = field(default_factory=dict)
+    computed: list[Cell] = field(default_factory=list)
     cells: list[CellTiming] = field(default_factory=list)
     start: float = field(default_factory=time.monotonic)
 
@@ -60,12 +65,15 @@ def last_timings(name: str) -> Timings | None:
 
 
 @flow(name="sweep", flow_run_name="{config.name}", persist_result=False)
-def sweep(config: SweepConfig) -> Any:
+def sweep(config: SweepConfig, work_pool: str = "") -> Any:
     """Prune every model with every method to every target, evaluate and compare.
 
     Args:
         config: the sweep, field by field as in a sweep file.
+        work_pool: the Prefect work pool whose workers compute the cells; empty: this machine.
     """
+    if work_pool:
+        check_pool(work_pool)
     plan, kept = checked_plan_of(config), store()
     run = _Run(plan, kept)
     folder = sweep_folder(plan.config.name)
@@ -76,9 +84,16 @@ def sweep(config: SweepConfig) -> Any:
     )
     for model in plan.models:
         _prepare_shared(run, model)
-    for done, cell in enumerate(plan.cells, start=1):
-        _run_one(run, cell)
-        update_progress_artifact(progress, 100.0 * done / len(plan.cells))  # type: ignore[arg-type]
+    try:
+        for done in _fan_out(run, work_pool):
+            update_progress_artifact(progress, 100.0 * done / len(plan.cells))  # type: ignore[arg-type]
+    except SweepCancelledError as error:
+        stopped(plan)
+        return Cancelled(message=f"{error}; what it computed stays, and the same sweep goes on")
+    except BaseException:
+        stopped(plan)  # a signal, or a server that is gone
+        raise
+    complete_records(plan, kept, run.computed, run.errors)
     timings = Timings(run.shared, run.cells, time.monotonic() - run.start)
     with work("sweep", "report"):
         report(plan, kept, run.errors, timings)
@@ -109,8 +124,8 @@ def _prepare_shared(run: _Run, model: ModelPlan) -> None:
         lambda: prepare_model(model, kept, trust, return_state=True),
     )
     if state.is_failed():
-        run.broken_models[spec] = _why(state)
-        run.errors[dense_fingerprint(model)] = _why(state)
+        run.broken_models[spec] = why(state)
+        run.errors[dense_fingerprint(model)] = why(state)
         return
     errors: list[str] = []
     for name, windows in model.evaluations.items():
@@ -118,12 +133,12 @@ def _prepare_shared(run: _Run, model: ModelPlan) -> None:
             _shared_label(run, model, f"tokenise {name}"),
             lambda windows=windows: tokenise(model, windows, kept, trust, return_state=True),
         )
-        errors += [_why(tokenised)] if tokenised.is_failed() else []
+        errors += [why(tokenised)] if tokenised.is_failed() else []
     for label, step in measurements(Subject(model), kept, trust, config.evaluation):
         state = run.timed(
             _shared_label(run, model, f"dense {label}"), lambda step=step: step(return_state=True)
         )
-        errors += [_why(state)] if state.is_failed() else []
+        errors += [why(state)] if state.is_failed() else []
     if errors:
         run.errors[dense_fingerprint(model)] = errors[0]
     open_cells = [
@@ -159,42 +174,55 @@ def complete_cell(cell: Cell) -> Any:
     return cached(cell.fingerprint)
 
 
-def _run_one(run: _Run, cell: Cell) -> None:
-    config, kept = run.plan.config, run.store
-    spec = cell.model.model.spec
-    start = time.monotonic()
-    with work(f"{spec} {cell.label}", "cell") as piece:
-        if is_complete(cell, kept, keep_checkpoint=config.save_checkpoints):
+def _settled(run: _Run, cell: Cell) -> bool:
+    """Whether nothing is to be computed for a cell: the store holds it, or its model is broken."""
+    spec, kept = cell.model.model.spec, run.store
+    if is_complete(cell, kept, keep_checkpoint=run.plan.config.save_checkpoints):
+        with work(f"{spec} {cell.label}", "cell") as piece:
             complete_cell(cell, return_state=True)
             piece.reused = True
             piece.note = _note(cell_row(cell, kept))
             _record(run, cell_row(cell, kept), cell)
-            return
-        if spec in run.broken_models:
+        return True
+    if spec in run.broken_models:
+        with work(f"{spec} {cell.label}", "cell") as piece:
             run.errors[cell.fingerprint] = piece.failure = run.broken_models[spec]
-            return
-        before = _spent(cell, kept)
-        state = run_cell(
-            config=config,
-            model=spec,
-            method=cell.name,
-            target=str(cell.target),
-            seed=cell.seed,
-            return_state=True,
-        )
-        if not state.is_completed():
-            run.errors[cell.fingerprint] = piece.failure = _why(state)
-        else:
-            piece.note = _note(cell_row(cell, kept))
-    after = _spent(cell, kept)
-    run.cells.append(
-        CellTiming(
-            cell.label,
-            prune=after[0] - before[0],
-            evaluate=after[1] - before[1],
-            wall=time.monotonic() - start,
-        )
+        return True
+    return False
+
+
+def _fan_out(run: _Run, work_pool: str) -> Iterator[int]:
+    """Compute every cell that is not there yet, and count those that are done."""
+    todo = [cell for cell in run.plan.cells if not _settled(run, cell)]
+    done = len(run.plan.cells) - len(todo)
+    yield done
+    before = {cell.fingerprint: _spent(cell, run.store) for cell in todo}
+
+    def note(cell: Cell) -> str:
+        return _note(cell_row(cell, run.store))
+
+    computed = (
+        run_in_pool(run.plan, todo, note, work_pool)
+        if work_pool
+        else run_here(run.plan, todo, note)
     )
+    # Closed whatever happens: a cell must not outlive its sweep.
+    with closing(computed) as endings:
+        for ended in endings:
+            if ended.error:
+                run.errors[ended.cell.fingerprint] = ended.error
+            run.computed.append(ended.cell)
+            now, then = _spent(ended.cell, run.store), before[ended.cell.fingerprint]
+            run.cells.append(
+                CellTiming(
+                    ended.cell.label,
+                    prune=now[0] - then[0],
+                    evaluate=now[1] - then[1],
+                    wall=ended.seconds,
+                )
+            )
+            done += 1
+            yield done
 
 
 def _spent(cell: Cell, kept: Store) -> tuple[float, float]:
@@ -218,10 +246,3 @@ def _record(run: _Run, row: dict[str, Any], cell: Cell | None = None) -> None:
     if row["fingerprint"] not in recorder.run_ids and not recorder.unavailable:
         history = history_of(cell, run.store) if cell else []
         record(run.plan, row, history, return_state=True)
-
-
-def _why(state: Any) -> str:
-    result = state.result(raise_on_failure=False)
-    if isinstance(result, BaseException) and not state.message:
-        return f"{type(result).__name__}: {result}"
-    return str(state.message or result).removeprefix("Task run encountered an exception ")

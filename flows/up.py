@@ -88,8 +88,9 @@ def _signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_IGN)
         raise _Told
 
-    # What nohup has set to be ignored stays ignored.
-    heeded = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    # Under nohup a closed terminal is no reason to end.
+    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    heeded = [number for number in _SIGNALS if number != signal.SIGHUP or not nohup]
     former = {number: signal.signal(number, tell) for number in heeded}
     try:
         yield

@@ -9,6 +9,7 @@ from typing import Any
 from configs.schema import Calibration, Corpus, Perplexity, Training
 from tasks.data.corpora import ResolvedCorpus, read_corpus
 from tasks.models.sources import ResolvedModel
+from tasks.resolved import known_corpus
 from tasks.store import Step
 
 VERSION = 1
@@ -96,7 +97,9 @@ def _windows(
     seed: int | None,
     skip: int = 0,
 ) -> Windows:
-    facts, _ = read_corpus(corpus, role=role, base=Path.cwd(), field=f"{field}.corpus")  # type: ignore[arg-type]
+    facts = known_corpus(corpus, role)
+    if facts is None:
+        facts, _ = read_corpus(corpus, role=role, base=Path.cwd(), field=f"{field}.corpus")  # type: ignore[arg-type]
     inputs: dict[str, Any] = {
         "version": VERSION,
         "model": model.digest,

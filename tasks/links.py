@@ -10,8 +10,6 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from tasks.tracking.views import CELLS, CURVES
-
 if TYPE_CHECKING:
     from tasks.tracking import Tracker
 
@@ -57,6 +55,8 @@ def link_sweep(tracker: Tracker, name: str) -> None:
     Args:
         name: the sweep's name.
     """
+    from tasks.tracking import CELLS, CURVES
+
     if base := mlflow_page():
         for kind, text in ((CELLS, "table of cells"), (CURVES, "perplexity against sparsity")):
             address = tracker.view_url(base, kind, name)

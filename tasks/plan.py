@@ -19,6 +19,7 @@ from tasks.measures import Measures, measures_of
 from tasks.models.sources import ResolvedModel, resolve_model
 from tasks.pruning.base import LayerMethod, Method
 from tasks.pruning.targets import Target
+from tasks.resolved import known_model
 from tasks.store import Step, fingerprint
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def _zero_shot_tasks(config: SweepConfig) -> tuple[ResolvedTask, ...]:
 def _plan_model(
     config: SweepConfig, index: int, methods: list[Method], zero_shot: tuple[ResolvedTask, ...]
 ) -> ModelPlan:
-    model = resolve_model(
+    model = known_model(config.models[index]) or resolve_model(
         config.models[index],
         field=f"models[{index}]",
         base=Path.cwd(),

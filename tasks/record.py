@@ -23,8 +23,10 @@ from tasks.environment import environment
 from tasks.home import home
 from tasks.links import link_run, link_sweep, prefect_tags
 from tasks.plan import Cell, ModelPlan, Plan
-from tasks.rows import Row, dense_fingerprint
+from tasks.prune import history_of
+from tasks.rows import Row, cell_row, dense_fingerprint
 from tasks.states import can_pass
+from tasks.store import Store
 from tasks.tracking import InputRecord, SweepIdentity, Tracker, TrackingUnavailableError, connect
 
 log = logging.getLogger("secateur.record")
@@ -227,6 +229,43 @@ def record(plan: Plan, row: Row, history: Sequence[Mapping[str, float]] = ()) ->
             link_run(recorder.tracker, run_id)
             return run_id
     return Completed(name="Postponed", message=recorder.unavailable, data="")
+
+
+def complete_records(
+    plan: Plan, store: Store, computed: Sequence[Cell], errors: Mapping[str, str]
+) -> None:
+    """Learn what other processes logged of a sweep, and log what none of them could.
+
+    Args:
+        computed: the cells to look for.
+        errors: row fingerprint → why it failed.
+    """
+    recorder = recorder_of(plan)
+    elsewhere = [cell for cell in computed if cell.fingerprint not in recorder.run_ids]
+    if recorder.unavailable or recorder.tracker is None or not elsewhere:
+        return
+    rows = [cell_row(cell, store, errors.get(cell.fingerprint, "")) for cell in elsewhere]
+    try:
+        logged = recorder.tracker.logged(recorder.parent, rows)
+    except TrackingUnavailableError as error:
+        recorder.outage(error)
+        return
+    recorder.logged_now = True
+    recorder.run_ids |= logged
+    for cell, row in zip(elsewhere, rows, strict=True):
+        if cell.fingerprint not in logged:
+            record(plan, row, history_of(cell, store), return_state=True)
+
+
+def stopped(plan: Plan) -> None:
+    """End a sweep's run as killed; the next run of the same sweep goes on with it."""
+    recorder = recorder_of(plan)
+    if recorder.tracker is None:
+        return
+    try:
+        recorder.tracker.stop_sweep(recorder.parent)
+    except TrackingUnavailableError as error:
+        log.warning("%s; the sweep's run stays as it is", error)
 
 
 def finish(plan: Plan, rows: list[Row], folder: Path, status: str, *, changed: bool) -> None:

@@ -92,10 +92,27 @@ def sigmap(metric_X: Tensor, keep: float, sharpness: float = 1.0) -> Tensor:
 
     p = σ(sharpness·(metric − mean)/(std + 1e-8)); s = clamp(p + keep − mean(p), 0, 1).
     """
-    spread = metric_X.std() if metric_X.numel() > 1 else torch.zeros(())
-    standardised = (metric_X - metric_X.mean()) / (spread + 1e-8)
-    probability = torch.sigmoid(sharpness * standardised)
+    probability = torch.sigmoid(sharpness * _standardised(metric_X))
     return (probability + keep - probability.mean()).clamp(0.0, 1.0)
+
+
+def around_choice(values_X: Tensor, keep: float, sharpness: float = 1.0) -> Tensor:
+    """Scores that draw masks near the choice of the highest values.
+
+    p = σ(20·sharpness·(u − (1 − keep))), u the share of all values that lie below. The authors'
+    map leaves even the worst a probability of about keep − ½, so that for small targets drawn
+    masks have little in common with the choice that they shall improve.
+    """
+    flat_X = values_X.flatten()
+    order_X = flat_X.argsort(stable=True)
+    rank_X = torch.empty_like(flat_X)
+    rank_X[order_X] = (torch.arange(len(flat_X), dtype=flat_X.dtype) + 0.5) / len(flat_X)
+    return torch.sigmoid(20.0 * sharpness * (rank_X - (1.0 - keep))).view_as(values_X)
+
+
+def _standardised(metric_X: Tensor) -> Tensor:
+    spread = metric_X.std() if metric_X.numel() > 1 else torch.zeros(())
+    return (metric_X - metric_X.mean()) / (spread + 1e-8)
 
 
 def initial_policy(
@@ -113,7 +130,7 @@ def initial_policy(
     """Scores to start from.
 
     Args:
-        kind: ``wanda_sp``, ``random`` or ``constant``.
+        kind: ``wanda_sp``, ``around-choice``, ``random`` or ``constant``.
         by_metric: channels alike in Wanda-SP's metric share a variable, instead of neighbours.
     """
     structure = structure_of(decoder)
@@ -121,7 +138,8 @@ def initial_policy(
     width = -(-structure.channels // channel_group)
     rank_LC = torch.arange(structure.channels).expand(blocks, -1)
     metrics = None
-    if kind == "wanda_sp" or by_metric:
+    informed = kind in ("wanda_sp", "around-choice")
+    if informed or by_metric:
         assert inputs.tokens_NL is not None
         quiet = LearningInputs(loss=inputs.loss, device=inputs.device)
         metrics = walk_metrics(decoder, inputs.tokens_NL, keep, quiet)
@@ -129,13 +147,22 @@ def initial_policy(
         order_LC = metrics.channels_LC.argsort(dim=1, descending=True, stable=True)
         rank_LC = torch.empty_like(order_LC).scatter_(1, order_LC, rank_LC.contiguous())
     membership_LC = rank_LC // channel_group
-    if kind == "wanda_sp" and metrics is not None:
+    if informed and metrics is not None:
         means_LB = _means(metrics.channels_LC, membership_LC, width)
-        groups_LG = torch.stack([sigmap(row, keep, sharpness) for row in metrics.groups_LG])
-        channels_LB = torch.stack([sigmap(row, keep, sharpness) for row in means_LB])
+        groups_LG, channels_LB = (
+            _informed(kind, metric, keep, sharpness) for metric in (metrics.groups_LG, means_LB)
+        )
     else:
         groups_LG, channels_LB = _uninformed(kind, blocks, structure, width, keep, generator)
     return Policy(groups_LG, channels_LB, membership_LC, keep, floor)
+
+
+def _informed(kind: str, metric_LX: Tensor, keep: float, sharpness: float) -> Tensor:
+    """Each block's metric is standardised by itself, as the authors do it."""
+    if kind == "wanda_sp":
+        return torch.stack([sigmap(row, keep, sharpness) for row in metric_LX])
+    values_LX = torch.stack([_standardised(row) for row in metric_LX])
+    return around_choice(values_LX, keep, sharpness)
 
 
 def _uninformed(

@@ -60,12 +60,14 @@ class PolicyGradient(StructuredMethod):
     learning_rate: float = option(
         0.3, "At the first step; cosine to 0. The authors' is 2e-3 over 15 000 steps.", gt=0
     )
-    initialisation: Literal["wanda_sp", "random", "constant"] = option(
-        "wanda_sp", "Where scores start: Wanda-SP's metric, uniform noise, or all alike."
+    initialisation: Literal["wanda_sp", "around-choice", "random", "constant"] = option(
+        "wanda_sp",
+        "Where scores start: Wanda-SP's metric as the authors map it, or so that drawn masks lie "
+        "around the choice by it; uniform noise; or all alike.",
     )
     sharpness: float = option(
         1.0,
-        "wanda_sp: multiplies the standardised metric before the sigmoid; the paper's is 1.",
+        "Of the first two: multiplies what enters the sigmoid; the paper's is 1.",
         gt=0,
     )
     channel_group: int = option(64, "Channels that share one variable; the paper's is 1.", ge=1)

@@ -15,7 +15,7 @@ from tasks.tracking.figures import metrics_of
 from tasks.tracking.names import clean_name
 from tasks.tracking.notes import HEADING, NOTE, experiment_note, sweep_note
 from tasks.tracking.outages import surfacing
-from tasks.tracking.records import SweepIdentity
+from tasks.tracking.records import PARENT, SweepIdentity
 from tasks.tracking.runs import Runs
 from tasks.tracking.views import saved_views, view_path
 
@@ -58,6 +58,14 @@ class Sweeps(Runs):
             return False
         self.client.set_terminated(parent_run_id, "FINISHED")
         return True
+
+    @surfacing
+    def stop_sweep(self, parent_run_id: str) -> None:
+        """End the sweep's run as KILLED, and the runs that a killed process left RUNNING."""
+        for run in self._runs({PARENT: parent_run_id}):
+            if run.info.status == "RUNNING":
+                self.client.set_terminated(run.info.run_id, "KILLED")
+        self.client.set_terminated(parent_run_id, "KILLED")
 
     @surfacing
     def finish_sweep(

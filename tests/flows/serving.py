@@ -107,7 +107,7 @@ class Up:
                 stderr=subprocess.STDOUT,
                 text=True,
                 start_new_session=True,
-                preexec_fn=None if terminal is None else _take_terminal,  # noqa: PLW1509
+                preexec_fn=_heed_signals if terminal is None else _take_terminal,  # noqa: PLW1509
             )
         deadline = time.monotonic() + 180
         while "Ctrl-C ends" not in self.output:
@@ -182,8 +182,16 @@ class Up:
         return self.wait(self.trigger(deployment, parameters))
 
 
+def _heed_signals() -> None:
+    """As in a terminal, also where the tests themselves run in the background or under nohup."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _take_terminal() -> None:
     import fcntl
     import termios
+
+    _heed_signals()
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -17,8 +17,15 @@ from configs.loading import validate
 from flows import running
 from flows.overlap import exclusive
 from flows.running import Running
-from flows.services import host_names, listen, mlflow_command, mlflow_environment, without_secrets
-from flows.up import UpOptions, _warn, up
+from flows.service import listen
+from flows.service_settings import (
+    host_names,
+    mlflow_command,
+    mlflow_environment,
+    without_secrets,
+)
+from flows.services import UpOptions
+from flows.up import _warn, up
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104
 
