@@ -18,6 +18,7 @@ from configs.schema import Trust
 from tasks.corpus_plan import Windows
 from tasks.data import windows as token_windows
 from tasks.data.corpora import read_corpus
+from tasks.evaluation.generation import check_positions
 from tasks.models.decoder import describe
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.files import share
@@ -115,19 +116,42 @@ def check_windows(plan: Plan, store: Store, *, download: bool) -> None:
         learning = [w for w in (model.calibration, model.training) if w]
         every = [*model.evaluations.values(), *learning]
         missing = [w for w in every if store.find(w.step) is None]
+        untimed = model.dense.speed is not None and store.find(model.dense.speed) is None
         on_hub = model.model.kind == "hub" and not model.model.path
-        if not missing or (on_hub and not download):
-            continue
-        try:
-            config, tokenizer = _texts_side(model, store, plan.config.trust)
-        except UnsupportedModelError as error:
-            field = f"models[{index}]"
+        if (missing or untimed) and not (on_hub and not download):
+            _check_model(plan, index, missing, store)
+        _check_processes(plan, model, store)
+
+
+def _check_model(plan: Plan, index: int, missing: list[Windows], store: Store) -> None:
+    """That a model has room for the windows, and its corpora enough of them."""
+    model, evaluation = plan.models[index], plan.config.evaluation
+    try:
+        config, tokenizer = _texts_side(model, store, plan.config.trust)
+    except UnsupportedModelError as error:
+        field = f"models[{index}]"
+        raise ConfigurationError(
+            field, model.model.spec, f"this model cannot be used: {error}"
+        ) from error
+    if evaluation.speed:
+        prompt, new = evaluation.speed_options.prompt_tokens, evaluation.speed_options.new_tokens
+        check_positions(config, prompt_tokens=prompt, new_tokens=new)
+    for windows in missing:
+        token_windows.check_length(config, windows.length, f"{windows.field}.sequence_length")
+        _tokenised[windows.step.fingerprint] = make_windows(windows, tokenizer)
+
+
+def _check_processes(plan: Plan, model: ModelPlan, store: Store) -> None:
+    """That every evaluation process has a window, where the windows are known."""
+    processes = plan.config.evaluation.processes or 1
+    for name, windows in model.evaluations.items():
+        made = _tokenised.get(windows.step.fingerprint)
+        stored = None if made else store.find(windows.step)
+        count = len(made[0]) if made else stored.facts["windows"] if stored else processes
+        if processes > count:
             raise ConfigurationError(
-                field, model.model.spec, f"this model cannot be used: {error}"
-            ) from error
-        for windows in missing:
-            token_windows.check_length(config, windows.length, f"{windows.field}.sequence_length")
-            _tokenised[windows.step.fingerprint] = make_windows(windows, tokenizer)
+                "evaluation.processes", processes, f"{name} has {count} windows: at most {count}"
+            )
 
 
 def windows_of(model: ModelPlan, windows: Windows, store: Store, trust: Trust) -> Artifact:

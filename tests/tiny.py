@@ -29,17 +29,17 @@ def llama(**changes: object) -> PreTrainedModel:
     return _made(transformers.LlamaForCausalLM, transformers.LlamaConfig(**settings))
 
 
-def gpt_neox() -> PreTrainedModel:
+def gpt_neox(**changes: object) -> PreTrainedModel:
     """Parallel attention and MLP, fused queries, keys and values, biases."""
-    config = transformers.GPTNeoXConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        vocab_size=VOCABULARY,
-        max_position_embeddings=128,
-    )
-    return _made(transformers.GPTNeoXForCausalLM, config)
+    settings = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": 128,
+    } | changes
+    return _made(transformers.GPTNeoXForCausalLM, transformers.GPTNeoXConfig(**settings))
 
 
 def gpt2() -> PreTrainedModel:

@@ -19,7 +19,7 @@ name: everything
 models: [with-bos, gpt-neox]
 dtype: float32
 calibration: {{corpus: {{source: python-docs}}, samples: 2, sequence_length: 64}}
-methods: [magnitude, wanda]
+methods: [wanda]
 targets: ["0.01", "0.5"]
 evaluation:
   processes: {processes}
@@ -44,9 +44,12 @@ def write_models(folder: Path) -> None:
     with_bos.backend_tokenizer.post_processor = TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", with_bos.bos_token_id)]
     )
+    # As in Pythia: a token that ends texts, which no window starts with.
+    without = tokenizer()
+    without.add_special_tokens({"eos_token": "<|endoftext|>"})
     for name, model, words in (
         ("with-bos", tiny.llama(vocab_size=300, bos_token_id=256), with_bos),
-        ("gpt-neox", tiny.gpt_neox(vocab_size=256, bos_token_id=None), tokenizer()),
+        ("gpt-neox", tiny.gpt_neox(vocab_size=300, eos_token_id=256), without),
     ):
         model.save_pretrained(folder / name)
         words.save_pretrained(folder / name)
@@ -94,7 +97,7 @@ def rows_of(home: Home) -> dict[tuple[str, str, str], dict[str, Any]]:
 
 def test_every_row_has_every_figure(measured: Home) -> None:
     rows = rows_of(measured)
-    assert len(rows) == 2 * (1 + 4)
+    assert len(rows) == 2 * (1 + 2)
     for (_, method, _), row in rows.items():
         assert row["status"] == "completed", row["error"]
         assert row["perplexity/docs"] > 1
@@ -116,11 +119,10 @@ def test_every_row_has_every_figure(measured: Home) -> None:
 def test_what_prunes_less_agrees_more(measured: Home) -> None:
     rows = rows_of(measured)
     for model in ("with-bos", "gpt-neox"):
-        for method in ("magnitude", "wanda"):
-            little, much = (rows[model, method, target] for target in ("0.01", "0.5"))
-            assert little["kl/docs"] < much["kl/docs"]
-            assert little["reconstruction_error"] < much["reconstruction_error"]
-            assert little["top1_agreement/docs"] >= much["top1_agreement/docs"]
+        little, much = (rows[model, "wanda", target] for target in ("0.01", "0.5"))
+        assert little["kl/docs"] < much["kl/docs"]
+        assert little["reconstruction_error"] < much["reconstruction_error"]
+        assert little["top1_agreement/docs"] >= much["top1_agreement/docs"]
 
 
 def test_each_tokenizer_gets_its_own_special_tokens(measured: Home) -> None:
@@ -152,17 +154,20 @@ def test_processes_give_the_same_figures(measured: Home, make_home: Callable[...
     write_models(home.path.parent)
     write_tasks(home.path.parent / "tasks")
     home.sweep_file.write_text(SWEEP.format(processes=2, speed="false"))
-    status, output = home.run("run", "sweep.yaml")
+    smaller = ("--set", "models=[with-bos]", "--set", "targets=[0.5]")
+    status, output = home.run("run", "sweep.yaml", *smaller)
     assert status == 0, output
     one, two = rows_of(measured), rows_of(home)
-    assert one.keys() == two.keys()
-    for place, row in one.items():
+    assert len(two) == 2
+    for place in two:
+        row = one[place]
         for column in ("perplexity/docs", "kl/docs", "top1_agreement/docs"):
-            assert two[place][column] == pytest.approx(row[column], rel=1e-5), (place, column)
+            wanted = row[column] if row[column] is None else pytest.approx(row[column], rel=1e-5)
+            assert two[place][column] == wanted, (place, column)
         assert two[place]["zero_shot/agreement/acc"] == row["zero_shot/agreement/acc"]
 
 
-def test_report_table_and_plots_tell_it(measured: Home) -> None:
+def test_report_and_tracking_tell_it(measured: Home) -> None:
     folder = measured.path / "sweeps" / "everything"
     text = (folder / "report.md").read_text()
     page = (folder / "report.html").read_text()
@@ -174,17 +179,26 @@ def test_report_table_and_plots_tell_it(measured: Home) -> None:
     assert {"kl/docs", "zero_shot/agreement/acc", "speed/prefill_tokens_per_second"} <= logged
 
 
-def test_wrong_zero_shot_input_computes_nothing(measured: Home) -> None:
-    for setting, named in (
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
         ("evaluation.zero_shot.tasks=[agrement]", "agreement"),
-        ("evaluation.zero_shot.tasks=[hellaswag]", "HF_HUB_OFFLINE"),
         ("evaluation.zero_shot.limit=0", "limit"),
         ("evaluation.processes=6", "processes"),
         ("evaluation.speed_options.prompt_tokens=4000", "prompt_tokens"),
-    ):
-        speed = ("--set", "evaluation.speed=true") if "speed" in setting else ()
-        name = ("--set", "name=wrong")
-        status, output = measured.run("run", "sweep.yaml", "--set", setting, *speed, *name)
-        assert status == 2, (setting, output)
-        assert named in output, (setting, output)
-    assert not (measured.path / "sweeps" / "wrong").exists()
+        ("evaluation.perplexity=[{name: docs, windows: 100000}]", "windows"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_computed(
+    measured: Home, monkeypatch: pytest.MonkeyPatch, setting: str, named: str
+) -> None:
+    from configs.errors import ConfigurationError
+    from configs.loading import load
+    from flows.planning import checked_plan_of
+
+    for name, value in measured.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(measured.path.parent)
+    with pytest.raises(ConfigurationError) as raised:
+        checked_plan_of(load("sweep.yaml", [setting, "name=wrong"]))
+    assert named in str(raised.value)
