@@ -15,7 +15,6 @@ from configs.schema import Evaluation, Trust
 from tasks.environment import environment
 from tasks.evaluation.reference import Reference
 from tasks.evaluation.run import evaluate_windows
-from tasks.evaluation.size import bytes_on_disk
 from tasks.models.load import best_device, resolve_dtype
 from tasks.prepare import load_tokens, model_folder, windows_of
 from tasks.progress import work
@@ -67,7 +66,7 @@ def _compute(
         "seconds": result.seconds,
         "parameters": result.parameters,
         "nonzero_parameters": result.nonzero_parameters,
-        "bytes_on_disk": bytes_on_disk(folder),
+        "bytes_on_disk": result.parameters * resolve_dtype(model.dtype, device).itemsize,
         "peak_memory_bytes": max(result.peak_memory_bytes),
         "processes": processes,
         "environment": environment(),

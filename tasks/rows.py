@@ -38,7 +38,6 @@ def _measured(measures: Measures, store: Store) -> tuple[Row, bool]:
         row["zero_shot/mean"] = _zero_shot_mean(judged)
     if measures.speed and (artifact := found[measures.speed]):
         row |= {f"speed/{name}": artifact.facts[name] for name in SPEED_COLUMNS}
-        row["bytes_on_disk"] = artifact.facts["bytes_on_disk"]
     if measures.reconstruction and (artifact := found[measures.reconstruction]):
         row["reconstruction_error"] = float(artifact.facts["mean"])
     done = [artifact.facts for artifact in found.values() if artifact]

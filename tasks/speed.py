@@ -13,7 +13,6 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.schema import Evaluation, Trust
 from tasks.environment import environment
-from tasks.evaluation.size import bytes_on_disk
 from tasks.evaluation.speed import measure_speed
 from tasks.progress import work
 from tasks.states import cached
@@ -44,8 +43,7 @@ def measure(subject: Subject, store: Store, trust: Trust, evaluation: Evaluation
             result = measure_speed(
                 network, **evaluation.speed_options.model_dump(), progress=advance
             )
-        facts = asdict(result) | {"bytes_on_disk": bytes_on_disk(subject.folder(store, trust))}
-        return facts | {
+        return asdict(result) | {
             "environment": environment(),
             "step_seconds": time.perf_counter() - begun,
         }

@@ -6,11 +6,12 @@ and moves s against the policy-gradient estimate; the sums of s over groups and 
 projected onto their budgets. In the end the highest scores stay, globally, so blocks differ in
 width. Nothing is ever differentiated, so memory is that of inference.
 
-The authors' run is ``channel_group: 1, grouping: contiguous, baseline: moving-average, estimator:
-normalised, masks: 2, floor: 0, antithetic: false, sharpness: 1, learning_rate: 2e-3, steps: 15000,
-batch_size: 8, sequence_length: 128, validation_windows: 0``. What goes beyond them has options of
-its own, with defaults from measurements (``tests/benchmarks/policy_gradient.md``): small budgets
-need fewer variables, larger steps and less noise.
+The authors' run is ``initialisation: wanda_sp, channel_group: 1, grouping: contiguous, baseline:
+moving-average, estimator: normalised, masks: 2, floor: 0, antithetic: false, sharpness: 1,
+learning_rate: 2e-3, steps: 15000, batch_size: 8, sequence_length: 128, validation_windows: 0``.
+What goes beyond them has options of its own, with defaults from measurements
+(``tests/benchmarks/policy_gradient.md``): small budgets need fewer variables, larger steps, less
+noise, and draws that lie near the choice which they shall improve.
 
 Deviations from their code, each a defect there: a score of 0 is absorbing (``floor``); ties
 overshoot the budget (a deterministic choice); a block may lose all its heads (it keeps one group
@@ -61,7 +62,7 @@ class PolicyGradient(StructuredMethod):
         0.3, "At the first step; cosine to 0. The authors' is 2e-3 over 15 000 steps.", gt=0
     )
     initialisation: Literal["wanda_sp", "around-choice", "random", "constant"] = option(
-        "wanda_sp",
+        "around-choice",
         "Where scores start: Wanda-SP's metric as the authors map it, or so that drawn masks lie "
         "around the choice by it; uniform noise; or all alike.",
     )
