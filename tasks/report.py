@@ -92,9 +92,7 @@ def _same(rows: list[Row], folder: Path) -> bool:
     names = {name for row in rows for name in row}
     wanted = [{name: row.get(name) for name in names} for row in rows]
     written = all((folder / name).exists() for name in ("report.md", INPUTS_NAME))
-    return written and wanted == [
-        {name: row.get(name) for name in names} for row in former
-    ]
+    return written and wanted == [{name: row.get(name) for name in names} for row in former]
 
 
 def write_needs(plan: Plan, folder: Path) -> None:
