@@ -276,8 +276,15 @@ def _faults() -> tuple[type[Exception], ...]:
     from flows.server import ServerError
     from tasks.models.errors import SourceUnavailableError, UnsupportedModelError
     from tasks.store import StorageFullError
+    from tasks.tracking import TrackingUnavailableError
 
-    return (SourceUnavailableError, UnsupportedModelError, ServerError, StorageFullError)
+    return (
+        SourceUnavailableError,
+        UnsupportedModelError,
+        ServerError,
+        StorageFullError,
+        TrackingUnavailableError,
+    )
 
 
 def _escaped(error: Exception) -> str:
