@@ -90,8 +90,8 @@ def _text(prefix: str, group: str, called: str, same_tokens: str) -> tuple[Aspec
         ),
         Aspect(
             f"{prefix}/window_tokens", f"{called} window length", group,
-            "Every window starts without context: the dense SmolLM2-135M has 25.7 in windows of 128 "
-            "tokens and 14.2 in windows of 512 of the same text."
+            "Every window starts without context: on the same text the dense SmolLM2-135M has 25.7 "
+            "in windows of 128 tokens and 14.2 in windows of 512."
             if evaluated
             else "The statistics or gradients come from sequences of this length.",
             proof=proof,
