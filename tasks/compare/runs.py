@@ -7,7 +7,7 @@ from pathlib import Path
 from configs.errors import ConfigurationError
 from tasks.compare.references import Reference
 from tasks.compare.result import Result, title_of
-from tasks.tracking_read import NoSuchRunError, read_run
+from tasks.tracking.reading import NoSuchRunError, read_run
 
 _MOST = 12
 

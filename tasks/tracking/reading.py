@@ -7,14 +7,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.tracking import (
-    ENVIRONMENT,
-    TrackingUnavailableError,
-    _lend_credentials,
-    _probe,
-    _surfaced,
-    _without_credentials,
-)
+from tasks.tracking.addresses import lend_credentials, without_credentials
+from tasks.tracking.connection import ENVIRONMENT
+from tasks.tracking.outages import outages_surfaced
+from tasks.tracking.probe import probe
 
 
 class NoSuchRunError(LookupError):
@@ -55,7 +51,7 @@ def read_run(
         TrackingUnavailableError: the server does not answer.
     """
     given = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
-    address = _lend_credentials(given)
+    address = lend_credentials(given)
     if address.startswith("sqlite:///"):
         path = Path(address.removeprefix("sqlite:///").partition("?")[0])
         if not path.is_file():
@@ -64,8 +60,8 @@ def read_run(
         os.environ.setdefault(variable, value)
     for noisy in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    _probe(address, timeout_seconds)
-    with _surfaced(address):
+    probe(address, timeout_seconds)
+    with outages_surfaced(address):
         return _read(run_id, address)
 
 
@@ -79,7 +75,7 @@ def _read(run_id: str, address: str) -> RecordedRun:
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise NoSuchRunError(
-                f"MLflow at {_without_credentials(address)} has no run {run_id}"
+                f"MLflow at {without_credentials(address)} has no run {run_id}"
             ) from error
         raise
     kind = run.data.tags.get("secateur.kind", "")
@@ -90,13 +86,10 @@ def _read(run_id: str, address: str) -> RecordedRun:
         children = [(child.info.run_id, child.info.run_name or "") for child in found]
     return RecordedRun(
         name=run.info.run_name or run_id,
-        server=_without_credentials(address),
+        server=without_credentials(address),
         kind=kind,
         status=run.info.status,
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
         children=tuple(sorted(children, key=lambda child: child[1])),
     )
-
-
-__all__ = ["NoSuchRunError", "RecordedRun", "TrackingUnavailableError", "read_run"]
