@@ -70,6 +70,8 @@ def _compute(
         "bytes_on_disk": bytes_on_disk(folder),
         "peak_memory_bytes": max(result.peak_memory_bytes),
         "processes": processes,
+        "batch_size": evaluation.batch_size,
+        "device_map": evaluation.device_map,
         "environment": environment(),
     }
     if result.kl is not None:

@@ -149,6 +149,32 @@ ASPECTS: tuple[Aspect, ...] = (
         follows=("evaluation/", "model_digest"),
     ),
     Aspect(
+        "zero_shot/task_digest", "task", MEASUREMENT,
+        "Another task, wording, data or scoring is another question, whatever its name.",
+    ),
+    Aspect(
+        "zero_shot/task_version", "version of the task", MEASUREMENT,
+        "The harness raises it when a task's figures change.",
+        follows=("zero_shot/task_digest",), proof="zero_shot/task_digest",
+    ),
+    Aspect(
+        "zero_shot/harness", "harness", MEASUREMENT,
+        "Versions of the harness may ask or score otherwise.",
+        follows=("zero_shot/task_digest",),
+    ),
+    Aspect(
+        "zero_shot/num_fewshot", "examples before a question", MEASUREMENT,
+        "A model that sees examples answers otherwise.",
+    ),
+    Aspect(
+        "zero_shot/limit", "documents asked", MEASUREMENT,
+        "Another part of the questions is another sample; its standard error stands beside it.",
+    ),
+    Aspect(
+        "speed/", "speed's", MEASUREMENT,
+        "Tokens a second and latency belong to a prompt, a batch and how often they were measured.",
+    ),
+    Aspect(
         "target", "target", AMOUNT,
         "More zeros cost more, and keep:group costs more than as many free ones: Wanda has 60.6 "
         "at 0.5 and 179.7 at 2:4 on SmolLM2-135M.",
@@ -233,6 +259,10 @@ ASPECTS: tuple[Aspect, ...] = (
     Aspect(
         "evaluation/processes", "evaluation processes", ARITHMETIC,
         "The order of sums alone changes: at most 1e-5 of the figure in float32.",
+    ),
+    Aspect(
+        "zero_shot/processes", "evaluation processes", ARITHMETIC,
+        "The order of sums alone changes, and an answer only where two are as good as equal.",
     ),
     Aspect(
         "evaluation/batch_size", "evaluation batch size", ARITHMETIC,

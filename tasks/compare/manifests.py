@@ -18,6 +18,8 @@ Inputs = dict[str, str]
 
 PRUNED = "pruned"
 EVALUATION = "evaluation/"
+ZERO_SHOT = "zero_shot/"
+SPEED = "speed"
 TOKENS = "/tokens"
 _MEASURED_WITH = ("batch_size", "processes", "device_map")
 """Facts of an evaluation that change the order of sums alone."""
@@ -42,8 +44,9 @@ def derived(root: Path, steps: Mapping[str, str]) -> Inputs:
 
     Args:
         root: the home that holds them.
-        steps: role → ``step/fingerprint``. Roles are ``pruned``, ``evaluation/<name>``, and
-            ``evaluation/<name>/tokens``, ``calibration/tokens``, ``training/tokens``.
+        steps: role → ``step/fingerprint``. Roles are ``pruned``, ``evaluation/<name>``,
+            ``zero_shot/<task>``, ``speed``, and ``evaluation/<name>/tokens``,
+            ``calibration/tokens``, ``training/tokens``.
     """
     found: Inputs = {}
     for role, place in steps.items():
@@ -53,7 +56,9 @@ def derived(root: Path, steps: Mapping[str, str]) -> Inputs:
         if role == PRUNED:
             found |= _pruned(manifest)
         elif role.startswith(EVALUATION) and role.count("/") == 1:
-            found |= _evaluated(manifest, role)
+            found |= _measured(manifest, role)
+        elif role == SPEED or role.startswith(ZERO_SHOT):
+            found |= _measured(manifest, role) | _settings(manifest["inputs"], role)
         else:
             found |= _tokens(manifest, role.removesuffix(TOKENS))
     return found
@@ -85,7 +90,7 @@ def _pruned(manifest: Mapping[str, Any]) -> Inputs:
     return found
 
 
-def _evaluated(manifest: Mapping[str, Any], role: str) -> Inputs:
+def _measured(manifest: Mapping[str, Any], role: str) -> Inputs:
     facts = manifest["facts"]
     found = {
         f"{role}/environment": json.dumps(facts["environment"], sort_keys=True),
@@ -97,6 +102,17 @@ def _evaluated(manifest: Mapping[str, Any], role: str) -> Inputs:
         if facts.get(name) is not None:
             found[f"{role}/{name}"] = str(facts[name])
     return found
+
+
+def _settings(inputs: Mapping[str, Any], role: str) -> Inputs:
+    """What determines a measurement beside the weights; a task as its digest and versions."""
+    settings = {k: v for k, v in inputs.items() if k not in ("version", "weights", "dtype", "task")}
+    found = {f"{role}/{name}": str(value) for name, value in settings.items()}
+    if task := inputs.get("task"):
+        found[f"{role}/task_digest"] = fingerprint(task)
+        found[f"{role}/task_version"] = str(task["version"])
+        found[f"{role}/harness"] = str(task["harness"])
+    return {name: "none" if value == "None" else value for name, value in found.items()}
 
 
 def _tokens(manifest: Mapping[str, Any], role: str) -> Inputs:

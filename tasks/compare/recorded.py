@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.compare.manifests import EVALUATION, PRUNED, TOKENS, Inputs, derived
+from tasks.compare.manifests import EVALUATION, PRUNED, SPEED, TOKENS, ZERO_SHOT, Inputs, derived
 from tasks.reporting.files import write_atomically
 
 if TYPE_CHECKING:
@@ -56,8 +56,13 @@ def _place(plan: Plan, row: Mapping[str, Any]) -> tuple[ModelPlan, Cell | None]:
 
 def steps_of(model: ModelPlan, cell: Cell | None) -> dict[str, str]:
     """Role → ``step/fingerprint`` of the artifacts behind a row; a dense model's without a cell."""
-    evaluated = cell.evaluated if cell else model.dense
-    steps: dict[str, Step] = {f"{EVALUATION}{name}": step for name, step in evaluated.items()}
+    measures = cell.measures if cell else model.dense
+    steps: dict[str, Step] = {
+        f"{EVALUATION}{name}": step for name, step in measures.perplexity.items()
+    }
+    steps |= {f"{ZERO_SHOT}{name}": step for name, step in measures.zero_shot.items()}
+    if measures.speed:
+        steps[SPEED] = measures.speed
     for name, windows in model.evaluations.items():
         steps[f"{EVALUATION}{name}{TOKENS}"] = windows.step
     if cell:
