@@ -272,6 +272,23 @@ class Variant(Frozen):
     """Its options; what is not named is as in the sweep's options of that method."""
 
 
+class Reported(Frozen):
+    """One figure that the paper behind a preset reports, for ``secateur diff``."""
+
+    model: str
+    """One of the sweep's models."""
+    method: str
+    """A method or variant of the sweep, or dense."""
+    target: TargetText | None = None
+    """One of the sweep's targets; empty for dense."""
+    metric: str
+    """The column of the results that it belongs to, such as perplexity/wikitext2."""
+    value: float
+    """The figure as printed."""
+    source: str
+    """Where it is printed: the paper and its table."""
+
+
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
 
 
@@ -321,6 +338,8 @@ class SweepConfig(Frozen):
     """Where runs are recorded."""
     trust: Trust = Trust()
     """What a model's files may do."""
+    reported: tuple[Reported, ...] = ()
+    """Figures that the paper behind this sweep reports, for secateur diff; they change nothing."""
 
     @model_validator(mode="after")
     def _variants_are_methods_with_options(self) -> Self:

@@ -177,6 +177,61 @@ def export(
 
 
 @app.command()
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A result, in one of the forms above.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The result to compare it with.")],
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric",
+            metavar="COLUMN",
+            help="The figure, by its column in results.csv: perplexity/wikitext2. "
+            "Without it, the first perplexity that both have.",
+        ),
+    ] = None,
+    other_home: Annotated[
+        str | None,
+        typer.Option(
+            "--home",
+            metavar="FOLDER",
+            help="Look for B in this home, such as an outputs/ copied from another machine.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print it as JSON, for machines.")
+    ] = False,
+) -> None:
+    """Say why two figures differ: which of their inputs do, what matters most first.
+
+    Each of A and B is one of:
+
+    - a cell of a sweep that has run, `SWEEP:METHOD@TARGET`, or its dense model, `SWEEP:dense`. With
+      several seeds or models add them: `wide:wanda@0.5#1,model=gpt2`. What is not needed to tell
+      cells apart may be left out, and what is missing is listed.
+
+    - a cell in another folder: `/mnt/b/outputs/sweeps/wide:wanda@0.5`.
+
+    - the id of a cell's run in MLflow, 32 hexadecimal digits.
+
+    - a figure that a paper reports: `paper-ast:ast@2:4,model=gpt2`, or with `reported:` before it
+      where the preset was also run here.
+
+    Examples:
+
+    `secateur diff quickstart:wanda@0.2 quickstart:swiftprune@0.2`
+
+    `secateur diff mine:wanda@0.5 mine:wanda@0.5 --home /mnt/other/outputs` (another machine)
+
+    `secateur diff paper-ast:wanda@2:4,model=gpt2 reported:paper-ast:wanda@2:4,model=gpt2`
+
+    Nothing is computed. Exit status: 0 compared, 2 there is no such result.
+    """
+    from flows.diff import show_diff
+
+    show_diff(a, b, metric, console, home_b=other_home, as_json=as_json)
+
+
+@app.command()
 def gc(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be removed.")
@@ -221,8 +276,15 @@ def _faults() -> tuple[type[Exception], ...]:
     from flows.server import ServerError
     from tasks.models.errors import SourceUnavailableError, UnsupportedModelError
     from tasks.store import StorageFullError
+    from tasks.tracking import TrackingUnavailableError
 
-    return (SourceUnavailableError, UnsupportedModelError, ServerError, StorageFullError)
+    return (
+        SourceUnavailableError,
+        UnsupportedModelError,
+        ServerError,
+        StorageFullError,
+        TrackingUnavailableError,
+    )
 
 
 def _escaped(error: Exception) -> str:

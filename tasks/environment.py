@@ -8,7 +8,17 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("torch", "transformers", "datasets", "accelerate", "prefect", "mlflow")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "gguf",
+    "datasets",
+    "accelerate",
+    "prefect",
+    "mlflow",
+)
 
 
 @cache
@@ -45,6 +55,9 @@ def environment() -> dict[str, str]:
             continue
     facts["platform"] = f"{platform.system()} {platform.machine()}"
     facts["processor"] = _processor()
+    # The kernels that torch chooses here, and whether it may round float32 products (TF32).
+    facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+    facts["float32_matmul"] = torch.get_float32_matmul_precision()
     facts["threads"] = str(torch.get_num_threads())
     if torch.cuda.is_available():
         facts["cuda"] = str(torch.version.cuda)

@@ -69,6 +69,8 @@ def _compute(
         "bytes_on_disk": result.parameters * resolve_dtype(model.dtype, device).itemsize,
         "peak_memory_bytes": max(result.peak_memory_bytes),
         "processes": processes,
+        "batch_size": evaluation.batch_size,
+        "device_map": evaluation.device_map,
         "environment": environment(),
     }
     if result.kl is not None:

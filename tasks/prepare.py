@@ -41,7 +41,7 @@ from tasks.store import Artifact, Store
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_tokenised: dict[str, tuple[Tensor, int | None]] = {}
+_tokenised: dict[str, tuple[Tensor, int | None, str]] = {}
 """Windows made while a sweep was checked, kept for the step that stores them."""
 
 
@@ -78,11 +78,12 @@ def _texts_side(model: ModelPlan, store: Store, trust: Trust) -> tuple[Any, Any]
     return load_config(folder, trust), load_tokenizer(folder, trust)
 
 
-def make_windows(windows: Windows, tokenizer: Any) -> tuple[Tensor, int | None]:
+def make_windows(windows: Windows, tokenizer: Any) -> tuple[Tensor, int | None, str]:
     """Read and tokenise a corpus.
 
     Returns:
-        Windows ``N × L``, and the token that each starts with if the model wants one.
+        Windows ``N × L``, the token that each starts with if the model wants one, and the
+        vocabulary's digest.
 
     Raises:
         ConfigurationError: when the corpus is too short.
@@ -100,7 +101,7 @@ def make_windows(windows: Windows, tokenizer: Any) -> tuple[Tensor, int | None]:
         made = token_windows.contiguous_windows(
             tokens, windows.length, windows.count, bos, field=windows.field
         )
-    return made, bos
+    return made, bos, token_windows.vocabulary_digest(tokenizer)
 
 
 def check_windows(plan: Plan, store: Store, *, download: bool) -> None:
@@ -158,11 +159,16 @@ def windows_of(model: ModelPlan, windows: Windows, store: Store, trust: Trust) -
     """The step that stores a corpus's token windows."""
 
     def produce(folder: Path) -> Mapping[str, Any]:
-        made, bos = _tokenised.get(windows.step.fingerprint) or make_windows(
+        made, bos, vocabulary = _tokenised.get(windows.step.fingerprint) or make_windows(
             windows, load_tokenizer(model_folder(model, store, trust), trust)
         )
         token_windows.save_windows(folder / "windows.safetensors", made, {})
-        return {"windows": made.shape[0], "length": made.shape[1], "bos": bos}
+        return {
+            "windows": made.shape[0],
+            "length": made.shape[1],
+            "bos": bos,
+            "vocabulary": vocabulary,
+        }
 
     return store.get_or_create(windows.step, produce, contents=True)
 

@@ -107,6 +107,7 @@ def _compute(cell: Cell, store: Store, trust: Trust, folder: Path) -> Mapping[st
         "peak_memory_bytes": max(peak.bytes, round(figures.get(MOST_MEMORY, 0))),
         "sparsity": driver.sparsity(decoder, by_layer),
         "layer_sparsity": by_layer,
+        "counted_weights": sum(layer.stored.numel() for layer in decoder.layers().values()),
         "figures": figures,
         "environment": environment(),
     }

@@ -6,10 +6,9 @@ on disk, and the next run of the same command logs what is missing.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from configs.loading import dump
+from tasks.compare.recorded import inputs_of
 from tasks.corpus_plan import Windows
 from tasks.environment import environment
 from tasks.home import home
@@ -70,7 +70,7 @@ class Recorder:
             self.parent,
             row,
             inputs=_inputs(model, cell),
-            extra_params=_params(plan, model, cell),
+            extra_params=inputs_of(plan, model, cell, home()),
             tags=prefect_tags(),
             history=[(round(step["step"]), _named(step)) for step in history],
         )
@@ -169,31 +169,6 @@ def _corpus_input(windows: Windows, context: str) -> InputRecord:
         source=windows.facts.description,
         context=context,
     )
-
-
-def _params(plan: Plan, model: ModelPlan, cell: Cell | None) -> Mapping[str, str]:
-    params = {
-        "dtype": model.dtype,
-        "model_digest": model.model.digest,
-        "model_revision": model.model.revision or "none",
-    }
-    for name, windows in model.evaluations.items():
-        params[f"evaluation/{name}/corpus_digest"] = windows.facts.digest
-        params[f"evaluation/{name}/window_tokens"] = str(windows.length)
-        params[f"evaluation/{name}/windows"] = str(windows.count or "all")
-    if cell:
-        if cell.name != cell.method.name:
-            params["variant_of"] = cell.method.name
-        params["options"] = json.dumps(asdict(cell.method), sort_keys=True)
-        if cell.method.uses_calibration and model.calibration:
-            calibration = plan.config.calibration
-            params["calibration/corpus_digest"] = model.calibration.facts.digest
-            params["calibration/window_tokens"] = str(calibration.sequence_length)
-            params["calibration/windows"] = str(cell.statistics_windows or calibration.samples)
-        if cell.method.uses_training and model.training:
-            params["training/corpus_digest"] = model.training.facts.digest
-            params["training/window_tokens"] = str(model.training.length)
-    return params
 
 
 def _named(step: Mapping[str, float]) -> dict[str, float]:

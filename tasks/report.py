@@ -18,6 +18,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 
 from configs.loading import dump
+from tasks.compare.recorded import INPUTS_NAME, write_inputs
 from tasks.corpus_plan import Windows
 from tasks.environment import environment
 from tasks.home import home, sweep_folder
@@ -74,6 +75,7 @@ def write_folder(
 
         write_atomically(folder / "config.yaml", dump(plan.config).encode())
         write_results(rows, folder)
+        write_inputs(plan, rows, home(), folder)
         plots = write_plots(rows, folder, _layer_sparsity(plan, store), _layer_errors(plan, store))
         for stale in set((folder / "plots").glob("*.png")) - set(plots):
             stale.unlink(missing_ok=True)
@@ -89,9 +91,8 @@ def _same(rows: list[Row], folder: Path) -> bool:
         return False
     names = {name for row in rows for name in row}
     wanted = [{name: row.get(name) for name in names} for row in rows]
-    return (folder / "report.md").exists() and wanted == [
-        {name: row.get(name) for name in names} for row in former
-    ]
+    written = all((folder / name).exists() for name in ("report.md", INPUTS_NAME))
+    return written and wanted == [{name: row.get(name) for name in names} for row in former]
 
 
 def write_needs(plan: Plan, folder: Path) -> None:

@@ -8,6 +8,8 @@ not, the model was trained to see it: then each window is BOS and ``L − 1`` to
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,15 @@ def wants_bos(tokenizer: Any) -> int | None:
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     prepends = with_special[:1] == [bos] and plain[:1] != [bos]
     return bos if bos is not None and prepends else None
+
+
+def vocabulary_digest(tokenizer: Any) -> str:
+    """SHA-256 of what the tokenizer calls each token: two that differ count perplexity otherwise.
+
+    Merges and normalisation are not in it; where they alone differ, the windows do.
+    """
+    named = sorted((token, number) for token, number in tokenizer.get_vocab().items())
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def contiguous_windows(
