@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tasks.reporting.text import escape_markdown, format_seconds, markdown_table
 
-_HEADER = ("step", "prune (s)", "evaluate (s)", "overhead (s)", "wall (s)")
+_HEADER = ("step", "prune", "evaluate", "overhead", "wall")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Timings:
     def table(self) -> Table:
         """The breakdown for a terminal."""
         table = Table(
-            title="Time",
+            title="Time (s)",
             title_justify="left",
             caption=self._summary(),
             caption_justify="left",
@@ -87,7 +87,7 @@ class Timings:
         """The breakdown as a Markdown table and a sentence."""
         lines = [[escape_markdown(label), *figures] for label, *figures in self._lines()]
         lines[-1] = [f"**{cell}**" if cell else "" for cell in lines[-1]]
-        return f"{markdown_table(_HEADER, lines)}\n\n{self._summary()}"
+        return f"Seconds.\n\n{markdown_table(_HEADER, lines)}\n\n{self._summary()}"
 
     def _lines(self) -> list[list[str]]:
         lines = [[name, "", "", "", format_seconds(took)] for name, took in self.shared.items()]
