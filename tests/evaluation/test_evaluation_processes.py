@@ -30,7 +30,7 @@ RUN = f"""
 import sys
 sys.path[:0] = [{str(TESTS)!r}, {str(TESTS.parent)!r}]
 from pathlib import Path
-from evaluation import test_processes as test
+from evaluation import test_evaluation_processes as test
 folder = Path(sys.argv[1])
 test.evaluated(folder, test.LONG, 2, progress=lambda done, total: print(done, flush=True))
 """
