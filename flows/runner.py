@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -142,7 +141,7 @@ def _say_where(console: Console, folder: Path) -> None:
     local = f"sqlite:///{os.path.relpath(database) if inside else database}"
     tracking = os.environ.get("MLFLOW_TRACKING_URI") or local
     lines = [
-        f"report       {shown}/report.md",
+        f"report       {shown}/report.html and report.md",
         f"plots        {shown}/plots/",
         f"results      {shown}/results.csv",
         f"MLflow       {tracking.rpartition('@')[2]}",
@@ -152,8 +151,8 @@ def _say_where(console: Console, folder: Path) -> None:
     lines += [
         "",
         "Next:",
-        f"  {_command('mlflow')} ui --backend-store-uri {shlex.quote(tracking)}",
-        "      compare the runs",
+        f"  {_command('secateur')} up",
+        "      compare the runs in MLflow, start and schedule sweeps in Prefect, in a browser",
         f"  {_command('secateur')} run {shown}/config.yaml --set name=next --set 'targets=[0.6]'",
         "      another sparsity: what is shared is not computed again",
         f"  {_command('secateur')} methods",
