@@ -14,6 +14,8 @@ from prefect.cache_policies import NO_CACHE
 from configs.schema import Evaluation, Trust
 from tasks.environment import environment
 from tasks.evaluation.speed import measure_speed
+from tasks.models.load import best_device
+from tasks.models.semi_structured import convert_
 from tasks.progress import work
 from tasks.states import cached
 from tasks.store import Store
@@ -39,11 +41,16 @@ def measure(subject: Subject, store: Store, trust: Trust, evaluation: Evaluation
         del folder
         begun = time.perf_counter()
         network = subject.network(store, trust, evaluation)
+        kernels = "dense"
+        if subject.cell and best_device().type == "cuda" and evaluation.device_map == "none":
+            # The last that is measured of a cell, whose model is then let go; the dense one stays.
+            kernels = convert_(network).note
         with work(subject.label, "speed") as advance:
             result = measure_speed(
                 network, **evaluation.speed_options.model_dump(), progress=advance
             )
         return asdict(result) | {
+            "kernels": kernels,
             "environment": environment(),
             "step_seconds": time.perf_counter() - begun,
         }
