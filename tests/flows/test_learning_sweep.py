@@ -36,7 +36,9 @@ evaluation:
   perplexity:
     - {name: docs, corpus: {source: python-docs}, sequence_length: 64, windows: 2}
 """
-TOKENS = {"policy_gradient": 5 * 2 * 2 * 32, "ast": 60 * 2 * 64, "boosted": 6 * 2 * 64}
+JUDGED = 2 * 4 * 64
+"""Policy gradient judges its choice at the start and in the end, on a quarter of 16 windows."""
+TOKENS = {"policy_gradient": 5 * 2 * 2 * 32 + JUDGED, "ast": 60 * 2 * 64, "boosted": 6 * 2 * 64}
 
 
 @pytest.fixture(scope="module")
