@@ -67,6 +67,8 @@ def collect_garbage(console: Console, *, dry_run: bool) -> None:
         if f"{path.parent.name}/{path.name}" in needed:
             continue
         removed, freed = _account(root, path, dry_run, removed, freed)
+    for path in sorted((root / "evaluation").glob("*")):
+        removed, freed = _account(root, path, dry_run, removed, freed)
     for path in sorted((root / "training").glob("*")):
         # A sweep that was interrupted goes on from here.
         if f"training/{path.name}" not in needed:

@@ -21,8 +21,9 @@ from flows.planning import checked_plan_of, store
 from flows.pool import run_in_pool
 from flows.pool_runs import check_pool
 from tasks.home import sweep_folder
+from tasks.leases import devices
 from tasks.plan import Cell, ModelPlan, Plan
-from tasks.prepare import collect, prepare_model, tokenise
+from tasks.prepare import collect, forget_dense, prepare_model, tokenise
 from tasks.progress import work
 from tasks.prune import history_of, is_complete
 from tasks.record import complete_records, record, recorder_of, stopped
@@ -31,7 +32,7 @@ from tasks.reporting.timings import CellTiming, Timings
 from tasks.rows import cell_row, dense_fingerprint, dense_row
 from tasks.states import cached
 from tasks.store import Store
-from tasks.subject import Subject
+from tasks.subject import Subject, release
 
 
 @dataclass
@@ -110,6 +111,10 @@ def _ended(plan: Plan, errors: dict[str, str]) -> Any:
     if not failed and not errors:
         return Completed(message=f"{len(plan.cells)} cells completed")
     message = f"{len(plan.cells) - len(failed)} cells completed, {len(failed)} failed"
+    if not failed:
+        broken = [m.model.spec for m in plan.models if dense_fingerprint(m) in errors]
+        text = f"{message}; of the dense {', '.join(broken)}: {next(iter(errors.values()))}"
+        return Completed(name="PartiallyCompleted", message=text)
     if len(failed) == len(plan.cells):
         return Failed(message=f"{message}: {next(iter(errors.values()))}")
     return Completed(name="PartiallyCompleted", message=f"{message}: {', '.join(failed)}")
@@ -201,6 +206,9 @@ def _fan_out(run: _Run, work_pool: str) -> Iterator[int]:
     def note(cell: Cell) -> str:
         return _note(cell_row(cell, run.store))
 
+    release()
+    if work_pool or len(devices()) > 1:
+        forget_dense()  # other processes compute now, one of them on this one's device
     computed = (
         run_in_pool(run.plan, todo, note, work_pool)
         if work_pool

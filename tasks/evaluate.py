@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +34,15 @@ def _compute(
     begun = time.perf_counter()
     model, device = subject.model, best_device()
     tokens = load_tokens(windows_of(model, model.evaluations[name], store, trust))
-    processes = processes_of(evaluation)
-    alone = processes == 1 and evaluation.device_map == "none"
+    processes = processes_of(evaluation, len(tokens))
     folder = subject.folder(store, trust)
-    network = subject.network(store, trust, evaluation) if alone else None
+    network = subject.network(store, trust, evaluation) if processes == 1 else None
     reference = None
     if evaluation.agreement and subject.cell:
-        dense = store.find(model.dense.perplexity[name], contents=True)
-        if dense is None:
-            dense = evaluated(Subject(model), name, store, trust, evaluation)
+        dense = evaluated(Subject(model), name, store, trust, evaluation, contents=True)
         reference = Reference(dense.path, model_folder(model, store, trust))
-    with work(subject.label, f"perplexity {name}") as advance:
+    scratch = store.root / PROCESSES_FOLDER / out.name
+    with work(subject.label, f"perplexity {name}") as advance, _removed(scratch):
         result = evaluate_windows(
             network if network is not None else folder,
             tokens,
@@ -55,13 +55,13 @@ def _compute(
             max_memory=evaluation.max_memory,
             reference=reference,
             write_reference=out if evaluation.agreement and subject.cell is None else None,
-            scratch=store.root / PROCESSES_FOLDER / out.name,
+            scratch=scratch,
             progress=advance,
         )
     facts: dict[str, Any] = {
         # JSON has no infinity; a reader gets it back from `number_of`.
         "perplexity": result.perplexity if math.isfinite(result.perplexity) else "inf",
-        "nll": result.nll,
+        "nll": result.nll if math.isfinite(result.nll) else "inf",
         "tokens": result.tokens,
         "seconds": result.seconds,
         "parameters": result.parameters,
@@ -80,22 +80,45 @@ def _compute(
     return facts | {"step_seconds": time.perf_counter() - begun}
 
 
-def processes_of(evaluation: Evaluation) -> int:
-    """As the sweep says, else one a GPU, or one on a CPU, whose cores one process already uses."""
+@contextlib.contextmanager
+def _removed(scratch: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def processes_of(evaluation: Evaluation, parts: int) -> int:
+    """As the sweep says, else one a GPU, or one on a CPU, whose cores one process already uses.
+
+    Args:
+        parts: windows or documents that there are to share.
+    """
     import torch
 
     if evaluation.device_map == "auto":
         return 1
-    return evaluation.processes or max(1, torch.cuda.device_count())
+    return evaluation.processes or max(1, min(torch.cuda.device_count(), parts))
 
 
 def evaluated(
-    subject: Subject, name: str, store: Store, trust: Trust, evaluation: Evaluation
+    subject: Subject,
+    name: str,
+    store: Store,
+    trust: Trust,
+    evaluation: Evaluation,
+    *,
+    contents: bool = False,
 ) -> Artifact:
-    """The step that evaluates a subject on one corpus."""
+    """The step that evaluates a subject on one corpus.
+
+    Args:
+        contents: its files are about to be used, and are compared in full.
+    """
     return store.get_or_create(
         subject.measures.perplexity[name],
         lambda folder: _compute(subject, name, store, trust, evaluation, folder),
+        contents=contents,
     )
 
 

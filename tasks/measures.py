@@ -103,7 +103,9 @@ def measures_of(
     }
     speed = None
     if evaluation.speed:
-        options = evaluation.speed_options.model_dump()
+        options: dict[str, Any] = evaluation.speed_options.model_dump()
+        if evaluation.device_map != "none":
+            options |= {"device_map": evaluation.device_map, "max_memory": evaluation.max_memory}
         speed = Step("speed", {"version": VERSIONS["speed"], **common, **options})
     reconstruction = None
     if dense and evaluation.reconstruction:

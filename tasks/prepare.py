@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from safetensors.torch import load_file, save_file
@@ -68,6 +70,14 @@ def dense_model(model: ModelPlan, store: Store, trust: Trust) -> PreTrainedModel
     """The dense model, loaded once in this process and shared by all steps; never changed."""
     folder = model_folder(model, store, trust)
     return _resident(folder, model.dtype, trust.remote_code, trust.pickle_weights)
+
+
+def forget_dense() -> None:
+    """Give the dense model's memory back; the next step that needs it loads it again."""
+    _resident.cache_clear()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _texts_side(model: ModelPlan, store: Store, trust: Trust) -> tuple[Any, Any]:

@@ -16,10 +16,11 @@ from tasks.environment import environment
 from tasks.evaluation.speed import measure_speed
 from tasks.models.load import best_device
 from tasks.models.semi_structured import convert_
+from tasks.prepare import forget_dense
 from tasks.progress import work
 from tasks.states import cached
 from tasks.store import Store
-from tasks.subject import Subject
+from tasks.subject import Subject, release
 
 
 @task(
@@ -40,6 +41,11 @@ def measure(subject: Subject, store: Store, trust: Trust, evaluation: Evaluation
     def produce(folder: Path) -> Mapping[str, Any]:
         del folder
         begun = time.perf_counter()
+        # Its peak memory shall be that of one model.
+        if subject.cell:
+            forget_dense()
+        else:
+            release()
         network = subject.network(store, trust, evaluation)
         kernels = "dense"
         if subject.cell and best_device().type == "cuda" and evaluation.device_map == "none":
@@ -51,6 +57,7 @@ def measure(subject: Subject, store: Store, trust: Trust, evaluation: Evaluation
             )
         return asdict(result) | {
             "kernels": kernels,
+            "device_map": evaluation.device_map,
             "environment": environment(),
             "step_seconds": time.perf_counter() - begun,
         }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import atexit
+import shutil
+import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -51,7 +53,7 @@ class Subject:
         """The loaded model; kept for the next measure of the same subject."""
         folder = self.folder(store, trust)
         if evaluation.device_map == "auto":
-            return _placed(folder, self.model.dtype, trust, evaluation, store.root / "tmp")
+            return _placed(folder, self.model.dtype, trust, evaluation)
         if self.cell is None:
             return dense_model(self.model, store, trust)
         return _pruned(folder, self.model.dtype, trust.remote_code, trust.pickle_weights)
@@ -60,7 +62,7 @@ class Subject:
 def release() -> None:
     """Forget the pruned model that was measured last: the next cell needs its memory."""
     _pruned.cache_clear()
-    _last_placed.clear()
+    _forget_placed()
 
 
 @lru_cache(maxsize=1)
@@ -72,19 +74,29 @@ def _pruned(folder: Path, dtype: str, remote_code: bool, pickles: bool) -> PreTr
 
 
 _last_placed: dict[Path, PreTrainedModel] = {}
+_scratches: list[str] = []
+"""Weights on disk of the model that is spread; no other process may use the folder."""
 
 
-def _placed(
-    folder: Path, dtype: str, trust: Trust, evaluation: Evaluation, scratch: Path
-) -> PreTrainedModel:
+def _forget_placed() -> None:
+    _last_placed.clear()
+    while _scratches:
+        shutil.rmtree(_scratches.pop(), ignore_errors=True)
+
+
+atexit.register(_forget_placed)
+
+
+def _placed(folder: Path, dtype: str, trust: Trust, evaluation: Evaluation) -> PreTrainedModel:
     """A model that is spread over devices; one at a time."""
     if folder not in _last_placed:
-        _last_placed.clear()
+        _forget_placed()
+        _scratches.append(tempfile.mkdtemp(prefix="secateur-placed-"))
         _last_placed[folder] = load_placed(
             folder,
             resolve_dtype(dtype, best_device()),
             trust,
             max_memory=evaluation.max_memory,
-            scratch=scratch / f"placed-{os.getpid()}",
+            scratch=Path(_scratches[-1]),
         )
     return _last_placed[folder]

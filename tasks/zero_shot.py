@@ -25,6 +25,9 @@ from tasks.states import cached
 from tasks.store import Artifact, Store
 from tasks.subject import Subject
 
+_MANY = 1 << 20
+"""Stands for the documents of a task that is judged in full."""
+
 
 @task(
     name="zero-shot",
@@ -58,12 +61,13 @@ def _judge(
     out: Path,
 ) -> Mapping[str, Any]:
     begun = time.perf_counter()
-    processes, device = processes_of(evaluation), best_device()
+    limit = evaluation.zero_shot.limit
+    processes, device = processes_of(evaluation, limit or _MANY), best_device()
     job = ZeroShotJob(
         folder=str(subject.folder(store, trust).absolute()),
         dtype=subject.model.dtype,
         tasks=(chosen,),
-        limit=evaluation.zero_shot.limit,
+        limit=limit,
         num_fewshot=evaluation.zero_shot.num_fewshot,
         batch_size=evaluation.batch_size,
         remote_code=trust.remote_code,

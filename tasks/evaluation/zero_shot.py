@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Metric", "ResolvedTask", "TaskResult", "ZeroShotError", "resolve_tasks", "zero_shot"]
 
-VERSION = 1
-"""Raise it when results change: artifacts of the former version are not reused."""
 _BOOTSTRAP = 100_000
 """Resamples for standard errors without a formula, as on the harness's command line."""
 

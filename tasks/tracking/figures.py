@@ -22,7 +22,7 @@ def metrics_of(row: Mapping[str, Any]) -> dict[str, float]:
             continue
         if math.isfinite(value):
             metrics[clean_name(column)] = float(value)
-        else:
+        elif column.startswith("perplexity/"):
             metrics["diverged"] = 1.0
     return metrics
 

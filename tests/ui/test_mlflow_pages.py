@@ -108,4 +108,4 @@ def test_report_and_plots_open_and_the_description_links(
     watched.shot("mlflow-run")
     page.get_by_role("link", name="perplexity against sparsity").first.click()
     target = page.context.pages[-1]
-    target.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for()
+    target.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for(timeout=90_000)
