@@ -122,6 +122,8 @@ class Cluster:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # Heeds Ctrl-C also where the suite itself runs in the background, which does not.
+                preexec_fn=_heed_interrupts,
             )
         self.started.append(process)
         return process
@@ -231,3 +233,7 @@ def postgres(folder: Path) -> Iterator[int]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
