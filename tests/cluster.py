@@ -123,7 +123,7 @@ class Cluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 # Heeds Ctrl-C also where the suite itself runs in the background, which does not.
-                preexec_fn=_heed_interrupts,
+                preexec_fn=_heed_interrupts,  # noqa: PLW1509 (nothing but a signal is set)
             )
         self.started.append(process)
         return process
