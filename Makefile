@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@touch $@
 
 sweep: $(INSTALLED)  ## prune SmolLM2-135M eight ways and print the table
-	$(BIN)/secateur run configs/quickstart.yaml
+	$(BIN)/secateur run quickstart
 
 up: $(INSTALLED)  ## serve the sweep form (Prefect) and the dashboard (MLflow) on this machine
 	$(BIN)/secateur up

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from tasks.pruning.registry import ALLOWED, Target, methods, parse_target
+from tasks.pruning.core.registry import ALLOWED, Target, methods, parse_target
 
 METHODS = tuple(methods())
 MethodName = Literal[*METHODS]

@@ -8,16 +8,16 @@ from prefect import flow
 from prefect.states import Failed
 
 from configs.schema import SweepConfig
-from flows.measuring import measure_all
-from flows.planning import plan_of, store
-from tasks.plan import Cell, Plan
-from tasks.prepare import collect, prepare_model, tokenise
-from tasks.prune import history_of, prune
-from tasks.record import record
-from tasks.report import needed_artifacts
-from tasks.rows import cell_row
-from tasks.store import Store
-from tasks.subject import Subject, release
+from tasks.plan.plan import Cell, Plan
+from tasks.steps.measuring import measure_all
+from tasks.steps.planning import plan_of, store
+from tasks.steps.prepare import collect, prepare_model, tokenise
+from tasks.steps.prune import history_of, prune
+from tasks.steps.record import record
+from tasks.steps.report import needed_artifacts
+from tasks.steps.rows import cell_row
+from tasks.steps.subject import Subject, release
+from tasks.store.store import Store
 
 
 def find_cell(plan: Plan, model: str, method: str, target: str, seed: int) -> Cell:

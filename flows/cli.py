@@ -63,7 +63,7 @@ def run(
     What an earlier run computed is not computed again: the same command finishes an interrupted
     sweep. Try `secateur run quickstart`, or `secateur plan CONFIG.yaml` first.
     """
-    from flows.runner import run_sweep
+    from flows.commands.run import run_sweep
 
     try:
         status = run_sweep(_load(config, settings), console, verbose=verbose, work_pool=work_pool)
@@ -76,7 +76,7 @@ def run(
 @app.command()
 def plan(config: CONFIG, settings: SETTINGS = None) -> None:
     """Show the cells and steps of a sweep: cached, shared, or skipped and why; computes nothing."""
-    from flows.planview import show_plan
+    from flows.commands.plan import show_plan
 
     show_plan(_load(config, settings), console)
 
@@ -109,10 +109,10 @@ def up(
 
     Over the same databases that `secateur run` writes. Ctrl-C ends all of it.
     """
-    from flows.access import data_folder
-    from flows.server import ServerError
-    from flows.services import UpOptions
-    from flows.up import up as serve
+    from flows.serve.access import data_folder
+    from flows.serve.embedded import ServerError
+    from flows.serve.services import UpOptions
+    from flows.serve.up import up as serve
 
     options = UpOptions(
         host=host,
@@ -134,7 +134,7 @@ def up(
 @app.command()
 def methods() -> None:
     """Show every pruning method: its options, their defaults, and the targets it takes."""
-    from flows.planview import show_methods
+    from flows.commands.plan import show_methods
 
     show_methods(console)
 
@@ -144,7 +144,7 @@ def report(
     sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="Name of a sweep that has run.")],
 ) -> None:
     """Write a sweep's results, plots and report again from what the store holds."""
-    from flows.maintenance import rewrite_report
+    from flows.commands.gc import rewrite_report
 
     rewrite_report(sweep, console)
 
@@ -170,7 +170,7 @@ def export(
 
     Options that the sweep leaves no choice in may be left out.
     """
-    from flows.export import export_cell
+    from flows.commands.export import export_cell
 
     wanted = {"model": model, "method": method, "target": target, "seed": seed}
     export_cell(sweep, wanted, to, form, console)
@@ -226,7 +226,7 @@ def diff(
 
     Nothing is computed. Exit status: 0 compared, 2 there is no such result.
     """
-    from flows.diff import show_diff
+    from flows.commands.diff import show_diff
 
     show_diff(a, b, metric, console, home_b=other_home, as_json=as_json)
 
@@ -241,13 +241,13 @@ def gc(
 
     A sweep needs its artifacts as long as its folder below sweeps/ is there.
     """
-    from flows.maintenance import collect_garbage
+    from flows.commands.gc import collect_garbage
 
     collect_garbage(console, dry_run=dry_run)
 
 
 def _load(config: str, settings: list[str] | None) -> Any:
-    from configs.loading import load
+    from configs.yaml_file import load
 
     return load(config, settings or [])
 
@@ -273,9 +273,9 @@ def main() -> None:
 
 def _faults() -> tuple[type[Exception], ...]:
     """What is nobody's mistake and may be gone later: a hub, a server, a full disk."""
-    from flows.server import ServerError
+    from flows.serve.embedded import ServerError
     from tasks.models.errors import SourceUnavailableError, UnsupportedModelError
-    from tasks.store import StorageFullError
+    from tasks.store.store import StorageFullError
     from tasks.tracking import TrackingUnavailableError
 
     return (

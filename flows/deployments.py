@@ -15,15 +15,15 @@ from prefect import flow, get_run_logger
 from prefect.states import Failed, Running
 
 from configs.errors import ConfigurationError
-from configs.loading import presets, read, validate
-from flows.access import data_folder, restricted, trust_allowed
-from flows.forms import given, with_form
-from flows.overlap import exclusive
-from flows.runner import log_to_file
+from configs.yaml_file import presets, read, validate
+from flows.commands.run import log_to_file
+from flows.compute.overlap import exclusive
+from flows.serve.access import data_folder, restricted, trust_allowed
+from flows.serve.forms import given, with_form
 from flows.sweep import sweep
 from tasks.models.errors import SourceUnavailableError, UnsupportedModelError
-from tasks.progress import Event, listening
-from tasks.store import StorageFullError
+from tasks.runtime.progress import Event, listening
+from tasks.store.store import StorageFullError
 
 WORK_POOL = "SECATEUR_WORK_POOL"
 """Set where the forms' worker runs: the pool that computes the cells; empty: that worker itself."""

@@ -14,25 +14,25 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled, Completed, Failed
 
 from configs.schema import SweepConfig
-from flows.cancelling import SweepCancelledError
-from flows.fanout import run_here, why
-from flows.measuring import measurements
-from flows.planning import checked_plan_of, store
-from flows.pool import run_in_pool
-from flows.pool_runs import check_pool
-from tasks.home import sweep_folder
-from tasks.leases import devices
-from tasks.plan import Cell, ModelPlan, Plan
-from tasks.prepare import collect, forget_dense, prepare_model, tokenise
-from tasks.progress import work
-from tasks.prune import history_of, is_complete
-from tasks.record import complete_records, record, recorder_of, stopped
-from tasks.report import report, write_needs
+from flows.compute.cancelling import SweepCancelledError
+from flows.compute.here import run_here, why
+from flows.compute.leases import devices
+from flows.compute.pool import run_in_pool
+from flows.compute.pool_runs import check_pool
+from tasks.plan.plan import Cell, ModelPlan, Plan
 from tasks.reporting.timings import CellTiming, Timings
-from tasks.rows import cell_row, dense_fingerprint, dense_row
-from tasks.states import cached
-from tasks.store import Store
-from tasks.subject import Subject, release
+from tasks.runtime.progress import work
+from tasks.steps.measuring import measurements
+from tasks.steps.planning import checked_plan_of, store
+from tasks.steps.prepare import collect, forget_dense, prepare_model, tokenise
+from tasks.steps.prune import history_of, is_complete
+from tasks.steps.record import complete_records, record, recorder_of, stopped
+from tasks.steps.report import report, write_needs
+from tasks.steps.rows import cell_row, dense_fingerprint, dense_row
+from tasks.steps.states import cached
+from tasks.steps.subject import Subject, release
+from tasks.store.home import sweep_folder
+from tasks.store.store import Store
 
 
 @dataclass

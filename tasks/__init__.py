@@ -1,0 +1,1 @@
+"""The rooms of the pipeline; ``tasks/README.md`` is their picture."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tasks.compare.result import Result
+from tasks.provenance.result import Result
 
 ENVIRONMENT = {"torch": "2.13.0", "threads": "2", "secateur": "0.1.0+abc"}
 INPUTS = {

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 import transformers
 
-from tasks.models.decoder import describe
-from tasks.pruning.structure import Kept, masked_weights, structure_of
+from tasks.models.architecture.decoder import describe
+from tasks.pruning.core.structure import Kept, masked_weights, structure_of
 
 VOCABULARY = 97
 _COMMON = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.prefect_progress import remaining, shown_in_prefect
+from tasks.steps.prefect_progress import remaining, shown_in_prefect
 
 
 @pytest.mark.parametrize(

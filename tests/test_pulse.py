@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.pulse import Pulse, beating, silence_seconds, stop
+from flows.compute.pulse import Pulse, beating, silence_seconds, stop
 
 CODE = """
 import sys
 from pathlib import Path
-from tasks.pulse import beating
+from flows.compute.pulse import beating
 with beating(Path(sys.argv[1]), beat_seconds=0.2):
     print("begun", flush=True)
     {work}

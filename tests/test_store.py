@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.store import Step, StorageFullError, Store, fingerprint
+from tasks.store.store import Step, StorageFullError, Store, fingerprint
 
 STEP = Step("demo", {"version": 1, "x": 2})
 

@@ -177,7 +177,7 @@ def test_pickle_weights(
 def test_the_same_model_twice(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tasks.models.random_model import write
+    from tasks.models.sources.random_model import write
 
     for name in ("one", "two"):
         write(folder / name)
@@ -188,8 +188,8 @@ def test_the_same_model_twice(
 def test_methods_that_can_do_no_target(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from tasks.pruning.core.targets import SemiStructured
     from tasks.pruning.magnitude import Magnitude
-    from tasks.pruning.targets import SemiStructured
 
     monkeypatch.setattr(Magnitude, "targets", (SemiStructured,))
     assert run(monkeypatch, "run", "sweep.yaml", "--set", "methods=[magnitude]") == 2
@@ -201,8 +201,8 @@ def test_methods_that_can_do_no_target(
 def test_a_combination_that_a_method_cannot_do_is_skipped_and_listed(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from tasks.pruning.core.targets import SemiStructured
     from tasks.pruning.magnitude import Magnitude
-    from tasks.pruning.targets import SemiStructured
 
     monkeypatch.setattr(Magnitude, "targets", (SemiStructured,))
     assert run(monkeypatch, "plan", "sweep.yaml") == 0

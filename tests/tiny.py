@@ -6,8 +6,8 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from tasks.models.decoder import describe
-from tasks.pruning.blocks import Decoder
+from tasks.models.architecture.decoder import describe
+from tasks.pruning.core.blocks import Decoder
 
 VOCABULARY = 97
 

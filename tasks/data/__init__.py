@@ -1,0 +1,1 @@
+"""Where text comes from, and its cutting into token windows."""

@@ -16,7 +16,7 @@ from configs.errors import ConfigurationError
 from configs.schema import Corpus
 from tasks.data.files import checked_text
 from tasks.models.errors import SourceUnavailableError
-from tasks.models.hub import COMMIT, TIMEOUT_SECONDS, explained, offline
+from tasks.models.sources.hub import COMMIT, TIMEOUT_SECONDS, explained, offline
 
 FORMATS = ("arrow", "csv", "json", "parquet", "text")
 """Readers of ``datasets`` that take any ``data_files``, in place of a data set."""

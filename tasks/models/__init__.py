@@ -1,0 +1,1 @@
+"""Models: what a name means, how a decoder is built, what is written and read back."""

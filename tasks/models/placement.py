@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from configs.errors import ConfigurationError
 from configs.schema import Trust
-from tasks.models.branches import branch_tensors
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import load_config, require_complete
-from tasks.models.pruned import BRANCHES, read_metadata
 from tasks.models.quiet import quiet
-from tasks.models.sliced import FORM
+from tasks.models.saved.branches import branch_tensors
+from tasks.models.saved.pruned import BRANCHES, read_metadata
+from tasks.models.saved.sliced import FORM
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tasks.models import random_model
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.files import share
-from tasks.models.gguf_header import check_complete
 from tasks.models.load import require_complete
 from tasks.models.quiet import quiet
+from tasks.models.sources import random_model
+from tasks.models.sources.gguf_header import check_complete
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from tasks.models.sources import ResolvedModel
+    from tasks.models.sources.sources import ResolvedModel
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""

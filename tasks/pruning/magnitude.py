@@ -12,11 +12,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from tasks.pruning import masks
-from tasks.pruning.base import LayerMethod, option
-from tasks.pruning.registry import register
-from tasks.pruning.statistics import ColumnStatistics
-from tasks.pruning.targets import Target
+from tasks.pruning.core import masks
+from tasks.pruning.core.methods import LayerMethod, option
+from tasks.pruning.core.registry import register
+from tasks.pruning.core.statistics import ColumnStatistics
+from tasks.pruning.core.targets import Target
 
 
 @register

@@ -31,11 +31,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tasks.pruning import masks
-from tasks.pruning.base import BlockMethod, Collector, UnsupportedLayerError, option
-from tasks.pruning.hessian import Hessian, InverseFactor
-from tasks.pruning.registry import register
-from tasks.pruning.targets import Fraction, SemiStructured, Target
+from tasks.pruning.core import masks
+from tasks.pruning.core.hessian import Hessian, InverseFactor
+from tasks.pruning.core.methods import BlockMethod, Collector, UnsupportedLayerError, option
+from tasks.pruning.core.registry import register
+from tasks.pruning.core.targets import Fraction, SemiStructured, Target
 
 STRIP = 32
 """Columns between which errors are passed on one by one."""

@@ -15,11 +15,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tasks.pruning import masks
-from tasks.pruning.base import BlockMethod, Collector
-from tasks.pruning.registry import register
-from tasks.pruning.statistics import ColumnCollector
-from tasks.pruning.targets import Target
+from tasks.pruning.core import masks
+from tasks.pruning.core.methods import BlockMethod, Collector
+from tasks.pruning.core.registry import register
+from tasks.pruning.core.statistics import ColumnCollector
+from tasks.pruning.core.targets import Target
 
 
 class _Energies(ColumnCollector, Collector):

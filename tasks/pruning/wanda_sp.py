@@ -21,13 +21,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tasks.pruning.base import Chosen, LearningInputs, StructuredMethod
-from tasks.pruning.bernoulli import keep_highest
-from tasks.pruning.blocks import BlockAtWork, Decoder, walk
-from tasks.pruning.registry import register
-from tasks.pruning.statistics import ColumnCollector
-from tasks.pruning.structure import BlockStructure, Kept, masked_block, structure_of
-from tasks.pruning.targets import Fraction
+from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
+from tasks.pruning.core.methods import Chosen, LearningInputs, StructuredMethod
+from tasks.pruning.core.registry import register
+from tasks.pruning.core.statistics import ColumnCollector
+from tasks.pruning.core.structure import BlockStructure, Kept, masked_block, structure_of
+from tasks.pruning.core.targets import Fraction
+from tasks.pruning.policy_gradient.bernoulli import keep_highest
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tasks.reporting.context import ModelFacts, ReportContext
-from tasks.reporting.files import write_atomically
 from tasks.reporting.html_page import REPORT_HTML, render_html
 from tasks.reporting.markdown_measures import measures_markdown
 from tasks.reporting.markdown_results import results_markdown
@@ -16,6 +15,7 @@ from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
 from tasks.reporting.text import escape_markdown, markdown_table, one_line
 from tasks.reporting.views import cell_label
+from tasks.store.files import write_atomically
 
 REPORT_NAME = "report.md"
 _ERROR_WIDTH = 600

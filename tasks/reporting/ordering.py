@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tasks.pruning.targets import Fraction, TargetError, parse_target
+from tasks.pruning.core.targets import Fraction, TargetError, parse_target
 from tasks.reporting.rows import DENSE, Row, Value
 
 

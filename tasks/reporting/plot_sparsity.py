@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tasks.pruning.targets import SemiStructured, TargetError, parse_target
+from tasks.pruning.core.targets import SemiStructured, TargetError, parse_target
 from tasks.reporting.plot_parts import (
     Look,
     draw_dense,

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.reporting.files import write_atomically
+from tasks.store.files import write_atomically
 
 Value = str | int | float | bool | None
 Row = dict[str, Value]

@@ -24,8 +24,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
-from tasks.reporting.files import write_atomically
 from tasks.reporting.text import DIVERGED
+from tasks.store.files import write_atomically
 
 WIDTH, HEIGHT = 8.5 / 2.54, 2.45
 """Inches of a plot without its legend: one column of a paper, 8.5 cm."""

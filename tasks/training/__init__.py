@@ -1,0 +1,1 @@
+"""The training engine of methods that retrain: processes, precision, checkpoints."""

@@ -15,7 +15,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from tasks.pruning.retraining import Snapshot
+from tasks.pruning.core.retraining import Snapshot
 
 _TENSORS = "state.safetensors"
 _FACTS = "facts.json"

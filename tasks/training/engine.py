@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from tasks.pruning.retraining import Snapshot
+from tasks.pruning.core.retraining import Snapshot
 from tasks.training.checkpoints import Checkpoints
 
 _BUCKET = 16 << 20
@@ -21,7 +21,7 @@ _BUCKET = 16 << 20
 
 
 class AccelerateEngine:
-    """Runs a training method's steps; see :class:`tasks.pruning.retraining.Engine`."""
+    """Runs a training method's steps; see :class:`tasks.pruning.core.retraining.Engine`."""
 
     def __init__(self, accelerator: Any, checkpoints: Checkpoints | None) -> None:
         self._accelerator = accelerator

@@ -1,6 +1,6 @@
 """What goes wrong in training."""
 
-from tasks.ranks.errors import RankError
+from tasks.processes.rank_errors import RankError
 
 
 class TrainingError(RankError):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from tasks.models.quiet import quiet
-from tasks.pruning.base import PruneResult
+from tasks.pruning.core.methods import PruneResult
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

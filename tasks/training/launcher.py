@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tasks.pruning.base import Progress, PruneResult
-from tasks.pruning.blocks import Decoder
-from tasks.pruning.retraining import RetrainingMethod
-from tasks.pruning.targets import Target
-from tasks.ranks.errors import RankError
-from tasks.ranks.files import read_reports
-from tasks.ranks.launcher import run_ranks
+from tasks.processes.launcher import run_ranks
+from tasks.processes.rank_errors import RankError
+from tasks.processes.rank_files import read_reports
+from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.methods import Progress, PruneResult
+from tasks.pruning.core.retraining import RetrainingMethod
+from tasks.pruning.core.targets import Target
 from tasks.training.errors import TrainingError
 from tasks.training.files import Job, read_result, write_job
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from tasks.models.head import split_head
-from tasks.pruning.base import Progress, PruneResult
-from tasks.pruning.blocks import Decoder
-from tasks.pruning.retraining import RetrainingMethod
-from tasks.pruning.targets import Target
+from tasks.models.architecture.head import split_head
+from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.methods import Progress, PruneResult
+from tasks.pruning.core.retraining import RetrainingMethod
+from tasks.pruning.core.targets import Target
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.engine import AccelerateEngine, accelerator_for
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from tasks.ranks.rank import Rank, joined, main
+from tasks.processes.rank import Rank, joined, main
 
 
 def _run(rank: Rank) -> None:
     from configs.schema import Trust
-    from tasks.memory import measured
     from tasks.models.load import DTYPES, load_model
-    from tasks.pruning.blocks import Decoder
-    from tasks.pruning.registry import get, parse_target
-    from tasks.pruning.retraining import RetrainingMethod
+    from tasks.pruning.core.blocks import Decoder
+    from tasks.pruning.core.registry import get, parse_target
+    from tasks.pruning.core.retraining import RetrainingMethod
+    from tasks.runtime.memory import measured
     from tasks.training.files import MODEL, read_job, write_result
     from tasks.training.run import retrain_here
 

@@ -12,11 +12,11 @@ import torch
 from common import Bench
 from torch import Tensor
 
-from tasks.evaluation.perplexity import perplexity
-from tasks.models.branches import attach_branches, detach_branches, save_branches
-from tasks.pruning.adaptive_sparse import AdaptiveSparseTrainer
-from tasks.pruning.base import PruneResult
-from tasks.pruning.targets import SemiStructured
+from tasks.measures.perplexity.perplexity import perplexity
+from tasks.models.saved.branches import attach_branches, detach_branches, save_branches
+from tasks.pruning.ast.method import AdaptiveSparseTrainer
+from tasks.pruning.core.methods import PruneResult
+from tasks.pruning.core.targets import SemiStructured
 from tasks.training.run import retrain
 
 CALIBRATION_WINDOWS = 32

@@ -13,7 +13,7 @@ from dataclasses import replace
 from ast_common import all_windows, mean_loss, train
 from common import arguments, load, print_environment
 
-from tasks.pruning.adaptive_sparse import AdaptiveSparseTrainer
+from tasks.pruning.ast.method import AdaptiveSparseTrainer
 
 SMALL = AdaptiveSparseTrainer(batch=2, micro_batch=2, learning_rate=1e-4, criterion="activation")
 VARIANTS = {

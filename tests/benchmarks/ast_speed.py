@@ -23,11 +23,12 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional
 
-from tasks.models.head import split_head
-from tasks.pruning import masks, schedules
-from tasks.pruning.adaptive_sparse import AdaptiveSparseTrainer
-from tasks.pruning.retraining import LocalEngine, Snapshot
-from tasks.pruning.targets import SemiStructured
+from tasks.models.architecture.head import split_head
+from tasks.pruning.ast import schedules
+from tasks.pruning.ast.method import AdaptiveSparseTrainer
+from tasks.pruning.core import masks
+from tasks.pruning.core.retraining import LocalEngine, Snapshot
+from tasks.pruning.core.targets import SemiStructured
 
 
 class Clock:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from common import arguments, load, print_environment
 
-from tasks.evaluation.perplexity import perplexity
-from tasks.pruning import driver
-from tasks.pruning.registry import parse_target
-from tasks.pruning.swiftprune import SwiftPrune
+from tasks.measures.perplexity.perplexity import perplexity
+from tasks.pruning.core import driver
+from tasks.pruning.core.registry import parse_target
+from tasks.pruning.swiftprune.method import SwiftPrune
 
 VARIANTS = {
     "default": SwiftPrune(tokens=1 << 30),

@@ -15,12 +15,12 @@ from transformers import PreTrainedModel
 
 from configs.schema import Trust
 from tasks.data.windows import contiguous_windows, tokenise
-from tasks.environment import environment
-from tasks.models.decoder import describe
+from tasks.models.architecture.decoder import describe
 from tasks.models.load import DTYPES, load_model, load_tokenizer
 from tasks.models.prepare import prepare
-from tasks.models.sources import resolve_model
-from tasks.pruning.blocks import Decoder
+from tasks.models.sources.sources import resolve_model
+from tasks.pruning.core.blocks import Decoder
+from tasks.runtime.environment import environment
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from common import arguments, load, print_environment
 
-from tasks.evaluation.perplexity import perplexity
+from tasks.measures.perplexity.perplexity import perplexity
 from tasks.models.load import resolve_dtype
 
 

@@ -22,8 +22,8 @@ import torch
 from common import Bench, arguments, load, print_environment
 from torch.nn import functional
 
-from tasks.evaluation.reference import Reference
-from tasks.evaluation.run import evaluate_windows
+from tasks.measures.perplexity.reference import Reference
+from tasks.measures.perplexity.run import evaluate_windows
 
 BARE = "bare"
 

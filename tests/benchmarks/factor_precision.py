@@ -12,8 +12,8 @@ import torch
 from common import arguments, load, print_environment
 from torch import nn
 
-from tasks.pruning.blocks import BlockAtWork, walk
-from tasks.pruning.hessian import Hessian, inverse_factor
+from tasks.pruning.core.blocks import BlockAtWork, walk
+from tasks.pruning.core.hessian import Hessian, inverse_factor
 from tasks.pruning.sparsegpt import SparseGPT
 
 

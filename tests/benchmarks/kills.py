@@ -54,7 +54,7 @@ def orphans(home: Path) -> list[str]:
             command = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if b"flows.server" in command and str(home).encode() in command:
+        if b"flows.serve.embedded" in command and str(home).encode() in command:
             found.append(folder.name)
     return found
 

@@ -21,11 +21,11 @@ from pathlib import Path
 
 from common import Bench, arguments, load, print_environment
 
-from tasks.memory import measured
-from tasks.models.spill import SpilledWeights
-from tasks.pruning import driver
-from tasks.pruning.base import LayerMethod
-from tasks.pruning.registry import get, parse_target
+from tasks.models.saved.spill import SpilledWeights
+from tasks.pruning.core import driver
+from tasks.pruning.core.methods import LayerMethod
+from tasks.pruning.core.registry import get, parse_target
+from tasks.runtime.memory import measured
 
 MIB = 1 << 20
 

@@ -15,11 +15,11 @@ from unittest.mock import patch
 
 import torch
 
-from tasks.pruning import driver, hessian
-from tasks.pruning.base import BlockMethod, LayerMethod, Method
-from tasks.pruning.blocks import Decoder
-from tasks.pruning.statistics import ColumnCollector
-from tasks.pruning.targets import Target
+from tasks.pruning.core import driver, hessian
+from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.methods import BlockMethod, LayerMethod, Method
+from tasks.pruning.core.statistics import ColumnCollector
+from tasks.pruning.core.targets import Target
 
 STATISTICS, FACTORS, SELECTION, FORWARD = "statistics", "factors", "selection", "forward"
 """Sums over inputs; factoring Hessians; scores, masks and updates; everything else."""

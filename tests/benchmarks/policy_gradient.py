@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from common import Bench, arguments, load, print_environment
 
-from tasks.evaluation.perplexity import mean_loss, perplexity
-from tasks.pruning import driver
-from tasks.pruning.policy_gradient import PolicyGradient
-from tasks.pruning.registry import parse_target
+from tasks.measures.perplexity.perplexity import mean_loss, perplexity
+from tasks.pruning.core import driver
+from tasks.pruning.core.registry import parse_target
+from tasks.pruning.policy_gradient.method import PolicyGradient
 from tasks.pruning.wanda_sp import WandaSP
 
 START, SKIP = 16, 32

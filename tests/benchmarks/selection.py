@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from common import median_seconds, print_environment
 
-from tasks.pruning import ewma, masks
+from tasks.pruning.core import masks
+from tasks.pruning.swiftprune import ewma
 
 SHAPES = ((576, 576), (1536, 576), (576, 1536), (4096, 4096), (4096, 14336))
 

@@ -28,8 +28,9 @@ from common import Bench, arguments, load, print_environment
 from phases import FACTORS, FORWARD, SELECTION, STATISTICS, prune
 from torch import Tensor, nn
 
-from tasks.pruning import hessian, sparsegpt
-from tasks.pruning.registry import parse_target
+from tasks.pruning import sparsegpt
+from tasks.pruning.core import hessian
+from tasks.pruning.core.registry import parse_target
 from tasks.pruning.sparsegpt import SparseGPT
 
 PHASES = (STATISTICS, FACTORS, SELECTION, FORWARD)

@@ -26,11 +26,11 @@ from common import arguments, load, print_environment
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tasks.evaluation.size import bytes_on_disk
-from tasks.models.compact import compact_
-from tasks.models.decoder import describe
-from tasks.models.sliced import save_compact
-from tasks.pruning.structure import Kept, masked_weights, structure_of
+from tasks.measures.weights import bytes_on_disk
+from tasks.models.architecture.decoder import describe
+from tasks.models.saved.compact import compact_
+from tasks.models.saved.sliced import save_compact
+from tasks.pruning.core.structure import Kept, masked_weights, structure_of
 
 SPARSITIES = (0.1, 0.2, 0.3)
 STEPS = 16

@@ -24,15 +24,15 @@ from common import arguments, load, print_environment
 from sliced_speed import random_kept, turned
 from transformers import PreTrainedModel
 
-from tasks.evaluation.generation import Request, random_prompt, timed_request
-from tasks.evaluation.size import bytes_on_disk, packed_bytes
-from tasks.evaluation.speed import SpeedResult, measure_speed, summarise
-from tasks.models.compact import compact_
-from tasks.models.decoder import describe
-from tasks.models.pruned import load_pruned
-from tasks.models.sliced import save_compact
-from tasks.pruning.masks import lowest
-from tasks.pruning.targets import SemiStructured
+from tasks.measures.speed.generation import Request, random_prompt, timed_request
+from tasks.measures.speed.timing import SpeedResult, measure_speed, summarise
+from tasks.measures.weights import bytes_on_disk, packed_bytes
+from tasks.models.architecture.decoder import describe
+from tasks.models.saved.compact import compact_
+from tasks.models.saved.pruned import load_pruned
+from tasks.models.saved.sliced import save_compact
+from tasks.pruning.core.masks import lowest
+from tasks.pruning.core.targets import SemiStructured
 
 SPARSITY = 0.3
 NUMBERS = {"prompt_tokens": 512, "new_tokens": 32, "batch_size": 1}

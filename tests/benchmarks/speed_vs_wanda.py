@@ -15,11 +15,11 @@ import time
 
 from common import Bench, arguments, load, print_environment
 
-from tasks.evaluation.perplexity import perplexity
-from tasks.pruning import driver
-from tasks.pruning.base import LayerMethod, Method
-from tasks.pruning.registry import parse_target
-from tasks.pruning.swiftprune import SwiftPrune
+from tasks.measures.perplexity.perplexity import perplexity
+from tasks.pruning.core import driver
+from tasks.pruning.core.methods import LayerMethod, Method
+from tasks.pruning.core.registry import parse_target
+from tasks.pruning.swiftprune.method import SwiftPrune
 from tasks.pruning.wanda import Wanda
 
 PAPER = SwiftPrune(

@@ -11,10 +11,10 @@ from typing import Any
 
 from common import arguments, load, print_environment
 
-from tasks.evaluation.perplexity import perplexity
-from tasks.pruning import driver
-from tasks.pruning.registry import parse_target
-from tasks.pruning.swiftprune import SwiftPrune
+from tasks.measures.perplexity.perplexity import perplexity
+from tasks.pruning.core import driver
+from tasks.pruning.core.registry import parse_target
+from tasks.pruning.swiftprune.method import SwiftPrune
 
 PLAIN: dict[str, Any] = {"compensation": "none", "shrink": 0.0}
 PAPER = PLAIN | {"contribution": "weight", "scale": "loss", "alpha": 0.125}

@@ -23,11 +23,11 @@ import torch
 from common import arguments, load, print_environment
 from phases import FACTORS, FORWARD, SELECTION, STATISTICS, prune
 
-from tasks.evaluation.perplexity import perplexity
-from tasks.pruning.base import Method
-from tasks.pruning.registry import parse_target
+from tasks.measures.perplexity.perplexity import perplexity
+from tasks.pruning.core.methods import Method
+from tasks.pruning.core.registry import parse_target
 from tasks.pruning.sparsegpt import SparseGPT
-from tasks.pruning.swiftprune import SwiftPrune
+from tasks.pruning.swiftprune.method import SwiftPrune
 from tasks.pruning.wanda import Wanda
 
 DEFAULT, SAME = "swiftprune, default", "swiftprune, same tokens"

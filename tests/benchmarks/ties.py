@@ -12,8 +12,8 @@ import torch
 from common import arguments, load, print_environment
 from torch import Tensor
 
-from tasks.evaluation.perplexity import perplexity
-from tasks.pruning import masks
+from tasks.measures.perplexity.perplexity import perplexity
+from tasks.pruning.core import masks
 
 
 def first_go(scores: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cluster import Cluster, answers, free_port, kill_tree, postgres
 
-from tasks.environment import code_version
 from tasks.reporting.rows import read_results
+from tasks.runtime.environment import code_version
 
 SWEEP = """
 name: {name}

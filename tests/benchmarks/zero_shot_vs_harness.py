@@ -24,14 +24,14 @@ import torch
 from common import Bench, arguments, load, print_environment
 
 from configs.schema import Trust, ZeroShot
-from tasks.evaluation.harness.catalogue import version
-from tasks.evaluation.zero_shot import TaskResult, resolve_tasks, zero_shot
-from tasks.models.kept import kept_to_json
+from tasks.measures.zero_shot.catalogue import version
+from tasks.measures.zero_shot.evaluate import TaskResult, resolve_tasks, zero_shot
 from tasks.models.load import DTYPES, load_tokenizer
-from tasks.models.pruned import load_pruned
-from tasks.models.save import save_checkpoint
-from tasks.pruning import driver
-from tasks.pruning.registry import get, parse_target
+from tasks.models.saved.kept import kept_to_json
+from tasks.models.saved.pruned import load_pruned
+from tasks.models.saved.save import save_checkpoint
+from tasks.pruning.core import driver
+from tasks.pruning.core.registry import get, parse_target
 
 GROUP = "minimal-pairs"
 BASE = """\

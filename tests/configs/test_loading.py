@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from configs import loading
+from configs import yaml_file as loading
 from configs.errors import ConfigurationError
 from configs.schema import SweepConfig
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from serving import Up
 
-from flows.server import EmbeddedServer
+from flows.serve.embedded import EmbeddedServer
 from tasks.reporting.rows import read_results
 
 SWEEP = """
@@ -111,7 +111,7 @@ class Home:
                 command = (folder / "cmdline").read_bytes()
             except OSError:
                 continue
-            if b"flows.server" in command and str(self.path).encode() in command:
+            if b"flows.serve.embedded" in command and str(self.path).encode() in command:
                 found.append(int(folder.name))
         return found
 

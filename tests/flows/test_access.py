@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from configs.errors import ConfigurationError
-from flows.access import restricted
-from tasks.home import sweep_folder
+from flows.serve.access import restricted
+from tasks.store.home import sweep_folder
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import Home, kill_group
 
-from tasks.store import fingerprint
+from tasks.store.store import fingerprint
 
 pytestmark = pytest.mark.slow
 

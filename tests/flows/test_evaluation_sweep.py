@@ -37,7 +37,7 @@ def write_models(folder: Path) -> None:
     import tiny
     from tokenizers.processors import TemplateProcessing
 
-    from tasks.models.random_model import tokenizer
+    from tasks.models.sources.random_model import tokenizer
 
     with_bos = tokenizer()
     with_bos.add_special_tokens({"bos_token": "<s>"})
@@ -193,8 +193,8 @@ def test_wrong_input_is_refused_before_anything_is_computed(
     measured: Home, monkeypatch: pytest.MonkeyPatch, setting: str, named: str
 ) -> None:
     from configs.errors import ConfigurationError
-    from configs.loading import load
-    from flows.planning import checked_plan_of
+    from configs.yaml_file import load
+    from tasks.steps.planning import checked_plan_of
 
     for name, value in measured.environment().items():
         monkeypatch.setenv(name, value)

@@ -13,18 +13,19 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from flows import cli, export
-from tasks.models.branches import save_branches
-from tasks.models.decoder import describe
-from tasks.models.kept import kept_to_json
-from tasks.models.pruned import load_pruned
-from tasks.models.random_model import tokenizer
-from tasks.models.save import save_checkpoint
-from tasks.pruning.masks import lowest
-from tasks.pruning.structure import masked_weights
-from tasks.pruning.targets import SemiStructured
+from flows import cli
+from flows.commands import export
+from tasks.models.architecture.decoder import describe
+from tasks.models.saved.branches import save_branches
+from tasks.models.saved.kept import kept_to_json
+from tasks.models.saved.pruned import load_pruned
+from tasks.models.saved.save import save_checkpoint
+from tasks.models.sources.random_model import tokenizer
+from tasks.pruning.core.masks import lowest
+from tasks.pruning.core.structure import masked_weights
+from tasks.pruning.core.targets import SemiStructured
 from tasks.reporting.rows import write_results
-from tasks.store import MANIFEST, Step, Store
+from tasks.store.store import MANIFEST, Step, Store
 
 METHODS = {"wanda": "2:4", "ast": "2:4", "wanda_sp": "0.5"}
 
@@ -149,7 +150,7 @@ def test_compact(home: Path, tmp_path: Path, command: Any) -> None:
     with pytest.raises(ValueError, match="secateur_sliced"):
         AutoModelForCausalLM.from_pretrained(small)
     # What was exported once can be again: a sliced checkpoint stays one.
-    from tasks.models.export import write_export
+    from tasks.models.saved.export import write_export
 
     again = tmp_path / "again"
     again.mkdir()
@@ -250,7 +251,7 @@ def test_a_damaged_or_missing_checkpoint(home: Path, tmp_path: Path, command: An
 def test_a_failure_half_way_leaves_nothing(
     home: Path, tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.models import export as forms
+    from tasks.models.saved import export as forms
 
     def fails(source: Path, to: Path) -> None:
         to.write_bytes(b"half")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from configs.loading import load, validate
 from configs.schema import METHODS, SweepConfig
+from configs.yaml_file import load, validate
 from flows.deployments import preset_form, sweep_form
-from flows.forms import FIRST, given
+from flows.serve.forms import FIRST, given
 
 
 def schema() -> dict[str, Any]:
@@ -81,7 +81,7 @@ def test_presets_are_chosen_by_name() -> None:
 def test_trust_is_in_the_form_only_when_the_operator_allows_it(
     allowed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.forms import form_schema
+    from flows.serve.forms import form_schema
 
     monkeypatch.setenv("SECATEUR_ALLOW_TRUST", allowed)
     assert ("trust" in form_schema()) is (allowed == "1")

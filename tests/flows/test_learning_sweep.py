@@ -14,8 +14,8 @@ from conftest import Home, figures, kill_group
 from safetensors.torch import load_file
 
 from tasks.data.windows import load_windows
-from tasks.evaluation.perplexity import perplexity
-from tasks.models.pruned import load_pruned
+from tasks.measures.perplexity.perplexity import perplexity
+from tasks.models.saved.pruned import load_pruned
 
 pytestmark = pytest.mark.slow
 
@@ -196,7 +196,7 @@ def test_a_model_without_known_heads_fails_with_its_reason(
 
     from configs.schema import Trust
     from tasks.models.prepare import prepare
-    from tasks.models.sources import resolve_model
+    from tasks.models.sources.sources import resolve_model
 
     source = resolve_model(
         "tiny-random", field="models", base=Path(), trust=Trust(), digest_cache=None

@@ -11,7 +11,7 @@ import pytest
 from cluster import Cluster, answers, free_port, kill_tree
 from conftest import Home, figures
 
-from tasks.leases import SLOTS
+from flows.compute.leases import SLOTS
 
 pytestmark = pytest.mark.slow
 WAITING = Path(__file__).parents[1] / "waiting_method.py"

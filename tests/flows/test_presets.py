@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from configs import loading
-from flows.planview import show_plan
-from tasks.pruning.registry import parse_target
+from configs import yaml_file as loading
+from flows.commands.plan import show_plan
+from tasks.pruning.core.registry import parse_target
 
 LOCAL = [
     # The hub's models and text cannot be had in a test; everything else is as in the file.

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from serving import SECRETS, SMALL_YAML, TINY, Up
 
-from flows import running
+from flows.serve import running
 from tasks.reporting.rows import read_results
 
 pytestmark = pytest.mark.slow
@@ -258,7 +258,7 @@ def test_making_the_deployments_again_keeps_schedules_of_the_page(served: Up) ->
             "parameters": {"name": "weekly"}}  # fmt: skip
     served.call(f"/deployments/{found['id']}/schedules", [body])
     again = subprocess.run(
-        [sys.executable, "-m", "flows.registration"],
+        [sys.executable, "-m", "flows.serve.registration"],
         env=served.environment | {"PREFECT_API_URL": f"{served.prefect}/api"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

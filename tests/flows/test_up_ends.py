@@ -53,7 +53,7 @@ def test_what_a_killed_one_left_is_removed_by_the_next(up: Up) -> None:
     """Also its guards are killed: then nobody is there to end what they guard."""
     up.start()
     assert up.process is not None
-    guards = [int(p) for p in _marked(up, "flows.guard")]
+    guards = [int(p) for p in _marked(up, "tasks.processes.guard")]
     assert len(guards) == 2
     for pid in (up.process.pid, *guards):
         os.kill(pid, signal.SIGKILL)

@@ -13,19 +13,19 @@ import pytest
 from rich.console import Console
 
 from configs.errors import ConfigurationError
-from configs.loading import validate
-from flows import running
-from flows.overlap import exclusive
-from flows.running import Running
-from flows.service import listen
-from flows.service_settings import (
+from configs.yaml_file import validate
+from flows.compute.overlap import exclusive
+from flows.serve import running
+from flows.serve.running import Running
+from flows.serve.service import listen
+from flows.serve.services import UpOptions
+from flows.serve.settings import (
     host_names,
     mlflow_command,
     mlflow_environment,
     without_secrets,
 )
-from flows.services import UpOptions
-from flows.up import _warn, up
+from flows.serve.up import _warn, up
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104
 
@@ -119,8 +119,8 @@ def test_a_marked_process_is_found_and_removed_and_no_other() -> None:
 
 HOLD = """
 import sys, time
-from configs.loading import validate
-from flows.overlap import exclusive
+from configs.yaml_file import validate
+from flows.compute.overlap import exclusive
 with exclusive(validate({"name": "held"}), print):
     print("held", flush=True)
     time.sleep(60)

@@ -9,12 +9,12 @@ import tiny
 import torch
 
 from configs.schema import SweepConfig
-from tasks.pruning import driver
-from tasks.pruning.base import Method, PruneResult
-from tasks.pruning.blocks import Decoder
-from tasks.pruning.registry import methods, parse_target
-from tasks.pruning.statistics import VECTORS
-from tasks.pruning.targets import SemiStructured
+from tasks.pruning.core import driver
+from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.methods import Method, PruneResult
+from tasks.pruning.core.registry import methods, parse_target
+from tasks.pruning.core.statistics import VECTORS
+from tasks.pruning.core.targets import SemiStructured
 
 METHODS = list(methods())
 SMALL = {

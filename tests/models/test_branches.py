@@ -9,11 +9,11 @@ import tiny
 import torch
 from torch import Tensor
 
-from tasks.models.branches import attach_branches, detach_branches, save_branches
-from tasks.pruning.adaptive_sparse import AdaptiveSparseTrainer
-from tasks.pruning.base import PruneResult
-from tasks.pruning.blocks import Decoder
-from tasks.pruning.targets import SemiStructured
+from tasks.models.saved.branches import attach_branches, detach_branches, save_branches
+from tasks.pruning.ast.method import AdaptiveSparseTrainer
+from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.methods import PruneResult
+from tasks.pruning.core.targets import SemiStructured
 
 METHOD = AdaptiveSparseTrainer(
     steps=3, batch=2, learning_rate=5e-3, mask_interval=2, slorb=True, slorb_group=8

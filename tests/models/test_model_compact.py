@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structured import ARCHITECTURES, ids, masked, model_of, parameters_without, random_kept
 
-from tasks.models.compact import compact_, compact_weights, require_removed
-from tasks.models.decoder import describe
+from tasks.models.architecture.decoder import describe
 from tasks.models.errors import UnsupportedModelError
-from tasks.models.kept import kept_of_json, kept_to_json
-from tasks.pruning.structure import Kept
+from tasks.models.saved.compact import compact_, compact_weights, require_removed
+from tasks.models.saved.kept import kept_of_json, kept_to_json
+from tasks.pruning.core.structure import Kept
 
 BEAMS = {"num_beams": 3}
 SAMPLES = {"do_sample": True, "top_k": 20}

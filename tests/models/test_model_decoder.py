@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.models.decoder import describe
+from tasks.models.architecture.decoder import describe
 from tasks.models.errors import UnsupportedModelError
 
 MakeModel = Callable[..., Any]

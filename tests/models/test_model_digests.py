@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.models import digests
-from tasks.models.digests import digest_of, file_digest, folder_digest
+from tasks.models.sources import digests
+from tasks.models.sources.digests import digest_of, file_digest, folder_digest
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tasks.models.head import split_head
+from tasks.models.architecture.head import split_head
 
 MakeModel = Callable[..., Any]
 KINDS = ("llama", "tied", "gpt_neox", "opt", "gpt2", "gemma2", "cohere", "granite", "mixtral")

@@ -18,7 +18,7 @@ from huggingface_hub import constants
 from configs.errors import ConfigurationError
 from configs.schema import Trust
 from tasks.models.errors import SourceUnavailableError
-from tasks.models.sources import ResolvedModel, fetch, resolve_model
+from tasks.models.sources.sources import ResolvedModel, fetch, resolve_model
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 REPO = "owner/tiny"

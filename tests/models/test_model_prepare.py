@@ -17,7 +17,7 @@ from configs.schema import Trust
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import load_model, load_tokenizer
 from tasks.models.prepare import needs_preparation, prepare
-from tasks.models.sources import ResolvedModel, resolve_model
+from tasks.models.sources.sources import ResolvedModel, resolve_model
 
 HIDDEN, INNER, HEADS, KV_HEADS, VOCABULARY = 32, 64, 4, 2, 64
 

@@ -15,17 +15,17 @@ from safetensors.torch import load_file, save_file
 from structured import ids, masked, model_of, parameters_without, random_kept
 
 from configs.schema import Trust
-from tasks.models import save
-from tasks.models.checkpoints import check_folder
-from tasks.models.decoder import describe
+from tasks.models.architecture.decoder import describe
 from tasks.models.errors import UnsupportedModelError
-from tasks.models.kept import kept_to_json
 from tasks.models.load import load_tokenizer
-from tasks.models.pruned import load_pruned
-from tasks.models.random_model import tokenizer
-from tasks.models.save import METADATA, save_checkpoint
-from tasks.models.sliced import save_compact
-from tasks.pruning.structure import masked_weights
+from tasks.models.saved import save
+from tasks.models.saved.kept import kept_to_json
+from tasks.models.saved.pruned import load_pruned
+from tasks.models.saved.save import METADATA, save_checkpoint
+from tasks.models.saved.sliced import save_compact
+from tasks.models.sources.checkpoints import check_folder
+from tasks.models.sources.random_model import tokenizer
+from tasks.pruning.core.structure import masked_weights
 
 KINDS = ["tied", "mistral", "qwen2", "qwen3", "gemma2", "opt"]
 CPU = torch.device("cpu")
@@ -182,9 +182,9 @@ def test_nothing_removed_is_a_plain_folder(saved: Saved) -> None:
 
 def test_side_branches_are_attached(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
     attached = []
-    branches = ModuleType("tasks.models.branches")
+    branches = ModuleType("tasks.models.saved.branches")
     branches.attach_branches = lambda *given: attached.append(given)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tasks.models.branches", branches)
+    monkeypatch.setitem(sys.modules, "tasks.models.saved.branches", branches)
     load_pruned(saved.dense)
     assert attached == []
     save_file({"branch": torch.ones(1)}, saved.dense / "slorb.safetensors")

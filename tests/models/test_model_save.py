@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tasks.models import save
-from tasks.models.save import METADATA, save_checkpoint
+from tasks.models.saved import save
+from tasks.models.saved.save import METADATA, save_checkpoint
 
 MakeFolder = Callable[..., Path]
 METADATA_GIVEN = {"method": "magnitude", "target": "0.5", "seed": 0}

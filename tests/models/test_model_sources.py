@@ -15,8 +15,8 @@ import torch
 
 from configs.errors import ConfigurationError
 from configs.schema import Trust
-from tasks.models import hub_models, sources
-from tasks.models.sources import ResolvedModel, fetch, resolve_model
+from tasks.models.sources import hub_models, sources
+from tasks.models.sources.sources import ResolvedModel, fetch, resolve_model
 
 MakeFolder = Callable[..., Path]
 

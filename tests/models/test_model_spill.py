@@ -8,9 +8,9 @@ import pytest
 import tiny
 import torch
 
-from tasks.models.spill import SpilledWeights
-from tasks.pruning import driver
-from tasks.pruning.registry import get, parse_target
+from tasks.models.saved.spill import SpilledWeights
+from tasks.pruning.core import driver
+from tasks.pruning.core.registry import get, parse_target
 
 
 def test_behaves_as_a_dictionary(tmp_path: Path) -> None:

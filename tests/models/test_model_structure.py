@@ -11,8 +11,8 @@ import transformers
 from structured import ARCHITECTURES, ids, masked, model_of, random_kept
 from torch import nn
 
-from tasks.models.decoder import describe
-from tasks.pruning.structure import BlockStructure
+from tasks.models.architecture.decoder import describe
+from tasks.pruning.core.structure import BlockStructure
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)

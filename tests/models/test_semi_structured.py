@@ -18,17 +18,17 @@ from torch.sparse._semi_structured_conversions import (
     sparse_semi_structured_to_dense_cutlass,
 )
 
-from tasks.evaluation.size import packed_bytes
-from tasks.models.decoder import describe
-from tasks.models.semi_structured import (
+from tasks.measures.weights import packed_bytes
+from tasks.models.architecture.decoder import describe
+from tasks.models.saved.semi_structured import (
     MULTIPLES,
     ON_CPU,
     convert_,
     is_two_of_four,
     unsuitable,
 )
-from tasks.pruning.masks import lowest
-from tasks.pruning.targets import SemiStructured
+from tasks.pruning.core.masks import lowest
+from tasks.pruning.core.targets import SemiStructured
 
 WIDE = {"hidden_size": 64, "intermediate_size": 192}
 
@@ -147,7 +147,7 @@ def test_on_a_cpu_nothing_changes_and_it_says_so() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with 2:4 kernels")
 def test_on_a_gpu_the_same_is_computed() -> None:
-    from tasks.evaluation.speed import measure_speed
+    from tasks.measures.speed.timing import measure_speed
 
     model = pruned(**WIDE).cuda()
     ids = torch.randint(tiny.VOCABULARY, (2, 24), generator=torch.Generator().manual_seed(0)).cuda()

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from tasks.pruning import schedules
-from tasks.pruning.adaptive_optimiser import StepSize, Variable, clip_scale, update_
+from tasks.pruning.ast import schedules
+from tasks.pruning.ast.optimiser import StepSize, Variable, clip_scale, update_
 
 LARGE = (1 << 16) + 77  # more than one part
 

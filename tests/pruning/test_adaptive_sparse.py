@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.models.head import split_head
-from tasks.pruning import distillation
-from tasks.pruning.adaptive_optimiser import StepSize
-from tasks.pruning.adaptive_sparse import AdaptiveSparseTrainer
-from tasks.pruning.adaptive_student import Student
-from tasks.pruning.base import PruneResult, UnsupportedLayerError
-from tasks.pruning.blocks import Decoder
-from tasks.pruning.retraining import LocalEngine
-from tasks.pruning.targets import Fraction, SemiStructured
+from tasks.models.architecture.head import split_head
+from tasks.pruning.ast import distillation
+from tasks.pruning.ast.method import AdaptiveSparseTrainer
+from tasks.pruning.ast.optimiser import StepSize
+from tasks.pruning.ast.student import Student
+from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.methods import PruneResult, UnsupportedLayerError
+from tasks.pruning.core.retraining import LocalEngine
+from tasks.pruning.core.targets import Fraction, SemiStructured
 
 HALF = SemiStructured(2, 4)
 SHORT = AdaptiveSparseTrainer(

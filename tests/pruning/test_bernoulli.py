@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tasks.pruning import bernoulli
+from tasks.pruning.policy_gradient import bernoulli
 
 SCORES = torch.tensor([0.3, 0.8, 0.55, 0.1, 0.95], dtype=torch.float64)
 

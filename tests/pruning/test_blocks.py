@@ -9,12 +9,12 @@ import tiny
 import torch
 from torch import nn
 
-from tasks.pruning import driver
-from tasks.pruning.base import UnsupportedLayerError
-from tasks.pruning.blocks import BlockAtWork, walk
+from tasks.pruning.core import driver
+from tasks.pruning.core.blocks import BlockAtWork, walk
+from tasks.pruning.core.methods import UnsupportedLayerError
+from tasks.pruning.core.statistics import ColumnCollector
+from tasks.pruning.core.targets import Fraction, parse_target
 from tasks.pruning.magnitude import Magnitude
-from tasks.pruning.statistics import ColumnCollector
-from tasks.pruning.targets import Fraction, parse_target
 from tasks.pruning.wanda import Wanda
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tasks.pruning import distillation
-from tasks.pruning.distillation import backward_through_head, logit_gradient_
+from tasks.pruning.ast import distillation
+from tasks.pruning.ast.distillation import backward_through_head, logit_gradient_
 
 TOKENS, HIDDEN, VOCABULARY = 37, 12, 53
 

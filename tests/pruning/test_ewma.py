@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tasks.pruning import ewma
+from tasks.pruning.swiftprune import ewma
 
 
 def recurrence(row: list[float], alpha: float, beta: float) -> list[float]:

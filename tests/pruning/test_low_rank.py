@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tasks.pruning import low_rank
-from tasks.pruning.low_rank import LowRankHessian
-from tasks.pruning.statistics import ColumnCollector
+from tasks.pruning.core.statistics import ColumnCollector
+from tasks.pruning.swiftprune import low_rank
+from tasks.pruning.swiftprune.low_rank import LowRankHessian
 
 
 def random_hessian(columns: int = 12) -> LowRankHessian:

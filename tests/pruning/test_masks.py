@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.pruning import masks
-from tasks.pruning.base import UnsupportedLayerError
-from tasks.pruning.targets import Fraction, SemiStructured
+from tasks.pruning.core import masks
+from tasks.pruning.core.methods import UnsupportedLayerError
+from tasks.pruning.core.targets import Fraction, SemiStructured
 
 
 @st.composite

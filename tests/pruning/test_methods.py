@@ -5,11 +5,11 @@ from __future__ import annotations
 import tiny
 import torch
 
-from tasks.pruning import driver
+from tasks.pruning.core import driver
+from tasks.pruning.core.statistics import ColumnStatistics
+from tasks.pruning.core.targets import Fraction, SemiStructured, Target
 from tasks.pruning.magnitude import Magnitude
-from tasks.pruning.statistics import ColumnStatistics
-from tasks.pruning.swiftprune import SwiftPrune
-from tasks.pruning.targets import Fraction, SemiStructured, Target
+from tasks.pruning.swiftprune.method import SwiftPrune
 from tasks.pruning.wanda import Wanda
 
 PAPER = SwiftPrune(

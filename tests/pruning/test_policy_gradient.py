@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tasks.models.decoder import describe
-from tasks.pruning import driver
-from tasks.pruning.base import LearningInputs
-from tasks.pruning.blocks import Decoder
-from tasks.pruning.gates import gated_loss, plain_loss
-from tasks.pruning.policy import Policy, initial_policy, sigmap
-from tasks.pruning.policy_gradient import PolicyGradient, _batches
-from tasks.pruning.registry import parse_target
-from tasks.pruning.structure import Kept, masked_weights
-from tasks.pruning.targets import Fraction
+from tasks.models.architecture.decoder import describe
+from tasks.pruning.core import driver
+from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.gates import gated_loss, plain_loss
+from tasks.pruning.core.methods import LearningInputs
+from tasks.pruning.core.registry import parse_target
+from tasks.pruning.core.structure import Kept, masked_weights
+from tasks.pruning.core.targets import Fraction
+from tasks.pruning.policy_gradient.method import PolicyGradient, _batches
+from tasks.pruning.policy_gradient.policy import Policy, initial_policy, sigmap
 from tasks.pruning.wanda_sp import WandaSP, walk_metrics
 
 SMALL = PolicyGradient(

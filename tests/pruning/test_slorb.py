@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tasks.pruning import slorb
+from tasks.pruning.ast import slorb
 
 OUT, IN = 6, 16
 

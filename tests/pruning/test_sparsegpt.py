@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tasks.pruning import driver
-from tasks.pruning.blocks import Decoder
-from tasks.pruning.hessian import Hessian, inverse_factor
+from tasks.pruning.core import driver
+from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.hessian import Hessian, inverse_factor
+from tasks.pruning.core.registry import parse_target
+from tasks.pruning.core.targets import Fraction, SemiStructured, Target
 from tasks.pruning.magnitude import Magnitude
-from tasks.pruning.registry import parse_target
 from tasks.pruning.sparsegpt import SparseGPT
-from tasks.pruning.targets import Fraction, SemiStructured, Target
 from tasks.pruning.wanda import Wanda
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.pruning.targets import Fraction, SemiStructured, TargetError, parse_target
+from tasks.pruning.core.targets import Fraction, SemiStructured, TargetError, parse_target
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.pruning.targets import parse_target
+from tasks.pruning.core.targets import parse_target
 from tasks.reporting.rows import Row, Value
 
 PERPLEXITIES = {

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from tasks.pruning.targets import parse_target
+from tasks.pruning.core.targets import parse_target
 from tasks.reporting.rows import Row
 
 BADNESS = {

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tasks.reporting import files
 from tasks.reporting.rows import Row, columns, corpora, read_results, write_results
+from tasks.store import files
 
 _NUMBERS = ("inf", "-inf", "nan")
 texts = st.text(',"\r\n|\\ \t\0;=aZ1é日𝄞\u2028\udc80', max_size=12)

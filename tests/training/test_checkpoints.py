@@ -15,11 +15,11 @@ import tiny
 import torch
 from torch import Tensor
 
-from tasks.models.head import split_head
-from tasks.pruning.adaptive_sparse import AdaptiveSparseTrainer
-from tasks.pruning.base import PruneResult
-from tasks.pruning.retraining import LocalEngine, Snapshot
-from tasks.pruning.targets import SemiStructured
+from tasks.models.architecture.head import split_head
+from tasks.pruning.ast.method import AdaptiveSparseTrainer
+from tasks.pruning.core.methods import PruneResult
+from tasks.pruning.core.retraining import LocalEngine, Snapshot
+from tasks.pruning.core.targets import SemiStructured
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.files import read_result
 from tasks.training.run import CHECKPOINTS, retrain_here

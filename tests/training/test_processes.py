@@ -13,9 +13,9 @@ import pytest
 import tiny
 import torch
 
-from tasks.pruning.adaptive_sparse import AdaptiveSparseTrainer
-from tasks.pruning.base import PruneResult
-from tasks.pruning.targets import SemiStructured
+from tasks.pruning.ast.method import AdaptiveSparseTrainer
+from tasks.pruning.core.methods import PruneResult
+from tasks.pruning.core.targets import SemiStructured
 from tasks.training.errors import TrainingError
 from tasks.training.launcher import ALL_MEMORY, MOST_MEMORY
 from tasks.training.run import retrain

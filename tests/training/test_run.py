@@ -8,10 +8,10 @@ import pytest
 import tiny
 import torch
 
-from tasks.models.head import split_head
-from tasks.pruning.adaptive_sparse import AdaptiveSparseTrainer
-from tasks.pruning.retraining import LocalEngine
-from tasks.pruning.targets import SemiStructured
+from tasks.models.architecture.head import split_head
+from tasks.pruning.ast.method import AdaptiveSparseTrainer
+from tasks.pruning.core.retraining import LocalEngine
+from tasks.pruning.core.targets import SemiStructured
 from tasks.training.engine import accelerator_for
 from tasks.training.run import retrain
 

@@ -1,0 +1,1 @@
+"""One file a command of ``secateur``; ``flows/cli.py`` names them all."""

@@ -1,0 +1,163 @@
+"""``secateur export``: one cell's pruned model as a folder of its own."""
+
+from __future__ import annotations
+
+import errno
+import json
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from configs.errors import ConfigurationError
+from tasks.reporting.rows import Row, is_completed, is_dense, read_results
+from tasks.store.home import home, sweep_folder
+from tasks.store.store import MANIFEST, Step, StorageFullError, Store
+
+_AXES = ("model", "method", "target", "seed")
+
+
+def export_cell(
+    sweep: str, wanted: Mapping[str, Any], to: Path, form: str, console: Console
+) -> None:
+    """Write the checkpoint of the one cell that ``wanted`` names.
+
+    Args:
+        wanted: model, method, target or seed, each None where it does not matter.
+        to: a folder that is not there yet, or empty.
+
+    Raises:
+        ConfigurationError: no such sweep, not exactly one such cell, no checkpoint of it, a folder
+            that cannot be written, or a format that does not fit.
+    """
+    from tasks.models.saved.export import check_format, write_export
+
+    check_format(form)
+    given = {axis: wanted[axis] for axis in _AXES if wanted.get(axis) is not None}
+    row = pick(_cells(sweep), _canonical(given))
+    store, step = _checkpoint(row, sweep)
+    # As long as the lock is held, `secateur gc` lets the checkpoint be.
+    with store.lock(step):
+        if store.find(step, contents=True) is None:
+            raise _gone(row, sweep)
+        with _new_folder(to) as folder:
+            said = write_export(store.path(step), folder, form)
+    size = sum(path.stat().st_size for path in to.iterdir())
+    console.print(f"written: {to} ({_label(row)}, {form}, {size / 1e6:.0f} MB)", highlight=False)
+    for sentence in said:
+        console.print(sentence, highlight=False)
+
+
+def pick(cells: list[Row], given: Mapping[str, Any]) -> Row:
+    """The one cell that agrees with ``given``.
+
+    Raises:
+        ConfigurationError: there is none, or several: with the option that decides.
+    """
+    left = cells
+    for axis, value in given.items():
+        there = _values(left, axis)
+        left = [row for row in left if row[axis] == value]
+        if not left:
+            near = get_close_matches(str(value), there, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else ""
+            among = f"of the sweep's cells it can be {', '.join(there)}"
+            raise ConfigurationError(f"--{axis}", value, among, hint)
+    open_axes = [axis for axis in _AXES if len(_values(left, axis)) > 1]
+    if open_axes:
+        axis = open_axes[0]
+        choice = ", ".join(_values(left, axis))
+        raise ConfigurationError(f"--{axis}", None, f"{len(left)} cells fit; give one of {choice}")
+    return left[0]
+
+
+def _cells(sweep: str) -> list[Row]:
+    try:
+        rows = read_results(sweep_folder(sweep))
+    except FileNotFoundError:
+        known = sorted(path.parent.name for path in (home() / "sweeps").glob("*/results.json"))
+        allowed = f"it must be a sweep below {home() / 'sweeps'}: {', '.join(known) or 'none yet'}"
+        raise ConfigurationError("SWEEP", sweep, allowed) from None
+    cells = [row for row in rows if not is_dense(row) and row["status"] != "skipped"]
+    if not cells:
+        raise ConfigurationError("SWEEP", sweep, "the sweep must have a cell that is not skipped")
+    return cells
+
+
+def _canonical(given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given`` with the target as rows have it: 0.50 is 0.5."""
+    from tasks.pruning.core.targets import TargetError, parse_target
+
+    if "target" not in given:
+        return dict(given)
+    try:
+        return {**given, "target": str(parse_target(given["target"]))}
+    except TargetError as error:
+        raise ConfigurationError("--target", given["target"], str(error)) from None
+
+
+def _checkpoint(row: Row, sweep: str) -> tuple[Store, Step]:
+    """The row's checkpoint in this home's store, which may have moved since."""
+    if not is_completed(row):
+        reason = f"the cell must be completed, and it {row['status']}: {row['error']}"
+        raise ConfigurationError("SWEEP", sweep, f"{_label(row)}: {reason}")
+    if not row["checkpoint"]:
+        raise ConfigurationError(
+            "SWEEP",
+            sweep,
+            f"the checkpoint of {_label(row)} must have been kept",
+            "Run the sweep with save_checkpoints: true.",
+        )
+    store = Store(home())
+    folder = home() / "artifacts" / "checkpoint" / Path(str(row["checkpoint"])).name
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        step = Step(manifest["step"], manifest["inputs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise _gone(row, sweep) from None
+    if store.path(step) != folder:
+        raise _gone(row, sweep)
+    return store, step
+
+
+def _gone(row: Row, sweep: str) -> ConfigurationError:
+    allowed = f"the checkpoint of {_label(row)} must be in the store, and it is gone or damaged"
+    return ConfigurationError("SWEEP", sweep, allowed, "Run the sweep again.")
+
+
+@contextmanager
+def _new_folder(to: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``to`` when the block ends, and nothing when it fails.
+
+    Raises:
+        ConfigurationError: ``to`` is there and not empty, or cannot be written.
+        StorageFullError: the disk has no room.
+    """
+    final = to.expanduser().resolve()
+    temporary = final.with_name(f".{final.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        if final.exists() and (not final.is_dir() or any(final.iterdir())):
+            raise ConfigurationError("--to", to, "it must be a new or an empty folder")
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.rename(final)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFullError(error.errno, f"no room for the model in {to}") from error
+        allowed = "it must be a folder that can be written"
+        raise ConfigurationError("--to", to, allowed, str(error)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _values(rows: list[Row], axis: str) -> list[str]:
+    return list(dict.fromkeys(str(row[axis]) for row in rows))
+
+
+def _label(row: Row) -> str:
+    return f"{row['model']} {row['method']} {row['target']} seed {row['seed']}"

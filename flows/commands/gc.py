@@ -1,0 +1,147 @@
+"""``secateur report`` and ``secateur gc``: what needs no flow."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from configs.errors import ConfigurationError
+from tasks.store.home import home, sweep_folder
+from tasks.store.store import remove_folder
+
+_HOUR = 3600.0
+
+
+def rewrite_report(name: str, console: Console) -> None:
+    """Write a sweep's folder again from the store.
+
+    Raises:
+        ConfigurationError: when there is no such sweep.
+    """
+    from configs.yaml_file import load
+    from tasks.reporting.console import results_table
+    from tasks.reporting.rows import read_results
+    from tasks.steps.planning import plan_of, store
+    from tasks.steps.report import known_run_ids, write_folder
+
+    folder = sweep_folder(name)
+    if not (folder / "config.yaml").exists():
+        known = sorted(path.parent.name for path in (home() / "sweeps").glob("*/config.yaml"))
+        allowed = f"it must be a sweep below {home() / 'sweeps'}: {', '.join(known) or 'none yet'}"
+        raise ConfigurationError("SWEEP", name, allowed)
+    errors = {
+        str(row["fingerprint"]): str(row["error"])
+        for row in read_results(folder)
+        if row.get("status") == "failed"
+    }
+    plan = plan_of(load(str(folder / "config.yaml")))
+    planned = {cell.fingerprint for cell in plan.cells}
+    written = {row["fingerprint"] for row in read_results(folder) if row["method"] != "dense"}
+    if not {entry for entry in written if entry} <= planned:
+        raise ConfigurationError(
+            "SWEEP",
+            name,
+            "its sources, options or this version differ from when it ran, "
+            "so its figures cannot be written again",
+            "Run it again; the former results stay as they are until then.",
+        )
+    rows, plots, _ = write_folder(plan, store(), errors, known_run_ids(name))
+    console.print(results_table(rows, console.width))
+    console.print(f"written: {folder}/report.md and {len(plots)} plots", highlight=False)
+
+
+def collect_garbage(console: Console, *, dry_run: bool) -> None:
+    """Remove artifacts that no sweep lists, and temporary folders of dead processes.
+
+    An artifact or folder whose lock another process holds is in use and stays.
+    """
+    root = home()
+    needed = _needed()
+    removed = freed = 0
+    for path in sorted((root / "artifacts").glob("*/*")):
+        if f"{path.parent.name}/{path.name}" in needed:
+            continue
+        removed, freed = _account(root, path, dry_run, removed, freed)
+    for path in sorted((root / "evaluation").glob("*")):
+        removed, freed = _account(root, path, dry_run, removed, freed)
+    for path in sorted((root / "training").glob("*")):
+        # A sweep that was interrupted goes on from here.
+        if f"training/{path.name}" not in needed:
+            removed, freed = _account(root, path, dry_run, removed, freed)
+    for path in sorted((root / "tmp").glob("*")):
+        removed, freed = _account(root, path, dry_run, removed, freed)
+    if not dry_run:
+        _drop_locks(root, needed)
+        _drop_pulses(root)
+    verb = "would remove" if dry_run else "removed"
+    console.print(
+        f"{verb} {removed} folders, {freed / 1e6:.0f} MB; {len(needed)} artifacts are needed by "
+        f"{len(list((root / 'sweeps').glob('*/artifacts.json')))} sweeps",
+        highlight=False,
+    )
+
+
+def _needed() -> set[str]:
+    from tasks.steps.report import needed_artifacts
+
+    try:
+        return needed_artifacts()
+    except ValueError as error:
+        raise ConfigurationError(
+            "artifacts.json",
+            str(error),
+            "it must list the sweep's artifacts",
+            "Run the sweep again, or delete its folder; nothing was removed.",
+        ) from error
+
+
+def _account(root: Path, path: Path, dry_run: bool, removed: int, freed: int) -> tuple[int, int]:
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    if not _remove(root, path, dry_run):
+        return removed, freed
+    return removed + 1, freed + size
+
+
+def _remove(root: Path, path: Path, dry_run: bool) -> bool:
+    """Remove a folder unless its fingerprint is locked; False when it stays."""
+    fingerprint = path.name.partition(".")[0]
+    (root / "locks").mkdir(exist_ok=True)
+    lock = FileLock(root / "locks" / f"{fingerprint}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    try:
+        if not dry_run and path.parent.name == "tmp":
+            shutil.rmtree(path, ignore_errors=True)
+        elif not dry_run:
+            remove_folder(path, root / "tmp")
+    finally:
+        lock.release()
+    return True
+
+
+def _drop_pulses(root: Path) -> None:
+    """Delete what cells of work pools left behind when they, or their sweep, were killed."""
+    for path in (root / "pulses").glob("*"):
+        # The mark of a sweep is as old as the sweep, which may take weeks.
+        longest = 30 * 24 * _HOUR if path.suffix == ".sweep" else 24 * _HOUR
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > longest:
+                path.unlink()
+
+
+def _drop_locks(root: Path, needed: set[str]) -> None:
+    """Delete lock files of artifacts that are gone, once nobody can still be about to use them."""
+    kept = {entry.partition("/")[2] for entry in needed}
+    for path in (root / "locks").glob("*.lock"):
+        old = time.time() - path.stat().st_mtime > _HOUR
+        if len(path.stem) == 64 and path.stem not in kept and old:
+            # A training can hold its lock for days.
+            with contextlib.suppress(Timeout), FileLock(path).acquire(timeout=0):
+                path.unlink(missing_ok=True)

@@ -1,0 +1,169 @@
+"""Runs a sweep from the command line: server, flow, live view, table."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from configs.schema import SweepConfig
+from flows.compute.overlap import exclusive
+from flows.serve.embedded import EmbeddedServer, api, prefect_environment
+from flows.serve.running import use_running
+from tasks.reporting.timings import Timings
+from tasks.store.home import home, require_writable, sweep_folder
+
+
+def run_sweep(config: SweepConfig, console: Console, *, verbose: bool, work_pool: str = "") -> int:
+    """Run a sweep in this process and print its results.
+
+    Args:
+        work_pool: the Prefect work pool whose workers compute the cells; empty: this machine.
+
+    Returns:
+        The exit status: 0 when every cell succeeded, else 1.
+
+    Raises:
+        ConfigurationError: before anything is computed.
+    """
+    require_writable(home())
+    os.environ.update(prefect_environment(home()))
+    use_running(home())
+    # A proxy is no way to a server on this machine.
+    for name in ("NO_PROXY", "no_proxy"):
+        known = os.environ.get(name, "")
+        os.environ[name] = f"{known},127.0.0.1,localhost".lstrip(",")
+    # Read when Prefect is imported, below.
+    level = "INFO" if verbose else "CRITICAL"
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
+    from tasks.steps.planning import plan_of
+
+    if work_pool:
+        from flows.compute.pool_runs import check_pool
+
+        check_pool(work_pool)
+    plan_of(config)
+    with exclusive(config, lambda reason: console.print(reason, highlight=False)):
+        return _run(config, console, work_pool)
+
+
+def _run(config: SweepConfig, console: Console, work_pool: str) -> int:
+    from tasks.steps.planning import checked_plan_of
+
+    # The server takes seconds to start, and so does tokenising: side by side.
+    server = None if os.environ.get("PREFECT_API_URL") else EmbeddedServer(home())
+    try:
+        plan = checked_plan_of(config)
+        log_to_file(config.name)
+        _announce(console, config, len(plan.cells), len(plan.skipped))
+        from flows.commands.live import live_view
+        from flows.sweep import sweep
+        from tasks.steps.record import recorder_of
+
+        # MLflow takes seconds to import and open, as the server does to start: side by side.
+        recorder_of(plan)
+        with api(server):
+            with live_view(console, len(plan.cells)):
+                state = sweep(plan.config, work_pool, return_state=True)
+            return _show(console, config.name, state)
+    finally:
+        if server:
+            server.stop()
+
+
+def _announce(console: Console, config: SweepConfig, cells: int, skipped: int) -> None:
+    console.print(
+        f"[bold]{escape(config.name)}[/]: {cells} cells = {len(config.models)} model(s) × "
+        f"{len(config.entries)} method(s) × {len(config.targets)} target(s) × "
+        f"{len(config.seeds)} seed(s)"
+        + (f", {skipped} skipped (secateur plan says why)" if skipped else ""),
+        highlight=False,
+    )
+
+
+def log_to_file(sweep: str) -> None:
+    """Keep everything that is logged; Prefect's loggers pass theirs on to the root's handlers."""
+    path = home() / "logs" / f"{sweep}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+
+
+def _show(console: Console, name: str, state: object) -> int:
+    from tasks.reporting.console import errors_text, results_table
+    from tasks.reporting.rows import read_results
+
+    folder = sweep_folder(name)
+    if getattr(state, "is_cancelled", bool)():
+        message = escape(str(getattr(state, "message", state)))
+        console.print(f"[bold]cancelled:[/] {message}", highlight=False, soft_wrap=True)
+        return 130
+    if _timings_of(name) is None:
+        message = escape(str(getattr(state, "message", state)))
+        console.print(f"[bold red]the sweep failed:[/] {message}", highlight=False, soft_wrap=True)
+        return 1
+    rows = read_results(folder)
+    console.print()
+    console.print(results_table(rows, console.width))
+    if problems := errors_text(rows, console.width):
+        console.print(problems)
+    timings = _timings_of(name)
+    if timings and timings.cells:
+        console.print(timings.table())
+    _say_where(console, folder)
+    failed = [row for row in rows if row["status"] == "failed"]
+    ended = getattr(state, "is_completed", bool)()
+    if not ended and not failed:
+        message = escape(str(getattr(state, "message", state)))
+        console.print(f"[bold red]the sweep failed:[/] {message}", highlight=False, soft_wrap=True)
+    return 0 if ended and not failed else 1
+
+
+def _timings_of(name: str) -> Timings | None:
+    """Of this process's run; None when it did not come as far as its report."""
+    from flows.sweep import last_timings
+
+    return last_timings(name)
+
+
+def _say_where(console: Console, folder: Path) -> None:
+    from tasks.steps.record import unavailable
+
+    shown = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
+    database = home() / "mlflow.db"
+    inside = database.is_relative_to(Path.cwd())
+    local = f"sqlite:///{os.path.relpath(database) if inside else database}"
+    tracking = os.environ.get("MLFLOW_TRACKING_URI") or local
+    lines = [
+        f"report       {shown}/report.html and report.md",
+        f"plots        {shown}/plots/",
+        f"results      {shown}/results.csv",
+        f"MLflow       {tracking.rpartition('@')[2]}",
+    ]
+    if reason := unavailable():
+        lines.append(f"[yellow]not logged   {escape(reason)}; run the same command again[/]")
+    lines += [
+        "",
+        "Next:",
+        f"  {_command('secateur')} up",
+        "      compare the runs in MLflow, start and schedule sweeps in Prefect, in a browser",
+        f"  {_command('secateur')} run {shown}/config.yaml --set name=next --set 'targets=[0.6]'",
+        "      another sparsity: what is shared is not computed again",
+        f"  {_command('secateur')} methods",
+        "      what else there is to try",
+    ]
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def _command(name: str) -> str:
+    """How to call an installed command from here: by name, or by path where PATH lacks it."""
+    if shutil.which(name):
+        return name
+    path = Path(sys.prefix) / "bin" / name
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,72 @@
+"""One sweep of a name at a time in a home: a second one waits or is refused, as it says itself.
+
+The lock is a file lock, so it ends with its holder, however that dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from configs.errors import ConfigurationError
+from configs.schema import SweepConfig
+from tasks.store.home import home
+
+
+@contextlib.contextmanager
+def exclusive(config: SweepConfig, waiting: Callable[[str], None]) -> Iterator[None]:
+    """Hold the sweep's name.
+
+    Args:
+        waiting: told once, when another sweep of that name runs and this one waits for it.
+
+    Raises:
+        ConfigurationError: another runs and ``on_overlap`` is ``refuse``.
+    """
+    folder = home() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"sweep-{config.name}.lock", thread_local=False)
+    holder = folder / f"sweep-{config.name}.json"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        by = _described(holder)
+        if config.on_overlap == "refuse":
+            raise ConfigurationError(
+                "name",
+                config.name,
+                f"a sweep of this name runs already ({by}), and on_overlap is refuse",
+                "Wait for it, give this one another name, or set on_overlap to wait",
+            ) from None
+        waiting(f"waiting for the sweep {config.name} that runs already ({by})")
+        lock.acquire()
+    try:
+        holder.write_text(json.dumps(_self()), encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _self() -> dict[str, str]:
+    return {
+        "host": socket.gethostname(),
+        "process": str(os.getpid()),
+        "since": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+    }
+
+
+def _described(holder: Path) -> str:
+    """Who holds the name, as far as it has said so yet."""
+    try:
+        known = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {known['process']} on {known['host']} since {known['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "it began just now"

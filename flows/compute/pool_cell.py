@@ -1,0 +1,115 @@
+"""The ``cell`` deployment: one cell of a sweep, on whatever machine has taken it from a pool.
+
+Imports little: the devices must be chosen before any library looks for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.states import Failed
+
+from configs.schema import SweepConfig
+from flows.compute.cancelling import current_run
+from flows.compute.leases import devices, devices_of, environment_of, lease
+from flows.compute.pulse import beating
+from tasks.store.home import home
+
+_LAG_SECONDS = 60.0
+"""How long a shared folder may hide what another machine wrote."""
+
+
+@flow(name="cell", persist_result=False)
+def run_pool_cell(
+    config: SweepConfig,
+    model: str,
+    method: str,
+    target: str,
+    seed: int,
+    fingerprint: str,
+    sources: dict[str, Any],
+    sweep: str,
+) -> Any:
+    """Compute one cell of a sweep that another machine started.
+
+    Args:
+        config: the whole sweep, as resolved.
+        model: one of its models.
+        method: one of its methods or variants.
+        target: one of its targets, such as 0.5 or 2:4.
+        seed: one of its seeds.
+        fingerprint: of the cell, as the sweep knows it.
+        sources: the digests of models and texts, as the sweep read them.
+        sweep: id of the sweep's flow run.
+    """
+    run = current_run()
+    if problem := _not_shared(sweep):
+        return Failed(message=problem)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    with beating(home() / "pulses" / f"{run}.beat"), _lent(config):
+        from flows.cell import find_cell, run_cell
+        from tasks.steps.planning import plan_from
+
+        plan = plan_from(config, sources)
+        found = find_cell(plan, model, method, target, seed)
+        if found.fingerprint != fingerprint:
+            return Failed(message=_other_cell(config))
+        return run_cell.fn(plan.config, model, method, target, seed)
+
+
+def _not_shared(sweep: str) -> str:
+    """Why this machine cannot compute for the sweep; empty when it can."""
+    host = socket.gethostname()
+    if not os.environ.get("SECATEUR_HOME"):
+        return (
+            f"the worker on {host} has no SECATEUR_HOME: "
+            "start it with the shared folder that the sweep writes to"
+        )
+    mark = home() / "pulses" / f"{sweep}.sweep"
+    deadline = time.monotonic() + _LAG_SECONDS
+    while not _listed(mark):
+        if not mark.parent.is_dir() or time.monotonic() > deadline:
+            return (
+                f"SECATEUR_HOME of the worker on {host} is {home()}, and that is not the folder "
+                "that the sweep writes to: it must be the same shared folder, "
+                "and the sweep must still run"
+            )
+        time.sleep(1.0)
+    return ""
+
+
+def _listed(path: Path) -> bool:
+    # A network file system may remember for a while that a file was not there; listings are newer.
+    try:
+        return path in path.parent.iterdir()
+    except OSError:
+        return False
+
+
+def _other_cell(config: SweepConfig) -> str:
+    from tasks.runtime.environment import code_version
+
+    return (
+        f"the worker on {socket.gethostname()} (secateur {code_version()}) understands this cell "
+        f"of {config.name} otherwise than the machine that started the sweep: "
+        "install the same version on both"
+    )
+
+
+@contextlib.contextmanager
+def _lent(config: SweepConfig) -> Iterator[None]:
+    """Where a machine has several GPUs, see only those that this cell was lent."""
+    known = devices()
+    if not known:
+        yield
+        return
+    with lease(known, devices_of(config, len(known))) as lent:
+        os.environ.update(environment_of(lent))
+        yield

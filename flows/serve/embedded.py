@@ -1,0 +1,202 @@
+"""The embedded Prefect server: a child of this process that can not outlive it.
+
+Prefect's own temporary server is left behind when its parent is killed hard. This one reads its
+standard input, which ends with the parent however the parent ends, and then stops. It listens on a
+socket that the parent opened, on loopback only, so there is no race for a port.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+HOSTS = "SECATEUR_HOSTS"
+"""The names that the server answers to, with commas; all where it is not set."""
+_START_SECONDS = 120.0
+_STOP_SECONDS = 10.0
+
+
+class ServerError(RuntimeError):
+    """The embedded server did not start; the message holds what it said."""
+
+
+def prefect_environment(home: Path) -> dict[str, str]:
+    """What Prefect's settings must be, wherever the user set nothing else."""
+    folder = home / "prefect"
+    defaults = {
+        "PREFECT_HOME": str(folder),
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "true",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    }
+    return {name: os.environ.get(name, value) for name, value in defaults.items()}
+
+
+_LEAN = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
+"""Without the page and without the services that schedule runs: nothing needs them."""
+
+
+class EmbeddedServer:
+    """Starts at once, answers a few seconds later; ``wait`` until then.
+
+    Args:
+        home: holds the database, the logs and the locks.
+        listener: where to listen; None: a free port of the loopback interface.
+        settings: environment of the server that is not the home's.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        listener: socket.socket | None = None,
+        settings: Mapping[str, str] = _LEAN,
+    ) -> None:
+        name = "prefect-server.log" if listener is None else "up-prefect.log"
+        self._log = home / "logs" / name
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        (home / "locks").mkdir(parents=True, exist_ok=True)
+        self._lock = home / "locks" / "prefect-start.lock"
+        listener = listener or socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://{reachable(listener.getsockname()[0])}:{listener.getsockname()[1]}/api"
+        environment = {
+            **os.environ,
+            **prefect_environment(home),
+            **settings,
+            "PREFECT__SERVER_FINAL": "1",
+        }
+        environment.pop("PREFECT_API_URL", None)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "flows.serve.embedded",
+                    str(listener.fileno()),
+                    str(self._lock),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,  # Ctrl-C is the parent's to handle
+            )
+        listener.close()
+
+    def wait(self) -> None:
+        """Return once the server answers.
+
+        Raises:
+            ServerError: when it ends or stays silent.
+        """
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            if self._answers():
+                return
+            time.sleep(0.1)
+        tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-5:])
+        raise ServerError(f"the embedded Prefect server did not start; {self._log} ends:\n{tail}")
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is gone, however that came."""
+        return self._process.poll() is not None
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:  # noqa: S310
+                return answer.status == 200
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def stop(self) -> None:
+        """End the server and wait for its end."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def reachable(host: str) -> str:
+    """The address under which this machine reaches a server that listens on ``host``."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host  # noqa: S104
+
+
+@contextlib.contextmanager
+def api(server: EmbeddedServer | None) -> Iterator[None]:
+    """Use the embedded server, or where there is none, what PREFECT_API_URL names."""
+    if server is None:
+        yield
+        return
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    server.wait()
+    # For child processes as well as for this one.
+    os.environ["PREFECT_API_URL"] = server.url
+    try:
+        with temporary_settings({PREFECT_API_URL: server.url}):
+            yield
+            _drain()
+    finally:
+        os.environ.pop("PREFECT_API_URL", None)
+
+
+def _drain() -> None:
+    """Send what Prefect still holds back, before the server goes."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    EventsWorker.drain_all(timeout=_STOP_SECONDS, at_exit=False)
+    APILogWorker.drain_all(timeout=_STOP_SECONDS, at_exit=False)
+
+
+def _serve(descriptor: int, lock_path: Path) -> None:
+    import uvicorn
+    from prefect.server.api.server import create_app
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    # Two processes that migrate one fresh database at once would break it.
+    lock = FileLock(lock_path, thread_local=False)
+    lock.acquire()
+    app: Any = create_app(final=True)
+    if names := os.environ.get(HOSTS):
+        app = TrustedHostMiddleware(app, allowed_hosts=names.split(","), www_redirect=False)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
+
+    def release_once_started() -> None:
+        while not server.started:
+            time.sleep(0.05)
+        lock.release()
+
+    def stop_with_parent() -> None:
+        sys.stdin.buffer.read()
+        server.should_exit = True
+        # The database is transactional, so a server that does not stop in time may be cut off.
+        time.sleep(_STOP_SECONDS / 2)
+        os._exit(0)
+
+    threading.Thread(target=release_once_started, daemon=True).start()
+    threading.Thread(target=stop_with_parent, daemon=True).start()
+    server.run(sockets=[socket.socket(fileno=descriptor)])
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]), Path(sys.argv[2]))

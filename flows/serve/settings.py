@@ -1,0 +1,63 @@
+"""What the servers of ``secateur up`` are told: names, databases, no secret they do not need."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from flows.serve.embedded import reachable
+
+_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
+IPV6 = "[::1]"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """What servers get to see: they need no token of the hub."""
+    return {name: value for name, value in environment.items() if name not in _SECRETS}
+
+
+def mlflow_command(host: str, port: int, home: Path, names: Sequence[str]) -> list[str]:
+    """The MLflow server on one worker; its database comes by the environment."""
+    allowed = [f"{name}:{port}" for name in names]
+    origins = [f"http://{name}" for name in allowed]
+    return [
+        "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1",
+        "--artifacts-destination", (home / "mlartifacts").as_uri(),
+        "--allowed-hosts", ",".join([*allowed, *names]),
+        "--cors-allowed-origins", ",".join(origins),
+    ]  # fmt: skip
+
+
+def mlflow_environment(home: Path) -> dict[str, str]:
+    """Of the MLflow server: no telemetry, no process for jobs, and the database without argv."""
+    given = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
+    return {
+        "MLFLOW_BACKEND_STORE_URI": given,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
+
+
+def external_mlflow() -> str:
+    """The tracking server that MLFLOW_TRACKING_URI names; empty when ``up`` starts one."""
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return given if urlsplit(given).scheme in ("http", "https") else ""
+
+
+def host_names(host: str, further: Sequence[str] = ()) -> list[str]:
+    """By what names a browser may call a server on ``host``: both servers answer to no other.
+
+    Else a page of another site, whose name is made to lead to this machine, could.
+    """
+    if host in LOOPBACK:
+        return ["127.0.0.1", "localhost", IPV6, *further]
+    names = ["127.0.0.1", "localhost", reachable(host), socket.gethostname(), socket.getfqdn()]
+    with contextlib.suppress(OSError):
+        names += socket.gethostbyname_ex(socket.gethostname())[2]
+    return list(dict.fromkeys([*names, *further]))

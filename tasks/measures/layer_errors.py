@@ -1,0 +1,153 @@
+"""How far each pruned layer's outputs are from the dense layer's, on the dense model's inputs.
+
+    error = ‖X(W − Ŵ)ᵀ‖_F / ‖XWᵀ‖_F
+
+X are the inputs that the layer has in the *dense* model, so that a layer is not charged with what
+the layers before it lost: it is the quantity that Wanda, SparseGPT and SwiftPrune make small. 0 is
+an unpruned layer, 1 is as bad as a layer of zeros, and more is worse than none.
+
+Products are float32, their squares are summed in float64. One forward pass, block by block: the
+inputs of one block's layers are in memory at a time, and one pruned weight. A few windows are
+enough, for the error is a ratio of sums over every token and output.
+
+Shapes: ``N`` windows, ``L`` tokens of a window, ``T`` tokens, ``O × I`` out- and in-features,
+``R`` rank of a side branch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tasks.pruning.ast.slorb import SCALE, SUM
+from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
+from tasks.pruning.core.layers import LinearLayer
+
+
+class CheckpointWeights(Mapping[str, Tensor]):
+    """The tensors of a checkpoint's safetensors files, each read when it is asked for.
+
+    SLoRB's side branches, a file of their own in the folder, are among them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Raises:
+            ValueError: the folder holds no safetensors file.
+        """
+        from safetensors import safe_open
+
+        self._files: dict[str, Path] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, framework="pt") as file:
+                self._files |= dict.fromkeys(file.keys(), path)
+        if not self._files:
+            raise ValueError(f"{folder} holds no *.safetensors file")
+
+    def __getitem__(self, name: str) -> Tensor:
+        from safetensors import safe_open
+
+        with safe_open(self._files[name], framework="pt") as file:
+            return file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+class _Inputs:
+    """Keeps what a layer is called with, batch by batch."""
+
+    def __init__(self, *_: object) -> None:
+        self.batches_TI: list[Tensor] = []
+
+    def add(self, inputs_NLI: Tensor) -> None:
+        self.batches_TI.append(inputs_NLI.flatten(0, 1))
+
+
+@torch.no_grad()
+def reconstruction_errors(
+    dense_model: nn.Module,
+    decoder: Decoder,
+    pruned_weights: Mapping[str, Tensor],
+    windows_NL: Tensor,
+    *,
+    batch_size: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, float]:
+    """The relative error of each layer that ``pruned_weights`` names.
+
+    Args:
+        dense_model: whose inputs count; left as it was.
+        decoder: describes ``dense_model``.
+        pruned_weights: parameter name → weight as the module stores it, such as
+            :class:`CheckpointWeights`; others than the layers' are not looked at. A layer's side
+            branch, ``<layer>.slorb_x`` and ``<layer>.slorb_s``, is part of its weight.
+        windows_NL: token ids, at least one window.
+        batch_size: windows of one forward pass; changes memory, never the figures.
+        progress: called with (blocks done, blocks in all).
+
+    Returns:
+        Layer name → error, in the model's order. Inf where the dense layer's outputs are all zero
+        and the pruned one's are not.
+
+    Raises:
+        ValueError: no windows, another model's description, no weight of any layer, or a weight of
+            another shape; the message names the layer and both shapes.
+        FloatingPointError: a layer's outputs are not finite.
+    """
+    if windows_NL.ndim != 2 or windows_NL.shape[0] < 1 or windows_NL.shape[1] < 1:
+        raise ValueError(f"no token in windows of shape {tuple(windows_NL.shape)}")
+    if decoder.model is not dense_model:
+        raise ValueError("decoder describes another model than dense_model")
+    if not any(f"{name}.weight" in pruned_weights for name in decoder.layers()):
+        raise ValueError(f"pruned_weights names no layer below {decoder.blocks_name}")
+    errors: dict[str, float] = {}
+
+    def visit(block: BlockAtWork) -> None:
+        inputs = block.collect(_Inputs)
+        for short, layer in block.layers.items():
+            name = f"{block.name}.{short}"
+            if f"{name}.weight" in pruned_weights:
+                lost_OI = layer.weight_OI.float() - _effective(name, layer, pruned_weights)
+                errors[name] = _relative(name, layer, lost_OI, inputs[short].batches_TI)
+
+    walk(decoder, windows_NL, visit, batch=batch_size, progress=progress)
+    return errors
+
+
+def _effective(name: str, layer: LinearLayer, weights: Mapping[str, Tensor]) -> Tensor:
+    """The pruned layer's weight, ``O × I`` in float32, with its side branch folded in."""
+    stored = weights[f"{name}.weight"]
+    if stored.shape != layer.stored.shape:
+        shapes = f"{tuple(stored.shape)}, the dense one {tuple(layer.stored.shape)}"
+        raise ValueError(f"{name}: the pruned weight has shape {shapes}")
+    device = layer.stored.device
+    weight_OI = (stored.T if layer.transposed else stored).to(device, torch.float32)
+    if f"{name}.{SUM}" in weights and f"{name}.{SCALE}" in weights:
+        sum_RI, scale_OR = (weights[f"{name}.{part}"].to(weight_OI) for part in (SUM, SCALE))
+        weight_OI = weight_OI + scale_OR @ sum_RI
+    return weight_OI
+
+
+def _relative(name: str, layer: LinearLayer, lost_OI: Tensor, batches_TI: list[Tensor]) -> float:
+    weight_OI = layer.weight_OI.float()
+    lost = sum(_energy(batch_TI, lost_OI) for batch_TI in batches_TI)
+    whole = sum(_energy(batch_TI, weight_OI) for batch_TI in batches_TI)
+    if not math.isfinite(lost) or not math.isfinite(whole):
+        raise FloatingPointError(f"{name}: its outputs are not finite")
+    if whole == 0:
+        return 0.0 if lost == 0 else math.inf
+    return math.sqrt(lost / whole)
+
+
+def _energy(inputs_TI: Tensor, weight_OI: Tensor) -> float:
+    """‖XWᵀ‖²_F."""
+    outputs_TO = inputs_TI.float() @ weight_OI.T
+    return float(torch.linalg.vector_norm(outputs_TO, dtype=torch.float64).square())

@@ -1,0 +1,1 @@
+"""Perplexity on windows of text, and agreement with the dense model in the same pass."""

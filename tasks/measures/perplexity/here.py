@@ -1,0 +1,73 @@
+"""This process's part of an evaluation: all windows, or a rank's share of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tasks.measures.perplexity.job import Job
+from tasks.measures.perplexity.reference import ReferenceWriter, open_reference
+from tasks.measures.perplexity.windows import WindowFigures, halves_of, measure_windows
+from tasks.models.architecture.head import input_device
+from tasks.models.placement import count_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Measured:
+    """
+    Attributes:
+        figures: of all windows, or of a share.
+        dtype: the model's.
+        peaks: memory in bytes, of each process.
+    """
+
+    figures: WindowFigures
+    parameters: int
+    nonzero_parameters: int
+    dtype: torch.dtype
+    peaks: tuple[int, ...] = ()
+
+
+def measure_here(
+    model: PreTrainedModel,
+    job: Job,
+    windows_NL: Tensor,
+    share: range,
+    progress: Callable[[int, int], None] | None,
+) -> Measured:
+    """Measure the windows of ``share``.
+
+    Args:
+        windows_NL: all of them.
+        share: their numbers, one after another.
+
+    Raises:
+        ValueError: for no windows, or a reference of others.
+    """
+    halves = halves_of(model)
+    reference, kept_in = job.compared_with, job.kept_in
+    device = input_device(model)
+    dense = open_reference(reference, windows_NL, device, job.trust) if reference else None
+    keep = ReferenceWriter(kept_in, halves, len(windows_NL)) if kept_in else None
+    with closing(keep) if keep else nullcontext():
+        figures = measure_windows(
+            model,
+            windows_NL[share.start : share.stop],
+            batch_size=job.batch_size,
+            first=share.start,
+            halves=halves,
+            dense=dense,
+            keep=keep,
+            progress=progress,
+        )
+    # Of several processes the first alone counts.
+    counts = count_weights(model) if share.start == 0 else (0, 0)
+    return Measured(figures, *counts, dtype=model.dtype)

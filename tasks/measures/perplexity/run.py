@@ -1,0 +1,158 @@
+"""Evaluates a model on windows: in this process, in several, or spread over several devices.
+
+Whichever way, the figures are the same: they are kept by window and added up exactly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from configs.errors import ConfigurationError
+from configs.schema import Trust
+from tasks.measures.perplexity.here import Measured, measure_here
+from tasks.measures.perplexity.job import Job
+from tasks.measures.perplexity.perplexity import PerplexityResult, result_of
+from tasks.measures.perplexity.processes import measure_in_processes
+from tasks.measures.perplexity.reference import Reference, clear_reference, finish_reference
+from tasks.measures.perplexity.windows import require_predictions
+from tasks.models.placement import load_placed
+from tasks.models.saved.pruned import load_pruned
+from tasks.runtime.memory import measured
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_PROCESSES = "evaluation.processes"
+
+
+@dataclass(frozen=True)
+class Evaluated(PerplexityResult):
+    """
+    Attributes:
+        parameters, nonzero_parameters: of the model as it was evaluated, side branches included.
+        peak_memory_bytes: of each process, model included. What processes map of one file is
+            counted in each of them and is in memory once.
+    """
+
+    parameters: int = 0
+    nonzero_parameters: int = 0
+    peak_memory_bytes: tuple[int, ...] = ()
+
+
+def evaluate_windows(
+    model: PreTrainedModel | Path,
+    windows_NL: Tensor,
+    *,
+    scratch: Path,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    trust: Trust | None = None,
+    batch_size: int = 4,
+    processes: int = 1,
+    device_map: str = "none",
+    max_memory: Mapping[str, str] | None = None,
+    reference: Reference | None = None,
+    write_reference: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluated:
+    """Perplexity of ``model`` on the windows, and its agreement with a dense model.
+
+    Args:
+        model: a folder, or in one process a loaded model, which is measured where it lies.
+        windows_NL: token ids, at least one window of at least two tokens.
+        scratch: a folder of this run alone, which the caller may remove afterwards.
+        device: where the model goes; its type alone where there are several processes.
+        dtype: of the weights; the saved ones' when not given.
+        processes: share the windows, one a GPU where ``device`` is one.
+        device_map: ``auto`` spreads the model over all devices, memory and disk.
+        max_memory: with ``auto``: what each device may hold.
+        reference: the dense model's states on the same windows, to compare with.
+        write_reference: a folder to write this model's states to, as a reference for others.
+        progress: called with (windows done, windows in all).
+
+    Raises:
+        ConfigurationError: more processes than windows or GPUs, or bad ``max_memory``.
+        ValueError: for no windows, windows that predict nothing, or a reference of others.
+        UnsupportedModelError: the model cannot be loaded in this way.
+        FloatingPointError: when the loss or the divergence is NaN.
+        RankError: a process failed; the message holds its traceback.
+    """
+    require_predictions(windows_NL)
+    job = Job.of(
+        batch_size=batch_size,
+        reference=reference,
+        write_reference=write_reference,
+        trust=trust or Trust(),
+        dtype=dtype,
+        on_cpu=device.type == "cpu",
+    )
+    if write_reference:
+        clear_reference(write_reference)
+    if processes > 1:
+        folder = _folder_for(model, processes, len(windows_NL), device, device_map)
+        found = measure_in_processes(folder, job, windows_NL, processes, scratch, progress)
+    else:
+        limits = (max_memory or {}) if device_map == "auto" else None
+        with measured(device.type) as peak:
+            network = _loaded(model, job, device, limits, scratch)
+            found = measure_here(network, job, windows_NL, range(len(windows_NL)), progress)
+        found = dataclasses.replace(found, peaks=(peak.bytes,))
+    result = result_of(found.figures, windows_NL)
+    if write_reference:
+        finish_reference(write_reference, windows_NL, found.dtype)
+    return _evaluated(result, found)
+
+
+def _evaluated(result: PerplexityResult, found: Measured) -> Evaluated:
+    return Evaluated(
+        **dataclasses.asdict(result),
+        parameters=found.parameters,
+        nonzero_parameters=found.nonzero_parameters,
+        peak_memory_bytes=found.peaks,
+    )
+
+
+def _loaded(
+    model: PreTrainedModel | Path,
+    job: Job,
+    device: torch.device,
+    limits: Mapping[str, str] | None,
+    scratch: Path,
+) -> PreTrainedModel:
+    """
+    Args:
+        limits: of each device, where the model is to be spread over several.
+    """
+    if not isinstance(model, Path):
+        return model
+    if limits is None:
+        return load_pruned(model, job.torch_dtype, device, job.trust)
+    return load_placed(model, job.torch_dtype, job.trust, max_memory=limits, scratch=scratch)
+
+
+def _folder_for(
+    model: PreTrainedModel | Path,
+    processes: int,
+    windows: int,
+    device: torch.device,
+    device_map: str,
+) -> Path:
+    """The folder that so many processes can load and share."""
+    if device_map == "auto":
+        raise ConfigurationError(_PROCESSES, processes, "device_map auto uses one process")
+    if not isinstance(model, Path):
+        raise TypeError("several processes load the model from its folder; give that")
+    if processes > windows:
+        allowed = f"at most one process a window is, and there are {windows} windows"
+        raise ConfigurationError(_PROCESSES, processes, allowed)
+    if device.type == "cuda" and processes > torch.cuda.device_count():
+        allowed = f"at most one a GPU is, and there are {torch.cuda.device_count()} GPUs"
+        raise ConfigurationError(_PROCESSES, processes, allowed)
+    return model

@@ -1,0 +1,1 @@
+"""How fast a model reads a prompt and generates, on this hardware."""

@@ -1,0 +1,131 @@
+"""Zero-shot tasks of lm-evaluation-harness on a loaded model, in one process or in several.
+
+Requests, likelihoods and metrics are the harness's own, so the figures are those of its command
+line (``lm_eval --model hf``) at the same dtype and batch size. A number of examples other than none
+makes it few-shot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.errors import ConfigurationError
+from tasks.measures.zero_shot.quiet import DEFAULT_SEEDS, contained
+from tasks.measures.zero_shot.results import Metric, TaskResult, result_of
+from tasks.measures.zero_shot.tasks import ResolvedTask, require_unchanged, resolve_tasks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from tasks.pruning.core.methods import Progress
+
+__all__ = ["Metric", "ResolvedTask", "TaskResult", "ZeroShotError", "resolve_tasks", "zero_shot"]
+
+_BOOTSTRAP = 100_000
+"""Resamples for standard errors without a formula, as on the harness's command line."""
+
+
+class ZeroShotError(RuntimeError):
+    """A task that was found but cannot be loaded or measured; the message names it."""
+
+
+def zero_shot(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[ResolvedTask],
+    *,
+    limit: int | None = None,
+    num_fewshot: int | None = None,
+    batch_size: int = 4,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, TaskResult]:
+    """Measure a model on tasks.
+
+    Where ``torch.distributed`` is initialised every rank calls this with the same arguments and
+    computes its share; rank 0 gets what one process would get, the others an empty dictionary.
+
+    Args:
+        model: in eval mode; sliced, masked or with side branches.
+        limit: only the first so many documents of each task.
+        num_fewshot: examples before each question; None: as the task says.
+        batch_size: sequences of one forward pass.
+        seed: of the examples that are drawn; None: the harness's own.
+        progress: called with (sequences computed here, sequences of all ranks).
+
+    Returns:
+        Task name → result, in the tasks' order.
+
+    Raises:
+        ConfigurationError: more processes than documents, or files that changed.
+        ZeroShotError: a task cannot be loaded, or the harness fails on it.
+        FloatingPointError: the model's likelihoods are NaN.
+    """
+    if not tasks:
+        return {}
+    for task in tasks:
+        require_unchanged(task)
+    seeds = DEFAULT_SEEDS if seed is None else (seed, seed, seed)
+    with contained(seeds):
+        from lm_eval.evaluator import evaluate
+
+        from tasks.measures.zero_shot.model import SharedModel, place
+
+        loaded = {task.name: _load(task) for task in tasks}
+        for entry in loaded.values():
+            _set_examples(entry, num_fewshot, seeds[1])
+        rank, count = place()
+        _require_documents(loaded, limit, count)
+        language_model = SharedModel(model, tokenizer, batch_size=batch_size, progress=progress)
+        found: Any = evaluate(
+            lm=language_model,
+            task_dict={"tasks": loaded, "groups": {}, "group_map": {}},
+            limit=limit,
+            log_samples=False,
+            bootstrap_iters=_BOOTSTRAP if rank == 0 else 0,
+        )
+    return {task.name: result_of(task.name, found) for task in tasks} if rank == 0 else {}
+
+
+def _load(task: ResolvedTask) -> Any:
+    """The harness's task, with its data.
+
+    Only the folder of the task's file is indexed: all of the harness's takes seconds.
+
+    Raises:
+        ZeroShotError: it cannot be loaded.
+    """
+    from lm_eval.tasks import TaskManager
+
+    folder = str(Path(task.file).parent) if task.file else None
+    manager = TaskManager(include_defaults=False, include_path=folder)
+    spec: dict[str, Any] = {**task.overrides, "task": task.name}
+    try:
+        # A group of one, for in a group the harness puts overrides over a task's file.
+        loaded = manager.load([{"group": "one", "task": [spec]} if task.file else spec])
+        return loaded["tasks"][task.name]
+    except Exception as error:  # the harness and `datasets` raise anything
+        raise ZeroShotError(f"the task {task.name} cannot be loaded: {error}") from error
+
+
+def _set_examples(task: Any, num_fewshot: int | None, seed: int) -> None:
+    """As the harness's command line does: a task that says 0 keeps it."""
+    own = task.get_config("num_fewshot")
+    if own != 0 and num_fewshot is not None:
+        task.set_config(key="num_fewshot", value=num_fewshot)
+    elif own is None:
+        task.set_config(key="num_fewshot", value=0)
+    task.set_fewshot_seed(seed=seed)
+
+
+def _require_documents(loaded: Mapping[str, Any], limit: int | None, processes: int) -> None:
+    counts = [len(getattr(task, "task_docs", None) or task.eval_docs) for task in loaded.values()]
+    documents = sum(count if limit is None else min(limit, count) for count in counts)
+    if processes > documents:
+        raise ConfigurationError(
+            "evaluation.processes",
+            processes,
+            f"zero-shot has {documents} documents here, and each process needs at least one",
+        )

@@ -1,0 +1,173 @@
+"""A loaded model as the harness's own Hugging Face model, shared over the ranks.
+
+Every rank prepares all requests, which is quick and draws the same few-shot examples everywhere,
+makes the batches that one process would make, and computes every ``N``-th of them. The answers
+come back to all, so that the harness sees one process with all answers.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lm_eval.models.huggingface import HFLM
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from tasks.pruning.core.methods import Progress
+
+_HFLM: Any = HFLM  # its decorator hides its type
+
+Batches = list[list[int]]
+"""Indices of requests that are computed together."""
+
+
+def place() -> tuple[int, int]:
+    """This process's rank, and how many there are."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+class SharedModel(_HFLM):
+    """
+    Args:
+        model: of transformers, sliced or with side branches too; it stays where it is.
+        tokenizer: is copied, for the harness gives it a padding token.
+        progress: called with (sequences computed here, sequences of all ranks).
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        batch_size: int,
+        progress: Progress | None = None,
+    ) -> None:
+        own: Any = copy.deepcopy(tokenizer)
+        super().__init__(pretrained=model, tokenizer=own, backend="causal", batch_size=batch_size)
+        self._device = _input_device(model)
+        self._progress = progress
+        self._done = self._all = 0
+
+    @property
+    def prefix_token_id(self) -> int:
+        """The harness's choice: BOS, else EOS; where a text has no context, it comes first."""
+        token = super().prefix_token_id
+        if token is None:
+            raise ValueError(
+                "the tokenizer has neither a BOS nor an EOS token, one of which the harness puts "
+                "before a text without context: this model cannot do such a task"
+            )
+        return token
+
+    def _loglikelihood_tokens(
+        self, requests: Any, disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> Any:
+        if override_bs is not None:  # windows of texts, which are shared already
+            return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
+        batches, self._all = self._batches(requests)
+        answers = self._shared(requests, batches, super()._loglikelihood_tokens)
+        if any(math.isnan(loglikelihood) for loglikelihood, _ in answers):
+            raise FloatingPointError("a likelihood is NaN: the model's activations overflow")
+        return answers
+
+    def loglikelihood_rolling(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[float]:
+        self._all = 0  # how many windows there are is not known here
+        answers = self._shared(
+            requests, [[index] for index in range(len(requests))], super().loglikelihood_rolling
+        )
+        if any(map(math.isnan, answers)):
+            raise FloatingPointError("a likelihood is NaN: the model's activations overflow")
+        return answers
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        groups: dict[str, list[int]] = {}
+        for index, request in enumerate(requests):
+            groups.setdefault(repr(request.arguments[1]), []).append(index)
+
+        def order(index: int) -> tuple[int, str]:
+            text = requests[index].arguments[0]
+            return -len(self.tok_encode(text)), text
+
+        batches = [
+            batch
+            for members in groups.values()
+            for batch in _cut(sorted(members, key=order), int(self.batch_size))
+        ]
+        self._all = len(requests)
+        return self._shared(requests, batches, super().generate_until)
+
+    def _batches(self, requests: Any) -> tuple[Batches, int]:
+        """The harness's batches, and how many sequences they are.
+
+        Requests that differ in the last token of the continuation alone are one sequence; the
+        longest come first.
+        """
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, (_, context, continuation) in enumerate(requests):
+            groups.setdefault((*context, *continuation[:-1]), []).append(index)
+
+        def order(members: list[int]) -> tuple[int, tuple[int, ...]]:
+            longest = max(members, key=lambda index: len(requests[index][2]))
+            tokens = (*requests[longest][1], *requests[longest][2])
+            return -len(tokens), tokens
+
+        cut = _cut(sorted(groups.values(), key=order), int(self.batch_size))
+        return [[index for group in batch for index in group] for batch in cut], len(groups)
+
+    def _shared(
+        self, requests: Sequence[Any], batches: Batches, compute: Callable[..., list[Any]]
+    ) -> list[Any]:
+        """Answers to all requests, of which this rank computes its batches."""
+        rank, count = place()
+        # In their own order, in which the harness's stable sorting makes the same batches again.
+        mine = sorted(index for batch in batches[rank::count] for index in batch)
+        self._done = 0
+        answers = compute([requests[i] for i in mine], disable_tqdm=True) if mine else []
+        found = dict(zip(mine, answers, strict=True))
+        if count > 1:
+            from torch import distributed
+
+            gathered: list[Any] = [None] * count
+            distributed.all_gather_object(gathered, found)
+            found = {index: answer for part in gathered for index, answer in part.items()}
+        return [found[index] for index in range(len(requests))]
+
+    def _model_call(self, inps: torch.Tensor, **settings: Any) -> torch.Tensor:
+        logits = super()._model_call(inps, **settings)
+        self._tick(len(inps))
+        return logits
+
+    def _model_generate(self, context: Any, **settings: Any) -> torch.Tensor:
+        tokens = super()._model_generate(context, **settings)
+        self._tick(len(context))
+        return tokens
+
+    def _tick(self, sequences: int) -> None:
+        self._done += sequences
+        if self._progress and self._all:
+            self._progress(min(self._done, self._all), self._all)
+
+
+def _cut(items: list[Any], size: int) -> list[list[Any]]:
+    return [items[first : first + size] for first in range(0, len(items), size)]
+
+
+def _input_device(model: PreTrainedModel) -> torch.device:
+    """Where tokens go: of a model that is spread over devices, its first one that computes."""
+    spread = getattr(model, "hf_device_map", None)
+    if not spread:
+        return model.device
+    first = next((d for d in spread.values() if d not in ("cpu", "disk")), "cpu")
+    return torch.device("cuda", first) if isinstance(first, int) else torch.device(first)

@@ -1,0 +1,98 @@
+"""Zero-shot tasks in several processes of this machine, and one rank of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.schema import Trust
+from tasks.measures.zero_shot.results import TaskResult
+from tasks.measures.zero_shot.tasks import ResolvedTask
+from tasks.processes.launcher import run_ranks
+from tasks.processes.rank import Rank, joined, main
+
+if TYPE_CHECKING:
+    from tasks.pruning.core.methods import Progress
+
+_MODULE = "tasks.measures.zero_shot.rank"
+_JOB, _RESULTS = "zero-shot.json", "zero-shot-results.json"
+
+
+@dataclass(frozen=True)
+class ZeroShotJob:
+    """
+    Attributes:
+        folder: a plain model or a checkpoint, which is loaded sliced where it can be.
+        dtype: float32, bfloat16 or float16.
+        on_cpu: or each rank on the GPU of its number.
+        tasks, limit, num_fewshot, batch_size, seed: see :func:`zero_shot`.
+        remote_code, pickle_weights: see ``trust``.
+    """
+
+    folder: str
+    dtype: str
+    tasks: tuple[ResolvedTask, ...]
+    limit: int | None = None
+    num_fewshot: int | None = None
+    batch_size: int = 4
+    seed: int | None = None
+    remote_code: bool = False
+    pickle_weights: bool = False
+    on_cpu: bool = True
+
+
+def zero_shot_in_processes(
+    job: ZeroShotJob, scratch: Path, processes: int, progress: Progress | None = None
+) -> dict[str, TaskResult]:
+    """What :func:`zero_shot` measures, with the documents shared over processes.
+
+    Args:
+        scratch: a folder that exists, of this run alone.
+        progress: called with (sequences computed by all ranks, sequences in all).
+
+    Raises:
+        RankError: a rank failed; the message holds its traceback.
+    """
+    (scratch / _JOB).write_text(json.dumps(dataclasses.asdict(job)), encoding="utf-8")
+    run_ranks(_MODULE, scratch, processes, work="zero-shot", progress=progress)
+    found = json.loads((scratch / _RESULTS).read_text(encoding="utf-8"))
+    return {name: TaskResult.from_json(facts) for name, facts in found.items()}
+
+
+def _run(rank: Rank) -> None:
+    """Load the model and measure this rank's share; rank 0 leaves the results."""
+    from tasks.measures.zero_shot.evaluate import zero_shot
+    from tasks.models.load import DTYPES, load_tokenizer
+    from tasks.models.saved.pruned import load_pruned
+
+    job = _read_job(rank.scratch)
+    device = rank.device(on_cpu=job.on_cpu)
+    trust = Trust(remote_code=job.remote_code, pickle_weights=job.pickle_weights)
+    folder = Path(job.folder)
+    with joined(device):
+        results = zero_shot(
+            load_pruned(folder, DTYPES[job.dtype], device, trust),
+            load_tokenizer(folder, trust),
+            job.tasks,
+            limit=job.limit,
+            num_fewshot=job.num_fewshot,
+            batch_size=job.batch_size,
+            seed=job.seed,
+            progress=rank.tell,
+        )
+    if rank.index == 0:
+        found = {name: result.as_json() for name, result in results.items()}
+        (rank.scratch / _RESULTS).write_text(json.dumps(found, allow_nan=False), encoding="utf-8")
+
+
+def _read_job(scratch: Path) -> ZeroShotJob:
+    facts: dict[str, Any] = json.loads((scratch / _JOB).read_text(encoding="utf-8"))
+    return ZeroShotJob(**{**facts, "tasks": tuple(ResolvedTask(**t) for t in facts["tasks"])})
+
+
+if __name__ == "__main__":
+    sys.exit(main(_run))

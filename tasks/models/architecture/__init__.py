@@ -1,0 +1,1 @@
+"""How a decoder is built: its blocks, its heads and channels, its LM head."""

@@ -1,0 +1,76 @@
+"""Finds the decoder blocks of any causal language model in transformers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from tasks.models.architecture.structure import structure_of_model
+from tasks.models.errors import UnsupportedModelError
+from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.layers import linear_layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def describe(model: PreTrainedModel) -> Decoder:
+    """The model as pruning sees it, with its heads and channels where they are understood.
+
+    The blocks are the ``nn.ModuleList`` with ``num_hidden_layers`` entries that holds the most
+    parameters, looked for in the text decoder: ``model.layers`` in LLaMA, ``gpt_neox.layers``,
+    ``model.decoder.layers`` in OPT, ``transformer.h`` in GPT-2.
+
+    Raises:
+        UnsupportedModelError: an encoder-decoder model, one without such a list, or one whose
+            blocks hold matrices that are no linear layers, as fused experts and state-space
+            layers are: sparsity would be counted without them.
+    """
+    name = type(model).__name__
+    if model.config.is_encoder_decoder:
+        raise UnsupportedModelError(
+            f"{name} is an encoder-decoder model; only decoder-only language models work"
+        )
+    text = model.config.get_text_config(decoder=True)
+    expected = getattr(text, "num_hidden_layers", None)
+    found = _find_blocks(model, expected)
+    if not found:
+        raise UnsupportedModelError(
+            f"{name} has no list of {expected} decoder blocks, so nothing in it can be pruned"
+        )
+    blocks_name, blocks = max(found.items(), key=lambda item: _parameters(item[1]))
+    _require_linear(blocks, name)
+    return Decoder(model, blocks_name, structure_of_model(model, blocks_name))
+
+
+def _find_blocks(model: PreTrainedModel, length: int | None) -> dict[str, nn.ModuleList]:
+    """Lists of the right length inside the text decoder, by their name in the whole model."""
+    within = {id(module) for module in model.get_decoder().modules()}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == length and id(module) in within
+    }
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _require_linear(blocks: nn.ModuleList, name: str) -> None:
+    seen: set[int] = set()
+    for index, block in enumerate(blocks):
+        linear = {id(layer.module.weight) for layer in linear_layers(block).values()}
+        if not linear:
+            raise UnsupportedModelError(f"{name}: block {index} has no linear layers to prune")
+        if linear & seen:
+            raise UnsupportedModelError(f"{name}: block {index} shares weights with another block")
+        seen |= linear
+        for parameter_name, parameter in block.named_parameters():
+            if parameter.ndim >= 2 and id(parameter) not in linear:
+                shape = "×".join(map(str, parameter.shape))
+                raise UnsupportedModelError(
+                    f"{name}: {parameter_name} ({shape}) in block {index} is not the weight of a "
+                    "linear layer, so sparsity would be counted without it"
+                )

@@ -1,0 +1,1 @@
+"""What secateur writes of a pruned model and reads back: full size, sliced, compact."""

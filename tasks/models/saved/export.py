@@ -1,0 +1,107 @@
+"""Takes a pruned checkpoint out of the store, in a form that others load.
+
+``safetensors``
+    As it is: full size with zeros where weights were removed. Stock ``from_pretrained`` and
+    inference servers such as vLLM load it, and compute with dense kernels.
+``compact``
+    The small matrices that are left where heads and channels were removed: smaller and faster on
+    any hardware. ``tasks.models.saved.pruned.load_pruned`` loads it; nothing else knows the form.
+
+There is no ``compressed-tensors``: see ``NO_COMPRESSED_TENSORS``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from configs.errors import ConfigurationError
+from tasks.models.architecture.decoder import describe
+from tasks.models.saved.branches import FILE as BRANCHES
+from tasks.models.saved.compact import require_removed
+from tasks.models.saved.kept import kept_of_json
+from tasks.models.saved.pruned import load_pruned, read_metadata
+from tasks.models.saved.sliced import FORM, SLICED, save_compact
+from tasks.store.store import MANIFEST
+
+SAFETENSORS, COMPACT = "safetensors", "compact"
+LOADER = "tasks.models.saved.pruned.load_pruned"
+FORMATS = (SAFETENSORS, COMPACT)
+COMPRESSED_TENSORS = "compressed-tensors"
+NO_COMPRESSED_TENSORS = (
+    "compressed-tensors dropped its 2:4 format (sparse-24-bitmask) in version 0.15, which "
+    "transformers 5 requires at least, and vLLM removed its 2:4 kernels and refuses such folders: "
+    "nothing current would read one"
+)
+
+
+def check_format(name: str, field: str = "--format") -> str:
+    """``name``, if it can be written.
+
+    Raises:
+        ConfigurationError: with the reason why there is no ``compressed-tensors``, if that is it.
+    """
+    if name in FORMATS:
+        return name
+    allowed = f"a format is {' or '.join(FORMATS)}"
+    if name == COMPRESSED_TENSORS:
+        hint = f"vLLM reads {SAFETENSORS}, with dense kernels"
+        raise ConfigurationError(field, name, f"{allowed}; {NO_COMPRESSED_TENSORS}", hint)
+    raise ConfigurationError(field, name, allowed)
+
+
+def write_export(checkpoint: Path, out: Path, form: str) -> list[str]:
+    """Write the pruned model of ``checkpoint`` into the empty folder ``out``.
+
+    Returns:
+        Sentences for people: what loads it, and what a loader would miss.
+
+    Raises:
+        ConfigurationError: a form that this checkpoint cannot take.
+        UnsupportedModelError: the checkpoint is damaged.
+    """
+    check_format(form)
+    stored_sliced = read_metadata(checkpoint).get(FORM) == SLICED
+    if form == COMPACT and not stored_sliced:
+        _write_compact(checkpoint, out)
+    elif form == SAFETENSORS and stored_sliced:
+        allowed = f"the checkpoint holds sliced weights only, which {COMPACT} keeps"
+        raise ConfigurationError("--format", form, allowed)
+    else:
+        for path in sorted(checkpoint.iterdir()):
+            # The manifest describes the store's folder, not the copy.
+            if path.is_file() and path.name != MANIFEST:
+                shutil.copyfile(path, out / path.name)
+    return _how_to_load(out, form)
+
+
+def _write_compact(checkpoint: Path, out: Path) -> None:
+    metadata = read_metadata(checkpoint)
+    if "kept" not in metadata:
+        raise ConfigurationError(
+            "--format",
+            COMPACT,
+            "the method removed single weights, no heads or channels, so there is nothing to cut "
+            f"out: {SAFETENSORS} it is",
+        )
+    if (checkpoint / BRANCHES).is_file():
+        allowed = f"side branches ({BRANCHES}) do not fit sliced layers: {SAFETENSORS} keeps them"
+        raise ConfigurationError("--format", COMPACT, allowed)
+    kept = kept_of_json(metadata["kept"])
+    model = load_pruned(checkpoint, sliced=False)
+    require_removed(describe(model), kept)
+    save_compact(model, kept, checkpoint, out, dtype=model.dtype, metadata=metadata)
+
+
+def _how_to_load(out: Path, form: str) -> list[str]:
+    if form == COMPACT:
+        return [f"load it with {LOADER}; stock from_pretrained refuses it"]
+    said = ["load it with stock from_pretrained; vLLM reads it, with dense kernels"]
+    if "kept" in read_metadata(out):
+        said.append(f"heads and channels were removed: --format {COMPACT} is smaller and faster")
+    if (out / BRANCHES).is_file():
+        said.append(
+            f"its side branches ({BRANCHES}) are seen by {LOADER} alone; "
+            "any other loader computes without them"
+        )
+    return said

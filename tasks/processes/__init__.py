@@ -1,0 +1,1 @@
+"""The only room that starts a process: children that end with their parent, ranks, calls."""

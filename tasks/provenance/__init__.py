@@ -1,0 +1,1 @@
+"""Why two figures differ: their inputs, how much each matters, and what papers report."""

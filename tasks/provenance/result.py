@@ -1,0 +1,39 @@
+"""One result to compare: a figure, where it stands, and what it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tasks.provenance.manifests import Inputs
+
+PERPLEXITY = "perplexity/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A row of results, wherever it was found.
+
+    Attributes:
+        reference: as the user wrote it.
+        title: method, target, model and seed in a line.
+        origin: where it was found.
+        metrics: every figure by its column's name.
+        inputs: name → value, as :mod:`tasks.provenance.recorded` names them.
+        reported: whether a paper reports it, so that inputs are those of the preset.
+    """
+
+    reference: str
+    title: str
+    origin: str
+    metrics: Mapping[str, float]
+    inputs: Inputs
+    reported: bool = False
+
+
+def title_of(model: str, method: str, target: str, seed: object) -> str:
+    """How a row is called in a line."""
+    short = model.rstrip("/").rpartition("/")[2] or model
+    if method == "dense":
+        return f"dense {short}"
+    return f"{method} {target} of {short}" + ("" if seed in (None, "") else f", seed {seed}")

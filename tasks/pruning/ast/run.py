@@ -1,0 +1,163 @@
+"""AST's training loop: batches in, losses and gradients, one optimiser step after another.
+
+Shapes: ``N`` windows, ``L`` tokens of a window, ``B`` windows of a micro-batch, ``T`` tokens,
+``H`` hidden size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from tasks.pruning.ast import schedules
+from tasks.pruning.ast.distillation import backward_through_head
+from tasks.pruning.ast.optimiser import StepSize
+from tasks.pruning.ast.student import Student
+from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.methods import Progress, PruneResult
+from tasks.pruning.core.retraining import Body, Engine, Head, Snapshot, Split
+
+if TYPE_CHECKING:
+    from tasks.pruning.ast.method import AdaptiveSparseTrainer
+
+
+class Run:
+    """Trains a student until its last step, from the start or from the engine's snapshot."""
+
+    def __init__(
+        self,
+        method: AdaptiveSparseTrainer,
+        decoder: Decoder,
+        student: Student,
+        engine: Engine,
+        split: Split | None,
+    ) -> None:
+        self._method, self._student, self._engine = method, student, engine
+        self._dtype = next(decoder.model.parameters()).dtype
+        self._body, self._head = _halves(student.model, split)
+        self._teacher = _halves(decoder.model, split) if method.distillation else None
+
+    def train(self, training_NL: Tensor, seed: int, progress: Progress | None) -> PruneResult:
+        """All steps; see :meth:`RetrainingMethod.retrain`."""
+        method, student = self._method, self._student
+        order = schedules.WindowOrder(len(training_NL), seed)
+        identity = _identity(method, student, training_NL, seed)
+        history, spent = self._restored(identity)
+        start = time.perf_counter() - spent
+        for step in range(len(history) + 1, method.steps + 1):
+            batch_NL = training_NL[order.batch(step, method.batch)]
+            flip_rate = history[-1]["flip_rate"] if history else 0.0
+            history.append({"step": step, **self._step(step, batch_NL, flip_rate)})
+            if step < method.steps:
+                seconds = time.perf_counter() - start
+                facts = {"identity": identity, "history": history, "seconds": seconds}
+                self._engine.snapshot(step, lambda facts=facts: Snapshot(student.state(), facts))
+            if progress:
+                progress(step, method.steps)
+        seconds = time.perf_counter() - start
+        tokens = method.steps * method.batch * training_NL.shape[1]
+        return PruneResult(
+            weights=student.weights(),
+            figures={
+                "training_tokens": float(tokens),
+                "training_seconds": seconds,
+                "tokens_per_second": tokens / seconds,
+            },
+            history=tuple(history),
+            branches=student.exported_branches(self._dtype),
+        )
+
+    def _restored(self, identity: Mapping[str, Any]) -> tuple[list[dict[str, float]], float]:
+        """The steps that a snapshot of this very run holds, and the seconds they took."""
+        found = self._engine.restore()
+        if found is None or found.facts.get("identity") != identity:
+            return [], 0.0
+        self._student.load_state_(found.tensors)
+        return list(found.facts["history"]), found.facts["seconds"]
+
+    def _step(self, step: int, batch_NL: Tensor, flip_rate: float) -> dict[str, float]:
+        """One optimiser step; its figures.
+
+        Args:
+            flip_rate: of the latest choice of masks, to be told until the next one.
+        """
+        method, student = self._method, self._student
+        losses = self._accumulate(batch_NL)
+        rate = schedules.learning_rate(step, method.steps, method.learning_rate)
+        decay = schedules.decay(
+            step, method.steps, method.decay_max, method.decay, method.decay_ramp
+        )
+        norm = student.step_(StepSize(step, rate, decay), method.clip)
+        if method.mask == "adaptive" and step % method.mask_interval == 0:
+            flip_rate = student.remask_()
+        return {
+            **losses,
+            "gradient_norm": norm,
+            "flip_rate": flip_rate,
+            "learning_rate": rate,
+            "decay": decay,
+        }
+
+    def _accumulate(self, batch_NL: Tensor) -> dict[str, float]:
+        """Gradients of a whole batch, summed over the processes; its losses."""
+        method, engine = self._method, self._engine
+        predicted = batch_NL.shape[0] * (batch_NL.shape[1] - 1)
+        sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
+        mine_NL = batch_NL[engine.rank :: engine.processes]
+        for ids_BL in mine_NL.split(method.micro_batch) if len(mine_NL) else ():
+            sums += self._backward(ids_BL.long().to(engine.device), 1 / predicted)
+        engine.sum_([*self._student.gradients(), sums])
+        ce, kl = (float(value) / predicted for value in sums)
+        alpha = method.alpha if method.distillation else 0.0
+        loss = (1 - alpha) * ce + alpha * method.temperature**2 * kl
+        return {"loss": loss, "ce": ce, "kl": kl}
+
+    def _backward(self, ids_BL: Tensor, scale: float) -> Tensor:
+        method, engine = self._method, self._engine
+        teacher = None
+        if self._teacher is not None:
+            body, head = self._teacher
+            with torch.inference_mode():
+                teacher = body(ids_BL)[:, :-1].flatten(0, 1), head
+        with engine.autocast():
+            hidden_TH = self._body(ids_BL)[:, :-1].flatten(0, 1)
+            gradient_TH, sums = backward_through_head(
+                hidden_TH.detach(),
+                self._head,
+                teacher,
+                ids_BL[:, 1:].flatten(),
+                engine.backward,
+                alpha=method.alpha,
+                temperature=method.temperature,
+                scale=scale,
+            )
+        engine.backward(hidden_TH, gradient_TH)
+        return torch.stack([sums.ce, sums.kl])
+
+
+def _halves(model: Any, split: Split | None) -> tuple[Body, Head]:
+    """Body and head of a model; where it does not split, all of it and nothing."""
+    if split is not None and (halves := split(model)):
+        return halves
+    return lambda ids_BL: model(input_ids=ids_BL, use_cache=False).logits, lambda logits: logits
+
+
+def _identity(
+    method: AdaptiveSparseTrainer, student: Student, training_NL: Tensor, seed: int
+) -> Mapping[str, Any]:
+    """What a snapshot must agree with: everything that determines the run but the dense weights."""
+    text = hashlib.sha256(training_NL.long().contiguous().numpy().tobytes()).hexdigest()
+    shapes = {v.name: list(v.value.shape) for v in student.all_variables()}
+    options = dataclasses.asdict(method)
+    facts = {"method": method.name, "version": method.version, "options": options,
+             "target": str(student.target), "seed": seed, "training": text,
+             "shapes": hashlib.sha256(json.dumps(shapes).encode()).hexdigest()}  # fmt: skip
+    # As it reads after a journey through JSON.
+    return json.loads(json.dumps(facts))

@@ -1,0 +1,1 @@
+"""What the methods share: their kinds, the driver's loop, blocks, masks, targets, statistics."""

@@ -1,0 +1,263 @@
+"""Runs a method on a model: owns the loops, leaves the caller's model untouched.
+
+Layer methods see one layer at a time and, where they ask for them, statistics of the dense model;
+block methods see each block with inputs that passed through its pruned predecessors.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
+from tasks.pruning.core.gates import Loss, plain_loss
+from tasks.pruning.core.layers import LinearLayer
+from tasks.pruning.core.methods import (
+    BlockMethod,
+    Collector,
+    LayerMethod,
+    LearningInputs,
+    Method,
+    Progress,
+    PruneResult,
+    StructuredMethod,
+    UnsupportedLayerError,
+)
+from tasks.pruning.core.retraining import RetrainingMethod
+from tasks.pruning.core.statistics import ColumnCollector, ColumnStatistics
+from tasks.pruning.core.structure import masked_weights
+from tasks.pruning.core.targets import Fraction, Target
+
+Statistics = Mapping[str, ColumnStatistics]
+"""Full layer name → statistics of that layer's inputs in the dense model."""
+
+
+def collect_statistics(
+    decoder: Decoder,
+    tokens_NL: Tensor,
+    *,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+) -> dict[str, ColumnStatistics]:
+    """Column statistics of every layer of the dense model, in one forward pass."""
+    collected: dict[str, ColumnStatistics] = {}
+
+    def visit(block: BlockAtWork) -> None:
+        for name, collector in block.collect(ColumnCollector).items():
+            # Copies: layers that share an input share a collector.
+            collected[f"{block.name}.{name}"] = collector.result().to(torch.device("cpu"))
+
+    walk(decoder, tokens_NL, visit, device=device, progress=progress)
+    return collected
+
+
+def prune(
+    method: Method,
+    decoder: Decoder,
+    target: Target,
+    *,
+    seed: int = 0,
+    tokens_NL: Tensor | None = None,
+    statistics: Statistics | None = None,
+    training_NL: Tensor | None = None,
+    loss: Loss | None = None,
+    device: torch.device | None = None,
+    progress: Progress | None = None,
+    into: MutableMapping[str, Tensor] | None = None,
+) -> PruneResult:
+    """Prune ``decoder`` to ``target``; the model itself is not changed.
+
+    Args:
+        seed: of the method's own randomness.
+        tokens_NL: calibration windows, for methods with ``uses_calibration``.
+        statistics: from :func:`collect_statistics`, for layer methods that use them.
+        training_NL: windows to learn from, for methods with ``uses_training``.
+        loss: the model's mean loss on windows; by default, from all logits at once.
+        device: where the work is done; by default, where the model is.
+        into: takes the pruned weights one by one, and becomes the result's ``weights``; by default
+            a dictionary, which holds the model's blocks a second time. Methods that train weights
+            hold a second model in any case and do not use it.
+
+    Raises:
+        UnsupportedLayerError: when a layer cannot take the target.
+        ValueError: when the method lacks what it needs.
+    """
+    if reason := method.refuses(target):
+        raise ValueError(reason)
+    into = {} if into is None else into
+    # On the CPU whatever the device, so that a seed means the same everywhere.
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(method, LayerMethod):
+        return _prune_layers(method, decoder, target, generator, statistics, device, progress, into)
+    if isinstance(method, BlockMethod):
+        if tokens_NL is None:
+            raise ValueError(f"{method.name} needs calibration windows")
+        return _prune_blocks(method, decoder, target, generator, tokens_NL, device, progress, into)
+    if isinstance(method, StructuredMethod):
+        if method.uses_calibration and tokens_NL is None:
+            raise ValueError(f"{method.name} needs calibration windows")
+        if method.uses_training and training_NL is None:
+            raise ValueError(f"{method.name} needs windows to learn from")
+        inputs = LearningInputs(
+            tokens_NL=tokens_NL,
+            training_NL=training_NL,
+            loss=loss or plain_loss(decoder),
+            device=device,
+            progress=progress,
+        )
+        assert isinstance(target, Fraction)
+        return _remove_structure(method, decoder, target, generator, inputs, into)
+    if isinstance(method, RetrainingMethod):
+        if training_NL is None:
+            raise ValueError(f"{method.name} needs windows to learn from")
+        return method.retrain(decoder, target, training_NL, seed=seed, progress=progress)
+    raise TypeError(f"{type(method).__name__} is of no kind that the driver runs")
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Errors say which layer they are about."""
+    try:
+        yield
+    except UnsupportedLayerError as error:
+        raise UnsupportedLayerError(f"{name}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _checked(layer: LinearLayer, name: str, pruned_OI: Tensor) -> Tensor:
+    """The pruned weight in the module's layout."""
+    before = layer.stored
+    assert pruned_OI.shape == layer.weight_OI.shape and pruned_OI.dtype == before.dtype, name
+    if not torch.isfinite(pruned_OI).all():
+        raise ValueError(f"{name}: pruning made weights that are not finite")
+    return layer.as_stored(pruned_OI)
+
+
+@torch.no_grad()
+def _prune_layers(
+    method: LayerMethod,
+    decoder: Decoder,
+    target: Target,
+    generator: torch.Generator,
+    statistics: Statistics | None,
+    device: torch.device | None,
+    progress: Progress | None,
+    weights: MutableMapping[str, Tensor],
+) -> PruneResult:
+    if method.uses_statistics and statistics is None:
+        raise ValueError(f"{method.name} needs statistics of the dense model")
+    layers = decoder.layers()
+    for done, (name, layer) in enumerate(layers.items(), start=1):
+        known = statistics[name] if method.uses_statistics and statistics is not None else None
+        where = device or layer.stored.device
+        weight_OI = layer.weight_OI
+        with _naming(name):
+            pruned_OI = method.prune_layer(
+                weight_OI.to(where), known.to(where) if known else None, target, generator
+            )
+        weights[f"{name}.weight"] = _checked(layer, name, pruned_OI.to(weight_OI.device))
+        if progress:
+            progress(done, len(layers))
+    return PruneResult(weights=weights, figures={})
+
+
+def _prune_blocks(
+    method: BlockMethod,
+    decoder: Decoder,
+    target: Target,
+    generator: torch.Generator,
+    tokens_NL: Tensor,
+    device: torch.device | None,
+    progress: Progress | None,
+    weights: MutableMapping[str, Tensor],
+) -> PruneResult:
+    figures: Counter[str] = Counter()
+    home = next(decoder.model.parameters()).device
+    device = device or home
+    selecting = 0.0
+
+    def visit(block: BlockAtWork) -> dict[str, Tensor]:
+        nonlocal selecting
+        collectors = block.collect(method.collector)
+        replaced: dict[str, Tensor] = {}
+        start = _now(device)
+        for names in _sharing(collectors):
+            collected = collectors[names[0]]
+            before = {name: block.layers[name].weight_OI for name in names}
+            with _naming(f"{block.name}.{', '.join(names)}"):
+                after = method.prune_layers(before, collected, target, generator)
+            for name in names:
+                full = f"{block.name}.{name}"
+                replaced[f"{name}.weight"] = _checked(block.layers[name], full, after[name])
+                # A copy: on another device the block's own weights return home after the visit.
+                weights[f"{full}.weight"] = replaced[f"{name}.weight"].to(home)
+                # What is done with is let go: a collector may hold a large matrix.
+                del collectors[name]
+            figures.update(collected.figures())
+        selecting += _now(device) - start
+        return replaced
+
+    start = _now(device)
+    walk(decoder, tokens_NL, visit, device=device, progress=progress)
+    calibrating = _now(device) - start - selecting
+    return PruneResult(weights=weights, figures={"calibration_seconds": calibrating, **figures})
+
+
+def _sharing(collectors: Mapping[str, Collector]) -> list[list[str]]:
+    """Layer names, those that share a collector together."""
+    groups: dict[int, list[str]] = {}
+    for name, collector in collectors.items():
+        groups.setdefault(id(collector), []).append(name)
+    return list(groups.values())
+
+
+@torch.no_grad()
+def _remove_structure(
+    method: StructuredMethod,
+    decoder: Decoder,
+    target: Fraction,
+    generator: torch.Generator,
+    inputs: LearningInputs,
+    weights: MutableMapping[str, Tensor],
+) -> PruneResult:
+    chosen = method.choose(decoder, target, generator, inputs)
+    for name, weight in masked_weights(decoder, chosen.kept):
+        weights[name] = weight
+    return PruneResult(
+        weights=weights,
+        figures=dict(chosen.figures),
+        history=chosen.history,
+        kept=chosen.kept,
+    )
+
+
+def _now(device: torch.device | None) -> float:
+    """Seconds on a clock that has waited for the device."""
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def layer_sparsity(decoder: Decoder, weights: Mapping[str, Tensor]) -> dict[str, float]:
+    """Fraction of zeros of each layer after pruning, by full layer name."""
+    result: dict[str, float] = {}
+    for name, layer in decoder.layers().items():
+        weight = weights.get(f"{name}.weight", layer.stored)
+        result[name] = 1.0 - int(weight.count_nonzero()) / weight.numel()
+    return result
+
+
+def sparsity(decoder: Decoder, by_layer: Mapping[str, float]) -> float:
+    """Fraction of zeros over all linear layers of the blocks, embeddings and head left out.
+
+    Args:
+        by_layer: from :func:`layer_sparsity`.
+    """
+    sizes = {name: layer.stored.numel() for name, layer in decoder.layers().items()}
+    return sum(by_layer[name] * size for name, size in sizes.items()) / sum(sizes.values())

@@ -1,0 +1,67 @@
+"""Switches heads and channels on and off inside a running model, without touching its weights.
+
+A gate multiplies what enters the attention's output projection and what leaves the MLP's
+activation: 0 gives exactly what the model computes with that group or channel removed.
+
+Shapes: ``L`` blocks, ``G`` key/value groups, ``C`` channels, ``N`` windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.structure import structure_of
+
+Loss = Callable[[Tensor], Tensor]
+"""Token windows → mean negative log-likelihood of a predicted token under the model, a scalar."""
+GatedLoss = Callable[[Tensor, Tensor, Tensor], float]
+"""(groups ``L × G``, channels ``L × C``, windows) → the loss with these gates."""
+
+
+def plain_loss(decoder: Decoder) -> Loss:
+    """The loss from the logits of all tokens at once."""
+
+    def loss(tokens_NL: Tensor) -> Tensor:
+        ids = tokens_NL.long().to(next(decoder.model.parameters()).device)
+        logits = decoder.model(input_ids=ids, use_cache=False).logits[:, :-1]
+        return functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+
+    return loss
+
+
+@contextmanager
+def gated_loss(decoder: Decoder, loss: Loss) -> Iterator[GatedLoss]:
+    """A function that evaluates ``loss`` with gates; no graph for autograd is ever built."""
+    structure = structure_of(decoder)
+    factors: dict[nn.Module, Tensor] = {}
+
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0] * factors[module], *args[1:])
+
+    pairs = [
+        (block.get_submodule(structure.attention_out), block.get_submodule(structure.channel_out))
+        for block in decoder.blocks
+    ]
+
+    @torch.no_grad()
+    def evaluate(groups_LG: Tensor, channels_LC: Tensor, tokens_NL: Tensor) -> float:
+        for (attention, mlp), groups_G, channels_C in zip(
+            pairs, groups_LG, channels_LC, strict=True
+        ):
+            factors[attention] = structure.query_features(groups_G).to(attention.weight)  # type: ignore[arg-type]
+            factors[mlp] = channels_C.to(mlp.weight)  # type: ignore[arg-type]
+        return float(loss(tokens_NL))
+
+    handles = [module.register_forward_pre_hook(hook) for pair in pairs for module in pair]
+    try:
+        yield evaluate
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,110 @@
+"""The Hessian of a layer's inputs and the Cholesky factor of its inverse.
+
+With H = 2XᵀX/N + λI and λ = damping·mean(diag 2XᵀX/N), second-order pruning needs U, the upper
+Cholesky factor of H⁻¹ (UᵀU = H⁻¹): U_cc² is the leading entry of the inverse of H without the
+columns before c, and U_c,:/U_cc the way in which the later weights make up for weight c.
+
+U is never made from H⁻¹: H = RRᵀ with R upper triangular gives U = R⁻¹ and U_cc = 1/R_cc, one
+factorisation in place of two and an inversion.
+
+All float32. λI bounds the condition number by (columns + damping)/damping; on SmolLM2 the median
+over inputs of the worst pivot's deviation from float64 is 2e-5 and the largest is 1e-3, which no
+perplexity shows (tests/benchmarks/sparsegpt.md). Exact pivots R_cc² are at least λ: where rounding
+leaves less than half of it, the damping is raised tenfold until it does not, which is warned about
+and recorded.
+
+Shapes: ``T`` tokens, ``I`` in-features, ``P`` columns of a panel.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from tasks.pruning.core.methods import Collector
+
+PANEL = 384
+"""Columns of a product when XᵀX is accumulated: only the panels on and above the diagonal are."""
+
+
+@dataclass(frozen=True)
+class InverseFactor:
+    """The upper Cholesky factor of H⁻¹, row by row in units of its diagonal.
+
+    Attributes:
+        rows_II: U_c,: / U_cc, unit upper triangular.
+        pivot_I: 1 / U_cc², what a squared weight is multiplied with to give its loss.
+        damping: what H was damped with.
+    """
+
+    rows_II: Tensor
+    pivot_I: Tensor
+    damping: float
+
+
+def inverse_factor(hessian_II: Tensor, damping: float) -> InverseFactor:
+    """Factor the inverse of H + damping·mean(diag H)·I.
+
+    Raises:
+        ValueError: when H is not finite.
+    """
+    if not torch.isfinite(hessian_II).all():
+        raise ValueError("the layer's inputs on the calibration windows are not finite")
+    identity_II = torch.eye(len(hessian_II), dtype=hessian_II.dtype, device=hessian_II.device)
+    mean = float(hessian_II.diagonal().mean())
+    if mean == 0.0:
+        return InverseFactor(identity_II, torch.ones_like(identity_II[0]), damping)
+    while True:
+        damped_II = hessian_II + damping * mean * identity_II
+        # Reversed, the lower factor of the reversed matrix is an upper one: H = RRᵀ.
+        lower_II, failed = torch.linalg.cholesky_ex(damped_II.flip(0, 1))
+        root_II = lower_II.flip(0, 1)
+        pivot_I = root_II.diagonal().square()
+        if not failed and bool((pivot_I >= 0.5 * damping * mean).all()):
+            break
+        damping *= 10
+    unit_II = root_II / root_II.diagonal()
+    rows_II = torch.linalg.solve_triangular(unit_II, identity_II, upper=True, unitriangular=True)
+    return InverseFactor(rows_II, pivot_I, damping)
+
+
+class Hessian(Collector):
+    """Σ XᵀX of one input, and the factor of H's inverse once it is asked for."""
+
+    def __init__(self, in_features: int, device: torch.device, damping: float) -> None:
+        self._sum_II = torch.zeros(in_features, in_features, device=device)
+        self._tokens = 0
+        self._damping = damping
+
+    def add(self, inputs_NLI: Tensor) -> None:
+        inputs_TI = inputs_NLI.flatten(0, -2).float()
+        for start in range(0, inputs_TI.shape[1], PANEL):
+            panel_TP = inputs_TI[:, start : start + PANEL]
+            self._sum_II[start : start + PANEL, start:].addmm_(panel_TP.T, inputs_TI[:, start:])
+        self._tokens += len(inputs_TI)
+
+    def hessian(self) -> Tensor:
+        """H = 2XᵀX/N, undamped."""
+        upper_II = self._sum_II.triu()
+        return (upper_II + upper_II.triu(1).T) * (2.0 / self._tokens)
+
+    @cached_property
+    def factor(self) -> InverseFactor:
+        """Computed once, whichever and however many layers share this input."""
+        factor = inverse_factor(self.hessian(), self._damping)
+        if factor.damping > self._damping:
+            warnings.warn(
+                f"a Hessian of {len(factor.pivot_I)} columns is not positive definite in float32 "
+                f"with damping {self._damping:g}; {factor.damping:g} was used",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return factor
+
+    def figures(self) -> Mapping[str, float]:
+        return {"hessians_damped_more": float(self.factor.damping > self._damping)}

@@ -1,0 +1,236 @@
+"""What a pruning method is, to the code that runs it.
+
+A method is a frozen dataclass whose fields are its options, and a capability is a type: a method
+inherits from the class below that says what it needs to see. The driver (``driver.py``) owns the
+loop over layers and blocks; the method owns the mathematics.
+
+Shapes: ``O`` out-features, ``I`` in-features, ``N`` windows, ``L`` tokens of a window.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from tasks.pruning.core.statistics import ColumnStatistics
+from tasks.pruning.core.structure import Kept
+from tasks.pruning.core.targets import Fraction, SemiStructured, Target
+
+if TYPE_CHECKING:
+    from tasks.pruning.core.blocks import Decoder
+
+Progress = Callable[[int, int], None]
+"""Called with (steps done, steps in all)."""
+
+Value = TypeVar("Value")
+
+
+def option(default: Value, doc: str, **limits: Any) -> Value:
+    """A field of a method: its default, the line that help and forms show, and its limits.
+
+    ``limits`` are ``gt``, ``ge``, ``lt`` and ``le`` as pydantic names them; the sweep file's schema
+    enforces them. They are kept as metadata, so that this package needs no pydantic.
+    """
+    return field(default=default, metadata={"doc": doc, **limits})
+
+
+class UnsupportedLayerError(ValueError):
+    """A layer that the method or target cannot prune, with the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """Common to all methods. Subclass one of the kinds below instead."""
+
+    name: ClassVar[str]
+    """What a sweep file calls it."""
+    summary: ClassVar[str]
+    """One line for ``secateur methods`` and the forms."""
+    source: ClassVar[str]
+    """The paper, for the report."""
+    version: ClassVar[int] = 1
+    """Raise it when results change: artifacts of the former version are then not reused."""
+    targets: ClassVar[tuple[type[Target], ...]] = (Fraction, SemiStructured)
+    uses_seed: ClassVar[bool] = False
+    """Whether the seed changes the result; when not, cells that differ in seed share one step."""
+    uses_calibration: ClassVar[bool] = False
+    uses_training: ClassVar[bool] = False
+    """Whether it learns from the sweep's training text."""
+    structured: ClassVar[bool] = False
+    """Whether whole heads and channels go, so that the model gets smaller."""
+    learns: ClassVar[Literal["nothing", "mask", "weights"]] = "nothing"
+    """What training changes; the report says it beside every figure."""
+
+    @property
+    def training_length(self) -> int:
+        """How many tokens a training window needs at least."""
+        return 2
+
+    def refuses(self, target: Target) -> str | None:
+        """Why this method cannot prune to ``target``; None where it can."""
+        if isinstance(target, self.targets):
+            return None
+        kinds = {Fraction: "fractions such as 0.5", SemiStructured: "keep:group such as 2:4"}
+        return f"{self.name} takes {' and '.join(kinds[kind] for kind in self.targets)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMethod(Method):
+    """Prunes each layer on its own, from its weight and at most the dense model's statistics."""
+
+    uses_statistics: ClassVar[bool] = False
+
+    def calibration_windows(self, windows: int, length: int) -> int:
+        """How many of the calibration windows the statistics are collected on."""
+        del length
+        return windows
+
+    @abstractmethod
+    def prune_layer(
+        self,
+        weight_OI: Tensor,
+        statistics: ColumnStatistics | None,
+        target: Target,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """The pruned weight, a new tensor with the shape and dtype of ``weight_OI``.
+
+        Args:
+            statistics: of the layer's inputs in the dense model; None unless ``uses_statistics``.
+            generator: the only source of randomness.
+        """
+
+
+class Collector(ABC):
+    """Accumulates what a block-by-block method needs to know about one layer's inputs."""
+
+    @abstractmethod
+    def add(self, inputs_NLI: Tensor) -> None:
+        """Take in a batch of windows' inputs."""
+
+    def figures(self) -> Mapping[str, float]:
+        """What is worth recording of this input, by name; asked once its layers are pruned.
+
+        The driver adds the figures of all inputs up.
+        """
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockMethod(Method):
+    """Prunes block after block: each block's statistics come from its pruned predecessors."""
+
+    uses_calibration: ClassVar[bool] = True
+
+    @abstractmethod
+    def collector(self, in_features: int, device: torch.device) -> Collector:
+        """A fresh collector; layers of a block that share their input share one."""
+
+    @abstractmethod
+    def prune_layer(
+        self,
+        weight_OI: Tensor,
+        collected: Collector,
+        target: Target,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """The pruned weight, a new tensor with the shape and dtype of ``weight_OI``."""
+
+    def prune_layers(
+        self,
+        weights: Mapping[str, Tensor],
+        collected: Collector,
+        target: Target,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """The pruned weights of all layers that share one input, by name.
+
+        One after another, unless a method is faster on all of them together; the result must be
+        the same.
+        """
+        return {
+            name: self.prune_layer(weight_OI, collected, target, generator)
+            for name, weight_OI in weights.items()
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningInputs:
+    """What a method that sees the whole model may use.
+
+    Attributes:
+        tokens_NL: calibration windows, for methods with ``uses_calibration``.
+        training_NL: windows to learn from, for methods with ``uses_training``.
+        loss: token windows → mean negative log-likelihood of the model as it is.
+        device: where blocks are worked on; None: where the model is.
+        progress: called with (steps done, steps in all).
+    """
+
+    tokens_NL: Tensor | None = None
+    training_NL: Tensor | None = None
+    loss: Callable[[Tensor], Tensor]
+    device: torch.device | None = None
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What a structured method decided.
+
+    Attributes:
+        kept: of each block.
+        figures, history: as in :class:`PruneResult`.
+    """
+
+    kept: tuple[Kept, ...]
+    figures: dict[str, float] = field(default_factory=dict)
+    history: tuple[Mapping[str, float], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuredMethod(Method):
+    """Removes key/value groups and MLP channels: what is left is a smaller model."""
+
+    targets: ClassVar[tuple[type[Target], ...]] = (Fraction,)
+    structured: ClassVar[bool] = True
+
+    @abstractmethod
+    def choose(
+        self,
+        decoder: Decoder,
+        target: Fraction,
+        generator: torch.Generator,
+        inputs: LearningInputs,
+    ) -> Chosen:
+        """Choose what each block keeps; the decoder is left as it was.
+
+        Raises:
+            ValueError: for an architecture whose structure is not known.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneResult:
+    """What a method did.
+
+    Attributes:
+        weights: parameter name → new value, in the module's own layout and dtype.
+        figures: anything else worth recording, by name. ``calibration_seconds`` is the part of the
+            time that went into forward passes over the calibration windows, ``training_tokens``
+            how many tokens the method learned from (repetitions counted), ``training_seconds`` how
+            long that took.
+        history: figures of training, step by step: ``step`` and whatever the method reports.
+        kept: of each block, the heads and channels that stay, for methods that remove them.
+        branches: low-rank side branches that the weights alone do not hold, as named tensors.
+    """
+
+    weights: MutableMapping[str, Tensor]
+    figures: dict[str, float]
+    history: tuple[Mapping[str, float], ...] = ()
+    kept: tuple[Kept, ...] | None = None
+    branches: dict[str, Tensor] = field(default_factory=dict)

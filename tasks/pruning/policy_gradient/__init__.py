@@ -1,0 +1,1 @@
+"""Policy gradient: which heads and channels stay is learned from forward passes alone."""

@@ -1,0 +1,63 @@
+"""Which of a policy's choices counts: the best on text that it did not learn from.
+
+Losses of drawn masks move a policy, and say little of the one mask that it stands for. So that
+mask, the deterministic choice, is judged on windows held back from learning: at the start, now and
+then, and in the end.
+
+Shapes: ``N`` windows, ``L`` tokens of a window.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tasks.pruning.core.gates import GatedLoss
+from tasks.pruning.core.structure import Kept
+from tasks.pruning.policy_gradient.policy import Policy
+
+_WINDOWS_AT_ONCE = 4
+
+
+class Best:
+    """Keeps the best choice seen so far.
+
+    Args:
+        windows_NL: to judge on; with none, the latest choice counts.
+
+    Attributes:
+        kept: what stays by that choice.
+        tokens: that judging has read.
+    """
+
+    def __init__(
+        self, policy: Policy, loss: GatedLoss, windows_NL: Tensor, *, across_layers: bool
+    ) -> None:
+        self._loss, self._windows_NL, self._across = loss, windows_NL, across_layers
+        self._lowest = math.inf
+        self.kept = policy.kept(across_layers=across_layers)
+        self.tokens = 0
+
+    def judge_(self, policy: Policy) -> dict[str, float]:
+        """Judge the policy's choice; its mean loss on the windows, where there are any."""
+        kept = policy.kept(across_layers=self._across)
+        if not len(self._windows_NL):
+            self.kept = kept
+            return {}
+        loss = self._mean_loss(kept)
+        self.tokens += self._windows_NL.numel()
+        if loss < self._lowest:
+            self._lowest, self.kept = loss, kept
+        # A model that overflows has no loss to draw.
+        return {"validation_loss": loss} if math.isfinite(loss) else {}
+
+    def _mean_loss(self, kept: tuple[Kept, ...]) -> float:
+        groups_LG = torch.stack([block.groups_G for block in kept]).float()
+        channels_LC = torch.stack([block.channels_C for block in kept]).float()
+        total = 0.0
+        for batch_NL in self._windows_NL.split(_WINDOWS_AT_ONCE):
+            total += self._loss(groups_LG, channels_LC, batch_NL) * len(batch_NL)
+        mean = total / len(self._windows_NL)
+        return mean if not math.isnan(mean) else math.inf

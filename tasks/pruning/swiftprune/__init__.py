@@ -1,0 +1,1 @@
+"""SwiftPrune: a moving average finds the threshold that a sort would find."""

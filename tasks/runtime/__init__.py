@@ -1,0 +1,1 @@
+"""What a running process knows of itself: progress, memory, environment, addresses."""

@@ -1,0 +1,26 @@
+"""Addresses of the pages of Prefect and MLflow, where a run may link from one to the other.
+
+They are known when ``secateur up`` runs, or when the variables are set by whoever runs the servers.
+"""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit, urlunsplit
+
+MLFLOW_URL = "SECATEUR_MLFLOW_URL"
+PREFECT_URL = "PREFECT_UI_URL"
+
+
+def mlflow_page() -> str:
+    """Where MLflow's page is, without credentials; empty when nobody said."""
+    given = os.environ.get(MLFLOW_URL) or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if urlsplit(given).scheme not in ("http", "https"):
+        return ""
+    return without_credentials(given).rstrip("/")
+
+
+def without_credentials(url: str) -> str:
+    """``url`` without user and password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
