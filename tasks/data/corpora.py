@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from configs.corpora import Corpus
 from configs.errors import ConfigurationError
-from configs.schema import Corpus
 from tasks.data.files import read_files
 from tasks.data.hub_datasets import read_hub
 from tasks.data.python_docs import read_python_docs

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from configs.corpora import Corpus
 from configs.errors import ConfigurationError
-from configs.schema import Corpus
 from tasks.data.files import checked_text
 from tasks.models.errors import SourceUnavailableError
 from tasks.models.sources.hub import COMMIT, TIMEOUT_SECONDS, explained, offline

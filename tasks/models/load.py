@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from configs.errors import ConfigurationError
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.quiet import quiet
 

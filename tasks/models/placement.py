@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from configs.errors import ConfigurationError
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import load_config, require_complete
 from tasks.models.quiet import quiet

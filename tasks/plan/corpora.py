@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.schema import Calibration, Corpus, Perplexity, Training
+from configs.corpora import Calibration, Corpus, Training
+from configs.schema import Perplexity
 from tasks.data.corpora import ResolvedCorpus, read_corpus
 from tasks.models.sources.sources import ResolvedModel
 from tasks.plan.resolved import known_corpus

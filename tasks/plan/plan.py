@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from configs.corpora import Calibration, Training
 from configs.errors import ConfigurationError
-from configs.schema import Calibration, SweepConfig, Training
+from configs.schema import SweepConfig
 from tasks.models.sources.sources import ResolvedModel, resolve_model
 from tasks.plan.corpora import Windows, calibration_windows, evaluation_windows, training_windows
 from tasks.plan.measures import Measures, measures_of

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.schema import Corpus
+from configs.corpora import Corpus
 from tasks.data.corpora import ResolvedCorpus
 from tasks.models.sources.sources import ResolvedModel
 from tasks.store.store import fingerprint

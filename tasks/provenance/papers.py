@@ -18,7 +18,8 @@ from tasks.provenance.references import REPORTED, Axes, Reference, choose
 from tasks.provenance.result import Result, title_of
 
 if TYPE_CHECKING:
-    from configs.schema import Corpus, Reported, SweepConfig
+    from configs.corpora import Corpus
+    from configs.schema import Reported, SweepConfig
 
 
 def reporting_presets() -> dict[str, SweepConfig]:

@@ -17,7 +17,7 @@ from tasks.provenance.manifests import EVALUATION, PRUNED, SPEED, TOKENS, ZERO_S
 from tasks.store.files import write_atomically
 
 if TYPE_CHECKING:
-    from configs.schema import Corpus
+    from configs.corpora import Corpus
     from tasks.plan.corpora import Windows
     from tasks.plan.plan import Cell, ModelPlan, Plan
     from tasks.store.store import Step

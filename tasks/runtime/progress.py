@@ -1,14 +1,11 @@
-"""Tells whoever listens how far the work is: the terminal's live view, the Prefect artifact.
-
-Steps report to the listeners of this process; without any, nothing happens.
-"""
+"""How far the work is, told to whoever listens: the terminal's live view, Prefect's artifacts."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Status = Literal["started", "advanced", "computed", "reused", "failed"]
@@ -36,53 +33,63 @@ class Event:
 
 
 Listener = Callable[[Event], None]
-_listeners: list[Listener] = []
 
 
-@contextlib.contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Send events to ``listener`` while inside."""
-    _listeners.append(listener)
-    try:
-        yield
-    finally:
-        _listeners.remove(listener)
+@dataclass
+class Progress:
+    """The listeners of one process; without any, nothing happens."""
+
+    listeners: list[Listener] = field(default_factory=list)
+
+    def emit(self, event: Event) -> None:
+        """Tell every listener."""
+        for listener in list(self.listeners):
+            listener(event)
+
+    @contextlib.contextmanager
+    def listening(self, listener: Listener) -> Iterator[None]:
+        """Send events to ``listener`` while inside."""
+        self.listeners.append(listener)
+        try:
+            yield
+        finally:
+            self.listeners.remove(listener)
+
+    @contextlib.contextmanager
+    def work(self, group: str, name: str) -> Iterator[Piece]:
+        """Report a piece of work from its start to its end, whichever end that is."""
+        piece = Piece(self, group, name)
+        self.emit(Event(group, name, "started"))
+        try:
+            yield piece
+        except BaseException as error:
+            message = f"{error}"[:300]
+            self.emit(Event(group, name, "failed", seconds=piece.seconds, message=message))
+            raise
+        status: Status = "failed" if piece.failure else "reused" if piece.reused else "computed"
+        message = piece.failure or piece.note
+        self.emit(Event(group, name, status, seconds=piece.seconds, message=message))
 
 
-def _emit(event: Event) -> None:
-    for listener in list(_listeners):
-        listener(event)
+class Piece:
+    """One piece of work; call it with (done, total) as it advances.
 
+    Attributes:
+        failure: set it where a failure is kept and not raised.
+        note: what came of it, in a few words.
+        reused: whether the store had it.
+    """
 
-class Work:
-    """One piece of work; call it with (done, total) as it advances."""
-
-    def __init__(self, group: str, name: str) -> None:
-        self.group, self.name = group, name
-        self.reused = False
-        self.failure = ""
-        """Set it where a failure is kept and not raised."""
-        self.note = ""
-        """What came of it, in a few words."""
+    def __init__(self, progress: Progress, group: str, name: str) -> None:
+        self._progress, self.group, self.name = progress, group, name
+        self.reused, self.failure, self.note = False, "", ""
         self._start = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        _emit(Event(self.group, self.name, "advanced", done, total, self.seconds))
+        """Tell that ``done`` of ``total`` parts are done."""
+        self._progress.emit(Event(self.group, self.name, "advanced", done, total, self.seconds))
 
     @property
     def seconds(self) -> float:
+        """Since it began."""
         return time.monotonic() - self._start
-
-
-@contextlib.contextmanager
-def work(group: str, name: str) -> Iterator[Work]:
-    """Report a piece of work from its start to its end, whichever end that is."""
-    piece = Work(group, name)
-    _emit(Event(group, name, "started"))
-    try:
-        yield piece
-    except BaseException as error:
-        _emit(Event(group, name, "failed", seconds=piece.seconds, message=f"{error}"[:300]))
-        raise
-    status: Status = "failed" if piece.failure else "reused" if piece.reused else "computed"
-    _emit(Event(group, name, status, seconds=piece.seconds, message=piece.failure or piece.note))

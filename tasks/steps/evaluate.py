@@ -13,7 +13,8 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from configs.schema import Evaluation, Trust
+from configs.schema import Evaluation
+from configs.trust import Trust
 from tasks.measures.perplexity.reference import Reference
 from tasks.measures.perplexity.run import evaluate_windows
 from tasks.models.load import best_device, resolve_dtype

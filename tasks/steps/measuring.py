@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from configs.schema import Evaluation, Trust
+from configs.schema import Evaluation
+from configs.trust import Trust
 from tasks.steps.evaluate import evaluate
 from tasks.steps.reconstruct import reconstruct
 from tasks.steps.speed import measure

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from configs.errors import ConfigurationError
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.data import windows as token_windows
 from tasks.data.corpora import read_corpus
 from tasks.measures.speed.generation import check_positions

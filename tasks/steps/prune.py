@@ -14,7 +14,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from torch import Tensor
 
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.measures.perplexity.perplexity import mean_loss
 from tasks.models.architecture.decoder import describe
 from tasks.models.load import best_device

@@ -11,7 +11,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.measures.layer_errors import CheckpointWeights, reconstruction_errors
 from tasks.models.architecture.decoder import describe
 from tasks.plan.measures import RECONSTRUCTION_WINDOWS

@@ -11,7 +11,8 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from configs.schema import Evaluation, Trust
+from configs.schema import Evaluation
+from configs.trust import Trust
 from tasks.measures.speed.timing import measure_speed
 from tasks.models.load import best_device
 from tasks.models.saved.semi_structured import convert_

@@ -10,7 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.schema import Evaluation, Trust
+from configs.schema import Evaluation
+from configs.trust import Trust
 from tasks.models.load import best_device, resolve_dtype
 from tasks.models.placement import load_placed
 from tasks.models.saved.pruned import load_pruned

@@ -11,7 +11,8 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from configs.schema import Evaluation, Trust
+from configs.schema import Evaluation
+from configs.trust import Trust
 from tasks.measures.zero_shot.rank import ZeroShotJob, zero_shot_in_processes
 from tasks.measures.zero_shot.results import TaskResult
 from tasks.measures.zero_shot.tasks import ResolvedTask

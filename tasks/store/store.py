@@ -26,6 +26,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from tasks.store.steps import Step, fingerprint
+
 log = logging.getLogger("secateur.store")
 
 MANIFEST = "manifest.json"
@@ -35,38 +37,6 @@ _SECONDS_BEFORE_WAITING_IS_REPORTED = 2.0
 
 class StorageFullError(OSError):
     """The disk has no room for an artifact; nothing was left behind."""
-
-
-def fingerprint(inputs: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON of everything that determines a step's result.
-
-    Raises:
-        ValueError, TypeError: for what JSON cannot say exactly (NaN, other objects).
-    """
-    text = json.dumps(
-        inputs, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Step:
-    """One node of the DAG.
-
-    Attributes:
-        name: what kind of step: ``model``, ``tokens``, ``statistics``, …
-        inputs: everything that determines the result; no paths, hosts or times.
-    """
-
-    name: str
-    inputs: Mapping[str, Any]
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint({"step": self.name, **self.inputs})
-
-    def __hash__(self) -> int:
-        return hash(self.fingerprint)
 
 
 @dataclass(frozen=True)
@@ -87,7 +57,7 @@ class Store:
         self._verified: set[tuple[Path, int]] = set()
 
     def path(self, step: Step) -> Path:
-        return self.root / "artifacts" / step.name / step.fingerprint
+        return self.root / "artifacts" / step.place
 
     def find(self, step: Step, *, contents: bool = False) -> Artifact | None:
         """The step's artifact, or None when there is none or it is damaged.
@@ -232,7 +202,9 @@ def _write_manifest(folder: Path, step: Step, facts: Mapping[str, Any]) -> None:
     manifest = {
         "step": step.name,
         "fingerprint": step.fingerprint,
+        "version": step.version,
         "inputs": dict(step.inputs),
+        "needs": {role: need.place for role, need in step.needs.items()},
         "facts": facts,
         "facts_sha256": fingerprint(facts),
         "files": files,

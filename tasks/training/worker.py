@@ -8,7 +8,7 @@ from tasks.processes.rank import Rank, joined, main
 
 
 def _run(rank: Rank) -> None:
-    from configs.schema import Trust
+    from configs.trust import Trust
     from tasks.models.load import DTYPES, load_model
     from tasks.pruning.core.blocks import Decoder
     from tasks.pruning.core.registry import get, parse_target

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.data.windows import contiguous_windows, tokenise
 from tasks.models.architecture.decoder import describe
 from tasks.models.load import DTYPES, load_model, load_tokenizer

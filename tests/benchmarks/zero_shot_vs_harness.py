@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from common import Bench, arguments, load, print_environment
 
-from configs.schema import Trust, ZeroShot
+from configs.schema import ZeroShot
+from configs.trust import Trust
 from tasks.measures.zero_shot.catalogue import version
 from tasks.measures.zero_shot.evaluate import TaskResult, resolve_tasks, zero_shot
 from tasks.models.load import DTYPES, load_tokenizer

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import pytest
 
+from configs.corpora import Corpus
 from configs.errors import ConfigurationError
-from configs.schema import Corpus
 from tasks.data.corpora import ResolvedCorpus, read_corpus
 
 

@@ -12,8 +12,8 @@ import datasets.config
 import pytest
 from huggingface_hub import constants
 
+from configs.corpora import Corpus
 from configs.errors import ConfigurationError
-from configs.schema import Corpus
 from tasks.data.corpora import ResolvedCorpus, read_corpus
 from tasks.models.errors import SourceUnavailableError
 

@@ -129,7 +129,7 @@ def test_each_tokenizer_gets_its_own_special_tokens(measured: Home) -> None:
     """Perplexity of the dense models by hand: with the BOS token where there is one."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from configs.schema import Corpus
+    from configs.corpora import Corpus
     from tasks.data.corpora import read_corpus
 
     _, text = read_corpus(Corpus(), role="heldout", base=Path(), field="")

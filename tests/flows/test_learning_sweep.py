@@ -194,7 +194,7 @@ def test_a_model_without_known_heads_fails_with_its_reason(
     import tiny
     from transformers import AutoTokenizer
 
-    from configs.schema import Trust
+    from configs.trust import Trust
     from tasks.models.prepare import prepare
     from tasks.models.sources.sources import resolve_model
 

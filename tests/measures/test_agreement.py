@@ -13,7 +13,7 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.measures.perplexity import reference as reference_module
 from tasks.measures.perplexity import windows as windows_module
 from tasks.measures.perplexity.reference import Reference

@@ -11,7 +11,7 @@ import tiny
 import torch
 
 from configs.errors import ConfigurationError
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.measures.perplexity.reference import Reference
 from tasks.measures.perplexity.run import evaluate_windows
 from tasks.models.architecture.head import split_head

@@ -16,7 +16,8 @@ import torch
 from huggingface_hub import constants
 
 from configs.errors import ConfigurationError
-from configs.schema import Trust, ZeroShot
+from configs.schema import ZeroShot
+from configs.trust import Trust
 from tasks.measures.zero_shot import leaves
 from tasks.measures.zero_shot.evaluate import ZeroShotError, zero_shot
 from tasks.measures.zero_shot.rank import ZeroShotJob, zero_shot_in_processes

@@ -16,7 +16,7 @@ import pytest
 from huggingface_hub import constants
 
 from configs.errors import ConfigurationError
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.models.errors import SourceUnavailableError
 from tasks.models.sources.sources import ResolvedModel, fetch, resolve_model
 

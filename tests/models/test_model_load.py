@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from configs.errors import ConfigurationError
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.models import load
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import (

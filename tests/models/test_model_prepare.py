@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import tasks.models.prepare as module
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import load_model, load_tokenizer
 from tasks.models.prepare import needs_preparation, prepare

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from structured import ids, masked, model_of, parameters_without, random_kept
 
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.models.architecture.decoder import describe
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import load_tokenizer

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from configs.errors import ConfigurationError
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.models.sources import hub_models, sources
 from tasks.models.sources.sources import ResolvedModel, fetch, resolve_model
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.measures.perplexity.reference import Reference
 from tasks.measures.perplexity.windows import WindowFigures
 from tasks.models.load import DTYPES

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.measures.perplexity.hidden import HIDDEN, HiddenReader, HiddenWriter
 from tasks.measures.perplexity.windows import Dense, Halves, halves_of
 from tasks.models.architecture.head import Head, close_logits

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from configs.errors import ConfigurationError
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.measures.perplexity.here import Measured, measure_here
 from tasks.measures.perplexity.job import Job
 from tasks.measures.perplexity.perplexity import PerplexityResult, result_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.measures.zero_shot.results import TaskResult
 from tasks.measures.zero_shot.tasks import ResolvedTask
 from tasks.processes.launcher import run_ranks

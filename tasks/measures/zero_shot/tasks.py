@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigurationError
-from configs.schema import Trust, ZeroShot
+from configs.trust import Trust
 from tasks.measures.zero_shot.catalogue import Catalogue, catalogue, version
 from tasks.measures.zero_shot.data import resolve_data
 from tasks.measures.zero_shot.leaves import GROUPS, Leaf, expand
+from tasks.measures.zero_shot.measure import Tasks as ZeroShot
 from tasks.measures.zero_shot.yaml_files import FUNCTION, TaskFileError
 from tasks.models.sources.digests import digest_of, file_digest, folder_digest
 

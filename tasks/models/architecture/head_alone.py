@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.models.architecture.head import Head, split_head
 from tasks.models.load import load_config
 from tasks.models.quiet import quiet

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigurationError
-from configs.schema import Trust
+from configs.trust import Trust
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"

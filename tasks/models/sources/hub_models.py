@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigurationError
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.models.errors import SourceUnavailableError
 from tasks.models.sources.checkpoints import (
     CONFIG,

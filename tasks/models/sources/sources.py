@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from configs.errors import ConfigurationError
-from configs.schema import Trust
+from configs.trust import Trust
 from tasks.models.errors import SourceUnavailableError
 from tasks.models.sources import random_model
 from tasks.models.sources.checkpoints import check_folder

@@ -1,0 +1,14 @@
+"""What a model's files may do."""
+
+from __future__ import annotations
+
+from configs.frozen import Frozen
+
+
+class Trust(Frozen):
+    """What a model's files may do. Off unless you trust where they come from."""
+
+    remote_code: bool = False
+    """Run Python code that comes with a hub model or folder."""
+    pickle_weights: bool = False
+    """Load .bin and .pt weights; pickle can run any code."""

@@ -1,0 +1,185 @@
+"""Token windows of a text, as steps: resolved and named, nothing tokenised before they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from configs.corpora import Calibration, Corpus, Training
+from tasks.data import windows as token_windows
+from tasks.data.corpora import ResolvedCorpus, read_corpus
+from tasks.models.load import load_tokenizer
+from tasks.store.context import Context
+from tasks.store.steps import Facts, Step, Work, fingerprint
+from tasks.store.store import Artifact
+
+VERSION = 2
+"""Raise it when windows of the same text change: tokens of the former version are not reused."""
+_FILE = "windows.safetensors"
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Token windows of one corpus for one model's tokenizer.
+
+    Attributes:
+        field: of the sweep file, for messages.
+        count: None for all full windows that the corpus holds.
+        seed: None for contiguous windows.
+        skip: tokens of the corpus's start that are left to another use.
+    """
+
+    step: Step
+    field: str
+    name: str
+    corpus: Corpus
+    role: str
+    facts: ResolvedCorpus
+    length: int
+    count: int | None
+    seed: int | None
+    skip: int = 0
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Cuts texts for one model.
+
+    Attributes:
+        model: the step of the model whose tokenizer cuts.
+        known: what another machine found of corpora: they are not read again.
+    """
+
+    model: Step
+    known: Mapping[str, ResolvedCorpus] = field(default_factory=dict)
+
+    def windows(
+        self,
+        *,
+        field: str,
+        name: str,
+        corpus: Corpus,
+        length: int,
+        count: int | None,
+        role: str = "heldout",
+        seed: int | None = None,
+        skip: int = 0,
+    ) -> Windows:
+        """The step that cuts a corpus into windows.
+
+        Args:
+            field: of the sweep file that asks for it, such as ``evaluation.perplexity[0]``.
+
+        Raises:
+            ConfigurationError: when the corpus cannot be read.
+        """
+        facts = self.known.get(corpus_key(corpus, role))
+        if facts is None:
+            facts, _ = _read(corpus, role, field)
+        step = Step(
+            name="tokens",
+            version=VERSION,
+            inputs={
+                "corpus": facts.digest,
+                "length": length,
+                "count": count,
+                "seed": seed,
+                "skip": skip,
+            },
+            needs={"model": self.model},
+            produce=lambda work: _produce(work, windows),
+            label=f"tokenise {name}",
+            group=self.model.group,
+        )
+        windows = Windows(step, field, name, corpus, role, facts, length, count, seed, skip)
+        return windows
+
+    def calibration(self, calibration: Calibration) -> Windows:
+        """What pruning methods calibrate on."""
+        return self.windows(
+            field="calibration",
+            name="calibration",
+            corpus=calibration.corpus,
+            role="calibration",
+            length=calibration.sequence_length,
+            count=calibration.samples,
+            seed=calibration.seed if calibration.sampling == "random" else None,
+        )
+
+    def training(self, training: Training, calibration: Calibration) -> Windows:
+        """What methods learn from; without a corpus of its own, what calibration leaves of its."""
+        own = training.corpus is not None
+        contiguous = calibration.sampling == "contiguous"
+        return self.windows(
+            field="training",
+            name="training",
+            corpus=training.corpus or calibration.corpus,
+            role="calibration",
+            length=training.sequence_length,
+            count=training.samples,
+            # Random calibration windows lie anywhere: there is no rest to take.
+            skip=0 if own or not contiguous else calibration.samples * calibration.sequence_length,
+        )
+
+
+def corpus_key(corpus: Corpus, role: str) -> str:
+    """What tells one corpus of a sweep file from another."""
+    return fingerprint({"corpus": corpus.model_dump(mode="json"), "role": role})
+
+
+def load_tokens(artifact: Artifact) -> Tensor:
+    """Token windows, ``N × L``."""
+    return token_windows.load_windows(artifact.path / _FILE)
+
+
+def cut(windows: Windows, tokenizer: Any) -> tuple[Tensor, int | None, str]:
+    """Read and tokenise a corpus.
+
+    Returns:
+        Windows ``N × L``, the token that each starts with if the model wants one, and the
+        vocabulary's digest.
+
+    Raises:
+        ConfigurationError: when the corpus is too short.
+    """
+    _, text = _read(windows.corpus, windows.role, windows.field)
+    tokens = token_windows.tokenise(tokenizer, text)[windows.skip :]
+    bos = token_windows.wants_bos(tokenizer)
+    if windows.seed is not None:
+        assert windows.count is not None
+        made = token_windows.random_windows(
+            tokens, windows.length, windows.count, windows.seed, bos, field=windows.field
+        )
+    else:
+        made = token_windows.contiguous_windows(
+            tokens, windows.length, windows.count, bos, field=windows.field
+        )
+    return made, bos, token_windows.vocabulary_digest(tokenizer)
+
+
+def cut_once(context: Context, windows: Windows, tokenizer: Any) -> tuple[Tensor, int | None, str]:
+    """As :func:`cut`; what a check before the sweep has cut is kept for the step that stores it."""
+    role = f"windows {windows.step.fingerprint}"
+    return context.loaded.get(role, None, lambda: cut(windows, tokenizer))
+
+
+def _read(corpus: Corpus, role: str, field: str) -> tuple[ResolvedCorpus, str]:
+    return read_corpus(corpus, role=role, base=Path.cwd(), field=f"{field}.corpus")  # type: ignore[arg-type]
+
+
+def _produce(work: Work, windows: Windows) -> Facts:
+    context = work.context
+    tokenizer = load_tokenizer(work.need("model").path, context.trust)
+    made, bos, vocabulary = cut_once(context, windows, tokenizer)
+    context.loaded.release(f"windows {windows.step.fingerprint}")
+    token_windows.save_windows(work.out / _FILE, made, {})
+    return {
+        "windows": made.shape[0],
+        "length": made.shape[1],
+        "bos": bos,
+        "vocabulary": vocabulary,
+    }

@@ -1,0 +1,109 @@
+"""What a measure is, to the code that plans, runs and shows it.
+
+A measure is one class in one file or folder below ``tasks/measures``, or in an installed package
+that names it under the entry points ``secateur.measures``. It says which fields a sweep's
+``evaluation`` has for it, which steps compute it, which columns a row gets, and what they mean.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from tasks.measures.figures import Figure, Row, Value
+from tasks.store.steps import Step
+
+if TYPE_CHECKING:
+    from configs.frozen import Frozen
+    from configs.trust import Trust
+    from tasks.data.texts import Windows
+    from tasks.store.store import Artifact
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One set of weights, as it is planned: a model as it came, or a cell's checkpoint.
+
+    Attributes:
+        label: in words: ``smollm2-135m wanda 0.5``.
+        weights: the step whose artifact is the folder to load.
+        dense: the model that a pruned one came from; None for that model itself.
+        dtype: that it is loaded and measured in: ``float32``, ``bfloat16`` or ``float16``.
+        evaluation: the sweep's section, with the fields of every measure.
+        resolved: measure → what its :meth:`Measure.resolve` returned for this sweep.
+        windows: (field, name, corpus, length, count) → token windows of a text for this model.
+    """
+
+    label: str
+    weights: Step
+    dense: Subject | None
+    dtype: str
+    evaluation: Any
+    resolved: Mapping[str, Any]
+    windows: Callable[..., Windows]
+
+
+class Measure(ABC):
+    """Something that is measured. Stateless: one instance serves every sweep."""
+
+    name: ClassVar[str]
+    """What ``secateur measures`` calls it."""
+    summary: ClassVar[str]
+    """One line: what it tells."""
+    version: ClassVar[int] = 1
+    """Raise it when results change: former artifacts are then not reused."""
+    scope: ClassVar[Literal["subject", "sweep"]] = "subject"
+    """``subject``: of one dense or pruned model; ``sweep``: of several cells together."""
+    Settings: ClassVar[type[Frozen]]
+    """The fields that a sweep's ``evaluation`` gets, each with a default and a line of help."""
+
+    def resolve(self, evaluation: Any, trust: Trust) -> Any:
+        """What must be known once before any step can be named, such as a task's data.
+
+        Raises:
+            ConfigurationError: when the sweep asks for what is not there.
+        """
+        del evaluation, trust
+
+    def steps(self, subject: Subject) -> Mapping[str, Step]:
+        """Name within the measure → the step that computes it; empty when nobody asked.
+
+        Of a measure of scope ``subject``.
+        """
+        del subject
+        return {}
+
+    def sweep_steps(self, subjects: Sequence[Subject]) -> Mapping[str, Step]:
+        """As :meth:`steps`, of a measure of scope ``sweep``: dense models first, then cells."""
+        del subjects
+        return {}
+
+    @abstractmethod
+    def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
+        """Column → value, from the artifacts of the steps that are there, by their names."""
+
+    @abstractmethod
+    def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
+        """What the columns of this measure mean, of those that results have."""
+
+    def layers(self, found: Mapping[str, Artifact]) -> Mapping[str, Mapping[str, float]]:
+        """Column → layer → its value there, for measures that know it layer by layer."""
+        del found
+        return {}
+
+    def notes(self, rows: Sequence[Row]) -> Sequence[str]:
+        """What a reader of its figures must know, one sentence each."""
+        del rows
+        return ()
+
+    def described(self, subject: Subject, found: Mapping[str, Artifact]) -> Mapping[str, str]:
+        """What was measured with, for the report: ``perplexity on docs`` → text, windows, digest.
+
+        Args:
+            subject: a dense model.
+            found: its artifacts.
+        """
+        del subject, found
+        return {}

@@ -1,0 +1,109 @@
+"""Figures: what a column of the results means, how it is shown, and which direction is better.
+
+Measures declare them; tables, plots, pages, MLflow and the help read them. Nothing that shows a
+figure knows which measure it came from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Value = str | int | float | bool | None
+Row = Mapping[str, Value]
+
+Format = Literal["number", "perplexity", "percent", "bytes", "seconds", "count", "rate", "text"]
+"""How a value is shown: ``number`` with three significant digits, ``perplexity`` with four,
+``percent`` of a share between 0 and 1, ``bytes`` in binary units, ``rate`` as a whole number,
+``count`` with k and M. A plot's axis is scaled the same way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One column of the results.
+
+    Attributes:
+        column: in ``results.csv``, such as ``perplexity/wikitext2``.
+        label: names it where there is room: ``perplexity on wikitext2``.
+        heading: names it above a table's column: ``perplexity``.
+        group: figures of one group stand in one table, which bears its name.
+        unit: of what is shown, after its format: ``nats/token``, ``%``, ``tokens/s``.
+        better: which direction; empty where neither is.
+        format: how tables and axes show it.
+        axis: a logarithmic axis, a linear one, or as the spread of the values demands.
+        role: ``quality`` and ``speed`` figures are plotted against sparsity; quality against every
+            ``cost`` makes a Pareto plot; a ``detail`` stands in tables alone.
+        headline: the one that tables of cells begin with, and by which the best cell is told.
+        relative: tables show its ratio to the dense model's beside it, and the dense model's own
+            value is repeated in each row as ``dense_<column>``.
+        comparable: a column that must agree for that ratio to mean anything, such as the hardware.
+        dense: what it is for the dense model by definition; None where it has to be measured.
+        error: the column of its standard error; empty where it has none.
+        bounds: values that a linear axis reaches, so that noise does not fill it.
+    """
+
+    column: str
+    label: str
+    heading: str
+    group: str
+    unit: str = ""
+    better: Literal["lower", "higher", ""] = "lower"
+    format: Format = "number"
+    axis: Literal["log", "linear", "auto"] = "auto"
+    role: Literal["quality", "speed", "cost", "detail"] = "detail"
+    headline: bool = False
+    relative: bool = False
+    comparable: str = ""
+    dense: float | None = None
+    error: str = ""
+    bounds: tuple[float, ...] = ()
+
+    @property
+    def of_dense(self) -> str:
+        """The column that repeats the dense model's value."""
+        return f"dense_{self.column}"
+
+    def value(self, row: Row) -> float | None:
+        """The row's number, infinity included; None where it was not measured."""
+        found = row.get(self.column)
+        return float(found) if isinstance(found, int | float) else None
+
+    def standard_error(self, row: Row) -> float | None:
+        """Of the row's number; None where it has none."""
+        found = row.get(self.error) if self.error else None
+        return float(found) if isinstance(found, int | float) else None
+
+    def is_better(self, a: float, b: float) -> bool:
+        """Whether ``a`` is strictly better than ``b``; NaN is better than nothing."""
+        if math.isnan(a) or math.isnan(b) or not self.better:
+            return False
+        return a < b if self.better == "lower" else a > b
+
+
+def present(figures: Iterable[Figure], rows: Sequence[Row]) -> list[Figure]:
+    """The figures that at least one row has, in their order."""
+    return [figure for figure in figures if any(row.get(figure.column) is not None for row in rows)]
+
+
+def instances(columns: Iterable[str], prefix: str) -> list[str]:
+    """What stands behind ``prefix`` in columns such as ``perplexity/docs``, each once, in order."""
+    return list(dict.fromkeys(c.removeprefix(prefix) for c in columns if c.startswith(prefix)))
+
+
+PRUNING: tuple[Figure, ...] = (
+    Figure(column="sparsity", label="zeros (% of the counted weights)", heading="zeros", unit="%",
+           group="pruning", better="", format="percent", axis="linear", dense=0.0),
+    Figure(column="prune_seconds", label="seconds of pruning", heading="prune", unit="s",
+           group="pruning", format="seconds", role="cost", axis="auto"),
+    Figure(column="calibration_seconds", label="seconds of calibration", heading="calibrate",
+           unit="s", group="pruning", format="seconds"),
+    Figure(column="training_tokens", label="tokens learned from", heading="learned from",
+           unit="tokens", group="pruning", better="", format="count"),
+    Figure(column="evaluate_seconds", label="seconds of evaluation", heading="evaluate", unit="s",
+           group="pruning", format="seconds"),
+    Figure(column="peak_memory_bytes", label="peak memory", heading="memory", unit="MiB",
+           group="pruning", format="bytes", role="cost"),
+)  # fmt: skip
+"""Figures of a row that no measure makes: what pruning removed, and what the cell cost."""

@@ -1,0 +1,115 @@
+"""The context of a sweep's steps: where artifacts are, what is trusted, loaded and told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from configs.trust import Trust
+from tasks.runtime.environment import environment
+from tasks.runtime.progress import Progress
+from tasks.store.steps import Facts, Step, Work
+from tasks.store.store import Artifact, Store
+
+T = TypeVar("T")
+
+
+class Loaded:
+    """What this process keeps in memory between steps: one object a role, such as ``dense``."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[Hashable, Any, Callable[[], None]]] = {}
+
+    def get(
+        self,
+        role: str,
+        key: Hashable,
+        load: Callable[[], T],
+        release: Callable[[], None] = lambda: None,
+    ) -> T:
+        """The role's object, loaded unless it is there under the same key.
+
+        Args:
+            release: called when the object is given up.
+        """
+        held = self._held.get(role)
+        if held is not None and held[0] == key:
+            return held[1]
+        self.release(role)  # never two of a role at once: they may be as large as the memory
+        value = load()
+        self._held[role] = (key, value, release)
+        return value
+
+    def release(self, *roles: str) -> None:
+        """Give objects up; of all roles when none is named."""
+        for role in roles or tuple(self._held):
+            if held := self._held.pop(role, None):
+                held[2]()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the steps of one sweep work with in this process."""
+
+    store: Store
+    trust: Trust = field(default_factory=Trust)
+    progress: Progress = field(default_factory=Progress)
+    loaded: Loaded = field(default_factory=Loaded)
+    _producing: list[float] = field(default_factory=list)
+
+    def find(self, step: Step, *, contents: bool = False) -> Artifact | None:
+        """The step's artifact where it is there and intact.
+
+        Args:
+            contents: compare every file in full, not only small ones: ask before using them.
+        """
+        if step.outside is not None:
+            path = step.outside(self)
+            return Artifact(path, {}, reused=True) if path.exists() else None
+        return self.store.find(step, contents=contents)
+
+    def make(
+        self,
+        step: Step,
+        *,
+        contents: bool = False,
+        watch: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Artifact:
+        """The step's artifact, computed unless it is there, with whatever it needs.
+
+        Args:
+            contents: as in :meth:`find`.
+            watch: called with (parts done, parts in all) while the step itself is computed.
+
+        Raises:
+            StorageFullError: when the disk has no room; and what the step raises.
+        """
+        if found := self.find(step, contents=contents):
+            return found
+        assert step.produce is not None, f"{step.place} lies outside and is gone"
+        return self.store.get_or_create(
+            step, lambda out: self._produced(step, out, watch), contents=contents
+        )
+
+    def _produced(self, step: Step, out: Path, watch: Callable[[int, int], None]) -> Facts:
+        assert step.produce is not None
+        with self.progress.work(step.group, step.label or step.name) as piece:
+
+            def told(done: int, total: int) -> None:
+                piece(done, total)
+                watch(done, total)
+
+            begun = time.perf_counter()
+            self._producing.append(0.0)
+            try:
+                facts = step.produce(Work(self, step, out, told))
+            finally:
+                needs_took = self._producing.pop()
+                took = time.perf_counter() - begun
+                if self._producing:
+                    self._producing[-1] += took
+        # What the step itself cost, loading included, without the needs that were computed for it.
+        return {**facts, "step_seconds": took - needs_took, "environment": environment()}
