@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,14 @@ class Windows:
     """Token windows of one corpus for one model's tokenizer.
 
     Attributes:
+        model: the step of the model whose tokenizer cuts.
         field: of the sweep file, for messages.
         count: None for all full windows that the corpus holds.
         seed: None for contiguous windows.
         skip: tokens of the corpus's start that are left to another use.
     """
 
-    step: Step
+    model: Step
     field: str
     name: str
     corpus: Corpus
@@ -41,8 +43,32 @@ class Windows:
     facts: ResolvedCorpus
     length: int
     count: int | None
-    seed: int | None
+    seed: int | None = None
     skip: int = 0
+
+    @cached_property
+    def step(self) -> Step:
+        """Cuts and stores them; the step is ``about`` these windows."""
+        return Step(
+            name="tokens",
+            version=VERSION,
+            inputs={
+                "corpus": self.facts.digest,
+                "length": self.length,
+                "count": self.count,
+                "seed": self.seed,
+                "skip": self.skip,
+            },
+            needs={"model": self.model},
+            produce=lambda work: _produce(work, self),
+            label=f"tokenise {self.name}",
+            group=self.model.group,
+            words={
+                "corpus": self.facts.description,
+                "split": self.corpus.split or self.corpus.part or "",
+            },
+            about=self,
+        )
 
 
 @dataclass(frozen=True)
@@ -80,23 +106,7 @@ class Texts:
         facts = self.known.get(corpus_key(corpus, role))
         if facts is None:
             facts, _ = _read(corpus, role, field)
-        step = Step(
-            name="tokens",
-            version=VERSION,
-            inputs={
-                "corpus": facts.digest,
-                "length": length,
-                "count": count,
-                "seed": seed,
-                "skip": skip,
-            },
-            needs={"model": self.model},
-            produce=lambda work: _produce(work, windows),
-            label=f"tokenise {name}",
-            group=self.model.group,
-        )
-        windows = Windows(step, field, name, corpus, role, facts, length, count, seed, skip)
-        return windows
+        return Windows(self.model, field, name, corpus, role, facts, length, count, seed, skip)
 
     def calibration(self, calibration: Calibration) -> Windows:
         """What pruning methods calibrate on."""

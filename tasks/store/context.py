@@ -112,4 +112,4 @@ class Context:
                 if self._producing:
                     self._producing[-1] += took
         # What the step itself cost, loading included, without the needs that were computed for it.
-        return {**facts, "step_seconds": took - needs_took, "environment": environment()}
+        return {"step_seconds": took - needs_took, "environment": environment(), **facts}

@@ -65,6 +65,8 @@ class Step:
         outside: where the artifact lies when no store holds it, such as a model's own folder; such
             a step is never produced.
         label, group: in words, for people: ``tokenise docs`` and the model or cell it belongs to.
+        words: what the inputs stand for, for people: a corpus's description, a model's name.
+        about: what the step is about, for those that know its kind, such as a text's windows.
     """
 
     name: str
@@ -75,6 +77,8 @@ class Step:
     outside: Callable[[Context], Path] | None = field(default=None, repr=False)
     label: str = ""
     group: str = ""
+    words: Mapping[str, str] = field(default_factory=dict, repr=False)
+    about: Any = field(default=None, repr=False)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,0 +1,75 @@
+"""Models in memory: the dense one, and the pruned one that is measured; one of each at most."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from tasks.models.load import best_device, load_model, resolve_dtype
+from tasks.models.placement import load_placed
+from tasks.models.saved.pruned import load_pruned
+from tasks.store.context import Context
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+DENSE, PRUNED, PLACED = "dense model", "pruned model", "placed model"
+
+
+def dense_model(context: Context, folder: Path, dtype: str) -> PreTrainedModel:
+    """A model as it came, shared by every step that reads it; never changed."""
+    device = best_device()
+    return context.loaded.get(
+        DENSE,
+        (folder, dtype),
+        lambda: load_model(folder, resolve_dtype(dtype, device), device, context.trust),
+        _collect,
+    )
+
+
+def pruned_model(context: Context, folder: Path, dtype: str) -> PreTrainedModel:
+    """A checkpoint; heads and channels that were removed are not computed."""
+    device = best_device()
+    return context.loaded.get(
+        PRUNED,
+        (folder, dtype),
+        lambda: load_pruned(folder, resolve_dtype(dtype, device), device, context.trust),
+        _collect,
+    )
+
+
+def placed_model(
+    context: Context, folder: Path, dtype: str, max_memory: Mapping[str, str]
+) -> PreTrainedModel:
+    """A model that is spread over devices, memory and disk."""
+    scratch: list[Path] = []
+
+    def load() -> PreTrainedModel:
+        # Weights on disk while it is spread; no other process may use the folder.
+        scratch.append(Path(tempfile.mkdtemp(prefix="secateur-placed-")))
+        return load_placed(
+            folder,
+            resolve_dtype(dtype, best_device()),
+            context.trust,
+            max_memory=max_memory,
+            scratch=scratch[0],
+        )
+
+    def release() -> None:
+        for path in scratch:
+            shutil.rmtree(path, ignore_errors=True)
+        _collect()
+
+    return context.loaded.get(PLACED, folder, load, release)
+
+
+def _collect() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
