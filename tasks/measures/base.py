@@ -67,6 +67,18 @@ class Measure(ABC):
         """
         del evaluation, trust
 
+    def check(self, subject: Subject, config: Any) -> None:
+        """Tell what can be told before weights are read: whether the model can be measured so.
+
+        Args:
+            subject: a dense model.
+            config: its transformers configuration.
+
+        Raises:
+            ConfigurationError: it cannot.
+        """
+        del subject, config
+
     def steps(self, subject: Subject) -> Mapping[str, Step]:
         """Name within the measure → the step that computes it; empty when nobody asked.
 

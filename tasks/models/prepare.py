@@ -24,16 +24,18 @@ from tasks.models.load import require_complete
 from tasks.models.quiet import quiet
 from tasks.models.sources import random_model
 from tasks.models.sources.gguf_header import check_complete
+from tasks.models.sources.sources import ResolvedModel, fetch
+from tasks.store.steps import Facts, Step, Work
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from tasks.models.sources.sources import ResolvedModel
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
 _STEPS = 3
+_VERSION = 2
+"""Raise it when what is written changes: artifacts of the former version are not reused."""
 
 
 def needs_preparation(model: ResolvedModel) -> bool:
@@ -149,3 +151,27 @@ def _check_same(expected: dict[str, Tensor], given: dict[str, Tensor], spec: str
             f"{spec}: transformers reads {len(differing)} weights of this GGUF file into another "
             f"form than the plain model's, such as {', '.join(differing[:3])}"
         )
+
+
+def model_step(model: ResolvedModel) -> Step:
+    """The model as a folder that transformers loads; one that is such a folder lies where it is."""
+    facts = {
+        "name": "model",
+        "version": _VERSION,
+        "inputs": {"model": model.digest},
+        "label": "prepare",
+        "group": model.spec,
+        "words": {"model": model.spec, "revision": model.revision, "source": model.kind},
+        "about": model,
+    }
+    if needs_preparation(model):
+        return Step(**facts, produce=lambda work: _produce(work, model))
+    return Step(
+        **facts,
+        outside=lambda context: Path(fetch(model, field="models", trust=context.trust).path),
+    )
+
+
+def _produce(work: Work, model: ResolvedModel) -> Facts:
+    prepare(model, work.out, work.progress)
+    return {}

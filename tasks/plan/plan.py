@@ -1,54 +1,64 @@
-"""From a sweep to its steps: every source resolved, every fingerprint known, nothing computed.
-
-``plan_sweep`` reads the corpora and the digests of models, expands models × methods × targets ×
-seeds and gives each step the fingerprint under which the store keeps its artifact.
-"""
+"""A sweep as a graph: models × methods × targets × seeds, each cell with its steps; no more."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
-from configs.corpora import Calibration, Training
-from configs.errors import ConfigurationError
 from configs.schema import SweepConfig
-from tasks.models.sources.sources import ResolvedModel, resolve_model
-from tasks.plan.corpora import Windows, calibration_windows, evaluation_windows, training_windows
-from tasks.plan.measures import Measures, measures_of
-from tasks.plan.resolved import known_model
-from tasks.pruning.core.methods import LayerMethod, Method
-from tasks.pruning.core.targets import Target
-from tasks.store.home import home
-from tasks.store.store import Step, fingerprint
+from tasks.compression.checkpoint import Recipe
+from tasks.data.texts import Windows
+from tasks.measures.base import Subject
+from tasks.models.sources.sources import ResolvedModel
+from tasks.store.steps import Step, fingerprint, walk
 
-if TYPE_CHECKING:
-    from tasks.measures.zero_shot.tasks import ResolvedTask
+Measured = Mapping[str, Mapping[str, Step]]
+"""Measure → name within the measure → the step that computes it."""
 
-VERSIONS = {"model": 1, "statistics": 1}
-"""Raise one when its step's results change: artifacts of the former version are not reused."""
+
+def steps_of(measured: Measured) -> list[Step]:
+    """Every step, each once, in the order in which they are computed."""
+    steps = (step for named in measured.values() for step in named.values())
+    return list(dict.fromkeys(steps))
+
+
+def fingerprints(measured: Measured) -> dict[str, dict[str, str]]:
+    """What identifies the figures."""
+    return {
+        measure: {name: step.fingerprint for name, step in named.items()}
+        for measure, named in measured.items()
+    }
 
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """What all cells of one model share.
-
-    Attributes:
-        prepared: the step that writes the plain folder of a model that needs it.
-        statistics: number of calibration windows → the step that collects dense statistics.
-        dense: the steps that measure the dense model.
-    """
+    """A model as it came, and what is measured of it."""
 
     model: ResolvedModel
-    dtype: str
-    prepared: Step
-    calibration: Windows | None
-    training: Windows | None
-    evaluations: Mapping[str, Windows]
-    zero_shot: tuple[ResolvedTask, ...]
-    statistics: Mapping[int, Step]
-    dense: Measures
+    subject: Subject
+    measured: Measured
+
+    @property
+    def spec(self) -> str:
+        """As the sweep names it."""
+        return self.model.spec
+
+    @property
+    def goals(self) -> list[Step]:
+        """What its row needs, the model itself first."""
+        return [self.subject.weights, *steps_of(self.measured)]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identifies its row."""
+        return fingerprint(
+            {
+                "model": self.model.digest,
+                "method": "dense",
+                "measures": fingerprints(self.measured),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -57,48 +67,55 @@ class Cell:
 
     Attributes:
         name: of the method or variant, as the sweep calls it.
-        method: with its options.
-        statistics_windows: how many calibration windows its statistics need; 0 for none.
-        training: how methods which train weights do it. The number of processes changes the
-            result by the order of sums alone, and is recorded with it.
-        pruned: the step of the pruned model's facts; its checkpoint is ``checkpoint``.
-        measures: the steps that measure the pruned model.
+        checkpoint: the step of the pruned model's folder.
+        pruned: the step of its facts alone, which a sweep that keeps no checkpoints keeps.
+        kept: whether the checkpoint is to stay.
     """
 
     model: ModelPlan
     name: str
-    method: Method
-    target: Target
-    seed: int
-    statistics_windows: int
+    recipe: Recipe
+    checkpoint: Step
     pruned: Step
-    measures: Measures
-    training: Training
+    kept: bool
+    subject: Subject
+    measured: Measured
 
     @property
-    def checkpoint(self) -> Step:
-        return replace(self.pruned, name="checkpoint")
+    def seed(self) -> int:
+        """Of the sweep's seeds."""
+        return self.recipe.seed
 
     @property
     def label(self) -> str:
-        return f"{self.name} {self.target}"
+        """Method and target."""
+        return f"{self.name} {self.recipe.target}"
 
     @property
-    def action(self) -> str:
-        """What is done to the model, in a word."""
-        return "retrain" if self.method.learns == "weights" else "prune"
+    def axes(self) -> dict[str, str | int]:
+        """Its place in the sweep, as rows and flow runs name it."""
+        return {
+            "model": self.model.spec,
+            "method": self.name,
+            "target": str(self.recipe.target),
+            "seed": self.seed,
+        }
 
     @property
+    def goals(self) -> list[Step]:
+        """What its row needs."""
+        first = [self.checkpoint] if self.kept else []
+        return [*first, self.pruned, *steps_of(self.measured)]
+
+    @cached_property
     def fingerprint(self) -> str:
         """Identifies the row: its steps, and its place in the sweep."""
         return fingerprint(
             {
+                **self.axes,
                 "model": self.model.model.digest,
-                "method": self.name,
-                "target": str(self.target),
-                "seed": self.seed,
                 "pruned": self.pruned.fingerprint,
-                "measures": self.measures.fingerprints,
+                "measures": fingerprints(self.measured),
             }
         )
 
@@ -116,191 +133,69 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep, resolved."""
+    """A sweep, resolved.
+
+    Attributes:
+        across: measures of several cells together.
+    """
 
     config: SweepConfig
     models: tuple[ModelPlan, ...]
     cells: tuple[Cell, ...]
     skipped: tuple[Skipped, ...]
+    across: Measured = field(default_factory=dict)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Identifies the sweep by what it computes: its name, cells and dense evaluations."""
         return fingerprint(
             {
                 "name": self.config.name,
                 "cells": [cell.fingerprint for cell in self.cells],
-                "dense": [model.dense.fingerprints for model in self.models],
+                "dense": [model.fingerprint for model in self.models],
+                "across": fingerprints(self.across),
             }
         )
 
-    def steps(self) -> Iterator[Step]:
-        """Every step of the sweep, each once."""
-        seen: set[str] = set()
-        for step in self._all_steps():
-            if step.fingerprint not in seen:
-                seen.add(step.fingerprint)
-                yield step
+    @property
+    def goals(self) -> list[Step]:
+        """What the whole sweep needs."""
+        rows = (goal for row in (*self.models, *self.cells) for goal in row.goals)
+        return [*rows, *steps_of(self.across)]
 
-    def _all_steps(self) -> Iterator[Step]:
-        for model in self.models:
-            yield model.prepared
-            yield from (w.step for w in (model.calibration, model.training) if w)
-            yield from (windows.step for windows in model.evaluations.values())
-            yield from model.statistics.values()
-            yield from model.dense.steps()
+    def steps(self) -> list[Step]:
+        """Every step of the sweep, each once, needs first."""
+        return list(walk(self.goals))
+
+    def shared(self, cells: Iterable[Cell]) -> Iterator[Step]:
+        """What several cells may need and no cell makes: texts and statistics, needs first."""
+        yield from walk(need for cell in cells for need in cell.checkpoint.needs.values())
+
+    def windows(self, model: ModelPlan) -> list[Windows]:
+        """Every text that the sweep cuts for a model."""
+        mine = [goal for cell in self.cells if cell.model is model for goal in cell.goals]
+        abouts = (step.about for step in walk([*model.goals, *mine]))
+        return [about for about in abouts if isinstance(about, Windows)]
+
+    def cell(self, model: str, method: str, target: str, seed: int) -> Cell:
+        """The cell by its axes.
+
+        Raises:
+            LookupError: when the sweep has no such cell.
+        """
+        axes = {"model": model, "method": method, "target": target, "seed": seed}
         for cell in self.cells:
-            yield from (cell.pruned, cell.checkpoint, *cell.measures.steps())
+            if cell.axes == axes:
+                return cell
+        raise LookupError(f"the sweep has no cell {method} {target} of {model} with seed {seed}")
 
 
-def plan_sweep(config: SweepConfig, *, dtype: str) -> Plan:
-    """Resolve and expand a sweep.
-
-    Args:
-        dtype: what ``config.dtype`` means on this hardware.
-
-    Raises:
-        ConfigurationError: for a source that is missing, broken or too short, or when no
-            combination of methods and targets is possible.
-    """
-    config = config.model_copy(update={"dtype": dtype})
-    methods = {name: config.method(name) for name in config.entries}
-    combinations = [(n, m, t) for n, m in methods.items() for t in config.parsed_targets()]
-    if all(method.refuses(target) for _, method, target in combinations):
-        reasons = "; ".join(dict.fromkeys(filter(None, (m.refuses(t) for _, m, t in combinations))))
-        raise ConfigurationError(
-            "targets", list(config.targets), f"no method here can do any of them: {reasons}"
-        )
-    for name, method in methods.items():
-        if method.uses_training and config.training.sequence_length < method.training_length:
-            raise ConfigurationError(
-                "training.sequence_length",
-                config.training.sequence_length,
-                f"{name} learns from sequences of {method.training_length} tokens, cut from them",
-            )
-    zero_shot = _zero_shot_tasks(config)
-    models = tuple(
-        _plan_model(config, index, list(methods.values()), zero_shot)
-        for index in range(len(config.models))
-    )
-    _require_distinct(config, models)
-    cells: list[Cell] = []
-    skipped: list[Skipped] = []
-    for model in models:
-        for name, method, target in combinations:
-            for seed in config.seeds:
-                if reason := method.refuses(target):
-                    skipped.append(Skipped(model.model.spec, name, str(target), seed, reason))
-                else:
-                    cells.append(_plan_cell(config, model, name, target, seed, zero_shot))
-    return Plan(config, models, tuple(cells), tuple(skipped))
+def needed_places(plan: Plan) -> list[str]:
+    """What ``gc`` must keep for a sweep, as ``name/fingerprint`` below ``artifacts/``."""
+    dropped = {cell.checkpoint for cell in plan.cells if not cell.kept}
+    return [step.place for step in plan.steps() if step not in dropped and step.outside is None]
 
 
-def _require_distinct(config: SweepConfig, models: tuple[ModelPlan, ...]) -> None:
-    seen: dict[str, str] = {}
-    for index, plan in enumerate(models):
-        former = seen.setdefault(plan.model.digest, plan.model.spec)
-        if former != plan.model.spec:
-            raise ConfigurationError(
-                f"models[{index}]", config.models[index], f"it is the same model as {former!r}"
-            )
-
-
-def _zero_shot_tasks(config: SweepConfig) -> tuple[ResolvedTask, ...]:
-    if not config.evaluation.zero_shot.tasks:
-        return ()
-    from tasks.measures.zero_shot.tasks import resolve_tasks
-
-    return resolve_tasks(config.evaluation.zero_shot, trust=config.trust)
-
-
-def _plan_model(
-    config: SweepConfig, index: int, methods: list[Method], zero_shot: tuple[ResolvedTask, ...]
-) -> ModelPlan:
-    model = known_model(config.models[index]) or resolve_model(
-        config.models[index],
-        field=f"models[{index}]",
-        base=Path.cwd(),
-        trust=config.trust,
-        digest_cache=home() / "digests.json",
-    )
-    calibration = None
-    statistics: dict[int, Step] = {}
-    if any(method.uses_calibration for method in methods):
-        calibration = calibration_windows(config.calibration, model)
-        for method in methods:
-            if count := _statistics_windows(method, config.calibration):
-                statistics[count] = Step(
-                    "statistics",
-                    {
-                        "version": VERSIONS["statistics"],
-                        "model": model.digest,
-                        "dtype": config.dtype,
-                        "tokens": calibration.step.fingerprint,
-                        "windows": count,
-                    },
-                )
-    training = None
-    if any(method.uses_training for method in methods):
-        training = training_windows(config.training, config.calibration, model)
-    evaluations = {
-        entry.name: evaluation_windows(entry, model, position)
-        for position, entry in enumerate(config.evaluation.perplexity)
-    }
-    return ModelPlan(
-        model=model,
-        dtype=config.dtype,
-        prepared=Step("model", {"version": VERSIONS["model"], "model": model.digest}),
-        calibration=calibration,
-        training=training,
-        evaluations=evaluations,
-        zero_shot=zero_shot,
-        statistics=statistics,
-        dense=measures_of(config.evaluation, model.digest, config.dtype, evaluations, zero_shot),
-    )
-
-
-def _statistics_windows(method: Method, calibration: Calibration) -> int:
-    if not (isinstance(method, LayerMethod) and method.uses_statistics):
-        return 0
-    return method.calibration_windows(calibration.samples, calibration.sequence_length)
-
-
-def _plan_cell(
-    config: SweepConfig,
-    model: ModelPlan,
-    name: str,
-    target: Target,
-    seed: int,
-    zero_shot: tuple[ResolvedTask, ...],
-) -> Cell:
-    method = config.method(name)
-    count = _statistics_windows(method, config.calibration)
-    inputs: dict[str, Any] = {
-        "version": method.version,
-        "model": model.model.digest,
-        "dtype": model.dtype,
-        "method": method.name,
-        "options": asdict(method),
-        "target": str(target),
-        "seed": seed if method.uses_seed else None,
-        "calibration": None,
-    }
-    if count:
-        inputs["calibration"] = model.statistics[count].fingerprint
-    elif method.uses_calibration:
-        assert model.calibration is not None
-        inputs["calibration"] = model.calibration.step.fingerprint
-    if method.uses_training:
-        assert model.training is not None
-        inputs["training"] = model.training.step.fingerprint
-    pruned = Step("pruned", inputs)
-    measures = measures_of(
-        config.evaluation,
-        pruned.fingerprint,
-        model.dtype,
-        model.evaluations,
-        zero_shot,
-        dense=model.dense,
-    )
-    return Cell(model, name, method, target, seed, count, pruned, measures, config.training)
+def rows_with(plan: Plan, fingerprint: str) -> Sequence[ModelPlan | Cell]:
+    """The dense model or cell of a row."""
+    return [row for row in (*plan.models, *plan.cells) if row.fingerprint == fingerprint]

@@ -6,20 +6,14 @@ that starts a sweep reads them once, and the workers are told.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from configs.corpora import Corpus
 from tasks.data.corpora import ResolvedCorpus
+from tasks.data.texts import Windows, corpus_key
 from tasks.models.sources.sources import ResolvedModel
-from tasks.store.store import fingerprint
-
-if TYPE_CHECKING:
-    from tasks.plan.corpora import Windows
 
 _HOME = "{home}/"
 """Stands for the shared folder, which may be mounted elsewhere on another machine."""
@@ -33,32 +27,9 @@ class Sources:
     corpora: Mapping[str, ResolvedCorpus] = field(default_factory=dict)
 
 
-_known: ContextVar[Sources] = ContextVar("sources", default=Sources())  # noqa: B039 (frozen)
-
-
-@contextlib.contextmanager
-def knowing(sources: Sources) -> Iterator[None]:
-    """Plans made inside take these sources as they are, and read nothing."""
-    token = _known.set(sources)
-    try:
-        yield
-    finally:
-        _known.reset(token)
-
-
-def known_model(spec: str) -> ResolvedModel | None:
-    return _known.get().models.get(spec)
-
-
-def known_corpus(corpus: Corpus, role: str) -> ResolvedCorpus | None:
-    return _known.get().corpora.get(_key(corpus, role))
-
-
-def _key(corpus: Corpus, role: str) -> str:
-    return fingerprint({"corpus": corpus.model_dump(mode="json"), "role": role})
-
-
-def to_json(models: list[ResolvedModel], texts: list[Windows], home: Path) -> dict[str, Any]:
+def to_json(
+    models: Iterable[ResolvedModel], texts: Iterable[Windows], home: Path
+) -> dict[str, Any]:
     """The sources of a plan, as plain data; paths below ``home`` are written relative to it."""
     found: dict[str, Any] = {"models": {}, "corpora": {}}
     for model in models:
@@ -68,7 +39,7 @@ def to_json(models: list[ResolvedModel], texts: list[Windows], home: Path) -> di
         found["models"][model.spec] = {**asdict(model), "path": place}
     for windows in texts:
         facts = {**asdict(windows.facts), "facts": dict(windows.facts.facts)}
-        found["corpora"][_key(windows.corpus, windows.role)] = facts
+        found["corpora"][corpus_key(windows.corpus, windows.role)] = facts
     return found
 
 

@@ -1,0 +1,1 @@
+"""From a dense model to a compressed checkpoint, as steps: statistics, pruning, retraining."""

@@ -1,0 +1,237 @@
+"""The steps of one cell's pruning or retraining: a checkpoint, and its facts, which outlive it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from configs.corpora import Training
+from tasks.compression.statistics import load_statistics, statistics_step
+from tasks.data.texts import Windows, load_tokens
+from tasks.measures.perplexity.perplexity import mean_loss
+from tasks.models.architecture.decoder import describe
+from tasks.models.load import best_device
+from tasks.models.resident import dense_model
+from tasks.models.saved.branches import save_branches
+from tasks.models.saved.kept import kept_to_json
+from tasks.models.saved.save import save_checkpoint
+from tasks.models.saved.spill import SpilledWeights
+from tasks.pruning.core import driver
+from tasks.pruning.core.methods import LayerMethod, Method, PruneResult
+from tasks.pruning.core.retraining import RetrainingMethod
+from tasks.pruning.core.targets import Target
+from tasks.runtime.memory import measured
+from tasks.store.steps import Facts, Step, Work
+from tasks.store.store import Artifact, Store
+from tasks.training.launcher import MOST_MEMORY
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CHECKPOINT, PRUNED = "checkpoint", "pruned"
+_SPILL = "pruned-weights"
+"""While a checkpoint is made: pruned weights on disk, so that memory holds the model once."""
+_HISTORY = "history.json"
+"""Figures of learning, step by step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is done to one model.
+
+    Attributes:
+        calibration, training: None where no method of the sweep looks at them.
+        training_options: how methods that train weights do it. The number of processes changes
+            the result by the order of sums alone, and is recorded with it.
+        label: the cell in words, such as ``smollm2-135m wanda 0.5``.
+    """
+
+    model: Step
+    method: Method
+    target: Target
+    seed: int
+    dtype: str
+    calibration: Windows | None
+    training: Windows | None
+    training_options: Training
+    label: str
+
+    @property
+    def processes(self) -> int:
+        """How many train; 1 for methods that do not."""
+        if not isinstance(self.method, RetrainingMethod):
+            return 1
+        return self.training_options.processes or max(1, torch.cuda.device_count())
+
+    def needs(self) -> dict[str, Step]:
+        """What the method looks at: the one place that asks."""
+        needs = {"model": self.model}
+        method, calibration = self.method, self.calibration
+        if isinstance(method, LayerMethod) and method.uses_statistics:
+            assert calibration is not None
+            assert calibration.count is not None
+            count = method.calibration_windows(calibration.count, calibration.length)
+            needs["statistics"] = statistics_step(self.model, calibration, count, self.dtype)
+        elif method.uses_calibration:
+            assert calibration is not None
+            needs["calibration"] = calibration.step
+        if method.uses_training:
+            assert self.training is not None
+            needs["training"] = self.training.step
+        return needs
+
+    def steps(self) -> tuple[Step, Step]:
+        """The checkpoint, and its facts alone."""
+        checkpoint = Step(
+            name=CHECKPOINT,
+            version=self.method.version,
+            inputs={
+                "method": self.method.name,
+                "options": asdict(self.method),
+                "target": str(self.target),
+                "seed": self.seed if self.method.uses_seed else None,
+                "dtype": self.dtype,
+            },
+            needs=self.needs(),
+            produce=lambda work: _prune(work, self),
+            label="retrain" if self.method.learns == "weights" else "prune",
+            group=self.label,
+        )
+        facts = Step(
+            name=PRUNED,
+            inputs={},
+            needs={CHECKPOINT: checkpoint},
+            produce=_facts_alone,
+            label="facts of pruning",
+            group=self.label,
+        )
+        return checkpoint, facts
+
+
+def scratch_of(checkpoint: Step, store: Store) -> Path:
+    """Where a training keeps what it needs to go on after a kill."""
+    return store.root / "training" / checkpoint.fingerprint
+
+
+def history_of(pruned: Artifact | None) -> list[dict[str, float]]:
+    """Figures of a cell's learning, step by step; empty for methods that do not learn."""
+    path = pruned.path / _HISTORY if pruned else None
+    return json.loads(path.read_text()) if path and path.is_file() else []
+
+
+def _facts_alone(work: Work) -> Facts:
+    checkpoint = work.need(CHECKPOINT)
+    history = checkpoint.path / _HISTORY
+    if history.is_file():
+        shutil.copyfile(history, work.out / _HISTORY)
+    # Only now: until the checkpoint has its name, a kill must not cost the training.
+    store = work.context.store
+    shutil.rmtree(scratch_of(work.step.needs[CHECKPOINT], store), ignore_errors=True)
+    return checkpoint.facts
+
+
+def _prune(work: Work, recipe: Recipe) -> Facts:
+    statistics, shared_seconds = None, 0.0
+    if "statistics" in work.step.needs:
+        artifact = work.need("statistics")
+        statistics, shared_seconds = load_statistics(artifact), artifact.facts["seconds"]
+    tokens, training = (
+        load_tokens(work.need(role)) if role in work.step.needs else None
+        for role in ("calibration", "training")
+    )
+    source = work.need("model").path
+    dense = dense_model(work.context, source, recipe.dtype)
+    decoder = describe(dense)
+    with measured(best_device().type) as peak:
+        start = time.perf_counter()
+        if isinstance(recipe.method, RetrainingMethod):
+            assert training is not None
+            result = _retrain(work, recipe, recipe.method, dense, training)
+        else:
+            result = driver.prune(
+                recipe.method,
+                decoder,
+                recipe.target,
+                seed=recipe.seed,
+                tokens_NL=tokens,
+                statistics=statistics,
+                training_NL=training,
+                loss=mean_loss(dense) if recipe.method.structured else None,
+                progress=work.progress,
+                into=SpilledWeights(work.out / _SPILL),
+            )
+        seconds = time.perf_counter() - start
+    by_layer = driver.layer_sparsity(decoder, result.weights)
+    _save(work, dense, source, result)
+    return {
+        **_costs(recipe, result.figures, seconds, shared_seconds, peak.bytes),
+        "sparsity": driver.sparsity(decoder, by_layer),
+        "layer_sparsity": by_layer,
+        "counted_weights": sum(layer.stored.numel() for layer in decoder.layers().values()),
+    }
+
+
+def _costs(
+    recipe: Recipe, told: Mapping[str, float], seconds: float, shared_seconds: float, peak: int
+) -> dict[str, Any]:
+    """Time, memory and tokens; what else the method told stands under ``figures``."""
+    figures = dict(told)
+    # A training that went on from a checkpoint has cost what it took before as well.
+    seconds = max(seconds, figures.get("training_seconds", 0.0))
+    calibration = figures.pop("calibration_seconds", 0.0)
+    learns = recipe.method.learns
+    return {
+        "prune_seconds": seconds - calibration,
+        "calibration_seconds": shared_seconds + calibration,
+        "learned": "" if learns == "nothing" else learns,
+        "training_tokens": round(figures.pop("training_tokens", 0)),
+        "training_seconds": figures.pop("training_seconds", 0.0),
+        "training_processes": recipe.processes,
+        # Of the process that took most: this one, or one that it started.
+        "peak_memory_bytes": max(peak, round(figures.get(MOST_MEMORY, 0))),
+        "figures": figures,
+    }
+
+
+def _retrain(
+    work: Work,
+    recipe: Recipe,
+    method: RetrainingMethod,
+    dense: PreTrainedModel,
+    training_NL: torch.Tensor,
+) -> PruneResult:
+    from tasks.training.run import retrain
+
+    return retrain(
+        dense,
+        describe(dense),
+        method,
+        recipe.target,
+        training_NL,
+        seed=recipe.seed,
+        processes=recipe.processes,
+        scratch=scratch_of(work.step, work.context.store),
+        checkpoint_seconds=recipe.training_options.checkpoint_seconds,
+        progress=work.progress,
+    )
+
+
+def _save(work: Work, dense: PreTrainedModel, source: Path, result: PruneResult) -> None:
+    step, out = work.step, work.out
+    metadata: dict[str, Any] = {"fingerprint": step.fingerprint, "inputs": dict(step.inputs)}
+    if result.kept is not None:
+        metadata["kept"] = kept_to_json(result.kept)
+    save_checkpoint(dense, source, result.weights, out, dtype=dense.dtype, metadata=metadata)
+    if result.branches:
+        save_branches(out, result.branches)
+    if result.history:
+        history = json.dumps([dict(entry) for entry in result.history])
+        (out / _HISTORY).write_text(history)
+    shutil.rmtree(out / _SPILL, ignore_errors=True)

@@ -1,0 +1,76 @@
+"""What can be told of a plan before anything is computed: room for windows, text enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from configs.errors import ConfigurationError
+from tasks.data import windows as token_windows
+from tasks.data.texts import Windows, cut_once
+from tasks.measures.registry import measures
+from tasks.models.errors import UnsupportedModelError
+from tasks.models.load import load_config, load_tokenizer
+from tasks.models.prepare import needs_preparation, read_config, read_tokenizer
+from tasks.plan.plan import ModelPlan, Plan, steps_of
+from tasks.store.context import Context
+
+
+def check_plan(plan: Plan, context: Context, *, download: bool) -> None:
+    """Make sure that every corpus is long enough and every measure can be computed.
+
+    Args:
+        download: fetch hub models now; else those that are not on this machine go unchecked.
+
+    Raises:
+        ConfigurationError: naming the field, and how much there is.
+    """
+    for index, model in enumerate(plan.models):
+        windows = plan.windows(model)
+        missing = [w for w in windows if context.find(w.step) is None]
+        unmeasured = any(context.find(step) is None for step in steps_of(model.measured))
+        if model.model.kind == "hub" and not model.model.path and not download:
+            continue
+        if missing or unmeasured:
+            _check_model(plan, index, missing, context)
+        for entry in windows:
+            if entry.field.startswith("evaluation."):
+                _check_processes(plan, entry, context)
+
+
+def _check_model(plan: Plan, index: int, missing: list[Windows], context: Context) -> None:
+    model = plan.models[index]
+    try:
+        config, tokenizer = _texts_side(model, context)
+    except UnsupportedModelError as error:
+        raise ConfigurationError(
+            f"models[{index}]", model.spec, f"this model cannot be used: {error}"
+        ) from error
+    for measure in measures().values():
+        measure.check(model.subject, config)
+    for windows in missing:
+        token_windows.check_length(config, windows.length, f"{windows.field}.sequence_length")
+        cut_once(context, windows, tokenizer)
+
+
+def _texts_side(model: ModelPlan, context: Context) -> tuple[Any, Any]:
+    """(configuration, tokenizer) without the weights; of a GGUF file, from its header."""
+    found = context.find(model.subject.weights)
+    if found is None and needs_preparation(model.model):
+        return read_config(model.model), read_tokenizer(model.model)
+    folder = context.make(model.subject.weights).path
+    return load_config(folder, context.trust), load_tokenizer(folder, context.trust)
+
+
+def _check_processes(plan: Plan, windows: Windows, context: Context) -> None:
+    """That every evaluation process has a window."""
+    processes = plan.config.evaluation.processes or 1
+    if processes == 1:
+        return
+    stored = context.find(windows.step)
+    count = stored.facts["windows"] if stored else len(cut_once(context, windows, None)[0])
+    if processes > count:
+        raise ConfigurationError(
+            "evaluation.processes",
+            processes,
+            f"{windows.name} has {count} windows: at most {count}",
+        )

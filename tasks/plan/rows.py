@@ -1,0 +1,171 @@
+"""One row of ``results.csv`` for each cell and each dense model, from what the store holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.measures.base import Subject
+from tasks.measures.figures import Figure
+from tasks.measures.registry import figures_of, measures
+from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped, steps_of
+from tasks.store.context import Context
+from tasks.store.store import Artifact
+
+Row = dict[str, Any]
+
+
+def found_of(measured: Measured, context: Context) -> dict[str, dict[str, Artifact]]:
+    """Measure → name → artifact, of the steps that the store holds."""
+    return {
+        measure: {name: found for name, step in named.items() if (found := context.find(step))}
+        for measure, named in measured.items()
+    }
+
+
+def _columns(measured: Measured, context: Context) -> Row:
+    row: Row = {}
+    found = found_of(measured, context)
+    for measure, artifacts in found.items():
+        if artifacts:
+            row |= measures()[measure].columns(artifacts)
+    done = {a.path: a.facts for artifacts in found.values() for a in artifacts.values()}
+    if done:
+        row["evaluate_seconds"] = sum(facts.get("seconds", 0.0) for facts in done.values())
+        row["peak_memory_bytes"] = max(
+            (facts.get("peak_memory_bytes", 0) for facts in done.values()), default=0
+        )
+    return row
+
+
+def _dense_columns(columns: Row) -> Row:
+    """What every row of a model repeats of the dense one."""
+    return {
+        figure.of_dense: columns[figure.column]
+        for figure in figures_of(list(columns))
+        if figure.relative and figure.headline
+    }
+
+
+def dense_row(model: ModelPlan, context: Context, error: str = "") -> Row:
+    """The row of a model as it came."""
+    columns = _columns(model.measured, context)
+    complete = all(context.find(step) for step in steps_of(model.measured))
+    return {
+        "model": model.spec,
+        "method": "dense",
+        "target": "",
+        "seed": None,
+        "status": "completed" if complete else "failed",
+        "error": "" if complete else error or "not evaluated",
+        "sparsity": 0.0,
+        **_dense_columns(columns),
+        "prune_seconds": 0.0,
+        "calibration_seconds": 0.0,
+        "learned": "",
+        "training_tokens": 0,
+        **columns,
+        "checkpoint": "",
+        "mlflow_run_id": "",
+        "fingerprint": model.fingerprint,
+    }
+
+
+def cell_row(cell: Cell, context: Context, error: str = "") -> Row:
+    """The row of a cell; ``failed`` unless everything it needs is in the store."""
+    pruned = context.find(cell.pruned)
+    facts = pruned.facts if pruned else {}
+    columns = _columns(cell.measured, context)
+    complete = pruned is not None and all(context.find(step) for step in steps_of(cell.measured))
+    peaks = (columns.get("peak_memory_bytes", 0), facts.get("peak_memory_bytes", 0))
+    checkpoint = context.store.path(cell.checkpoint)
+    return {
+        **cell.axes,
+        "status": "completed" if complete else "failed",
+        "error": "" if complete else error or "not computed",
+        "sparsity": facts.get("sparsity"),
+        **_dense_columns(_columns(cell.model.measured, context)),
+        "prune_seconds": facts.get("prune_seconds"),
+        "calibration_seconds": facts.get("calibration_seconds"),
+        "learned": facts.get("learned", ""),
+        "training_tokens": facts.get("training_tokens", 0),
+        **columns,
+        "peak_memory_bytes": max(peaks),
+        "checkpoint": str(checkpoint) if complete and checkpoint.exists() else "",
+        "mlflow_run_id": "",
+        "fingerprint": cell.fingerprint,
+    }
+
+
+def row_of(row: ModelPlan | Cell, context: Context, error: str = "") -> Row:
+    """The row of a dense model or of a cell."""
+    return (
+        dense_row(row, context, error)
+        if isinstance(row, ModelPlan)
+        else cell_row(row, context, error)
+    )
+
+
+def skipped_row(skipped: Skipped) -> Row:
+    """The row of a combination that its method cannot do."""
+    return {
+        "model": skipped.model,
+        "method": skipped.method,
+        "target": skipped.target,
+        "seed": skipped.seed,
+        "status": "skipped",
+        "error": skipped.reason,
+    }
+
+
+def rows_of(plan: Plan, context: Context, errors: Mapping[str, str]) -> list[Row]:
+    """All rows of a sweep: dense models, cells, skipped combinations.
+
+    Args:
+        errors: row fingerprint → why it failed.
+    """
+    planned = (*plan.models, *plan.cells)
+    rows = [row_of(row, context, errors.get(row.fingerprint, "")) for row in planned]
+    return rows + [skipped_row(skipped) for skipped in plan.skipped]
+
+
+def across_of(plan: Plan, context: Context) -> dict[str, Any]:
+    """Figures of several cells together, by column."""
+    columns: dict[str, Any] = {}
+    for measure, artifacts in found_of(plan.across, context).items():
+        columns |= measures()[measure].columns(artifacts)
+    return columns
+
+
+def layers_of(plan: Plan, context: Context) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """Column → model → cell → layer → value, of the first seed."""
+    result: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    for cell in (c for c in plan.cells if c.seed == plan.config.seeds[0]):
+        by_column: dict[str, Mapping[str, float]] = {}
+        if pruned := context.find(cell.pruned):
+            by_column["sparsity"] = pruned.facts["layer_sparsity"]
+        for measure, artifacts in found_of(cell.measured, context).items():
+            by_column |= measures()[measure].layers(artifacts)
+        for column, layers in by_column.items():
+            models = result.setdefault(column, {})
+            models.setdefault(cell.model.spec, {})[cell.label] = dict(layers)
+    return result
+
+
+def described(subject: Subject, measured: Measured, context: Context) -> dict[str, str]:
+    """What a dense model was measured with, in words."""
+    texts: dict[str, str] = {}
+    for measure, artifacts in found_of(measured, context).items():
+        texts |= measures()[measure].described(subject, artifacts)
+    return texts
+
+
+def headline_note(row: Row) -> str:
+    """A completed row in a few words, for the line that tells its end."""
+    figures: Sequence[Figure] = figures_of(list(row))
+    texts = [
+        f"{figure.heading} {value:.5g}"
+        for figure in figures
+        if figure.headline and (value := figure.value(row)) is not None
+    ]
+    return ", ".join([*texts, f"sparsity {row['sparsity']:.1%}"])

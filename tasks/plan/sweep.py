@@ -1,0 +1,164 @@
+"""From a sweep file to its plan: every source resolved, every fingerprint known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from configs.errors import ConfigurationError
+from configs.schema import SweepConfig
+from tasks.compression.checkpoint import Recipe
+from tasks.data.texts import Texts
+from tasks.measures.base import Measure, Subject
+from tasks.measures.registry import measures
+from tasks.models.prepare import model_step
+from tasks.models.sources.sources import ResolvedModel, resolve_model
+from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped
+from tasks.plan.sources import Sources
+from tasks.pruning.core.methods import Method
+from tasks.pruning.core.targets import Target
+from tasks.store.home import home
+
+_NOTHING_RESOLVED = Sources()
+
+
+def plan_sweep(config: SweepConfig, *, dtype: str, sources: Sources = _NOTHING_RESOLVED) -> Plan:
+    """Resolve and expand a sweep; computes nothing.
+
+    Args:
+        dtype: what ``config.dtype`` means on this hardware.
+        sources: what is known already: none of it is read again.
+
+    Raises:
+        ConfigurationError: for a source that is missing, broken or too short, or when no
+            combination of methods and targets is possible.
+    """
+    config = config.model_copy(update={"dtype": dtype})
+    methods = {name: config.method(name) for name in config.entries}
+    combinations = [(n, m, t) for n, m in methods.items() for t in config.parsed_targets()]
+    _require_possible(config, combinations)
+    resolved = {m.name: m.resolve(config.evaluation, config.trust) for m in measures().values()}
+    models: list[ModelPlan] = []
+    cells: list[Cell] = []
+    skipped: list[Skipped] = []
+    for index in range(len(config.models)):
+        planner = _Planner(config, index, sources, resolved, list(methods.values()))
+        models.append(planner.dense)
+        for name, method, target in combinations:
+            for seed in config.seeds:
+                if reason := method.refuses(target):
+                    skipped.append(Skipped(planner.dense.spec, name, str(target), seed, reason))
+                else:
+                    cells.append(planner.cell(name, method, target, seed))
+    _require_distinct(config, models)
+    subjects = [row.subject for row in (*models, *cells)]
+    across = _asked("sweep", lambda measure: measure.sweep_steps(subjects))
+    return Plan(config, tuple(models), tuple(cells), tuple(skipped), across)
+
+
+class _Planner:
+    """Plans the cells of one model."""
+
+    def __init__(
+        self,
+        config: SweepConfig,
+        index: int,
+        sources: Sources,
+        resolved: dict[str, Any],
+        methods: list[Method],
+    ) -> None:
+        self.config = config
+        model = _resolved(config, index, sources)
+        step = model_step(model)
+        self.texts = Texts(step, sources.corpora)
+        self.calibration = self.training = None
+        if any(method.uses_calibration for method in methods):
+            self.calibration = self.texts.calibration(config.calibration)
+        if any(method.uses_training for method in methods):
+            self.training = self.texts.training(config.training, config.calibration)
+        subject = Subject(
+            label=f"{model.spec} dense",
+            weights=step,
+            dense=None,
+            dtype=config.dtype,
+            evaluation=config.evaluation,
+            resolved=resolved,
+            windows=self.texts.windows,
+        )
+        self.dense = ModelPlan(model, subject, _measured(subject))
+
+    def cell(self, name: str, method: Method, target: Target, seed: int) -> Cell:
+        """The cell of one method, target and seed."""
+        spec, dense = self.dense.spec, self.dense.subject
+        recipe = Recipe(
+            model=dense.weights,
+            method=method,
+            target=target,
+            seed=seed,
+            dtype=dense.dtype,
+            calibration=self.calibration,
+            training=self.training,
+            training_options=self.config.training,
+            label=f"{spec} {name} {target}",
+        )
+        checkpoint, pruned = recipe.steps()
+        subject = Subject(
+            label=recipe.label,
+            weights=checkpoint,
+            dense=dense,
+            dtype=dense.dtype,
+            evaluation=dense.evaluation,
+            resolved=dense.resolved,
+            windows=dense.windows,
+        )
+        kept = self.config.save_checkpoints
+        return Cell(self.dense, name, recipe, checkpoint, pruned, kept, subject, _measured(subject))
+
+
+def _measured(subject: Subject) -> Measured:
+    return _asked("subject", lambda measure: measure.steps(subject))
+
+
+def _asked(scope: str, steps: Any) -> Measured:
+    """The steps of every measure of a scope that has any."""
+
+    def of(measure: Measure) -> Any:
+        return steps(measure) if measure.scope == scope else {}
+
+    return {m.name: found for m in measures().values() if (found := of(m))}
+
+
+def _resolved(config: SweepConfig, index: int, sources: Sources) -> ResolvedModel:
+    known = sources.models.get(config.models[index])
+    return known or resolve_model(
+        config.models[index],
+        field=f"models[{index}]",
+        base=Path.cwd(),
+        trust=config.trust,
+        digest_cache=home() / "digests.json",
+    )
+
+
+def _require_possible(config: SweepConfig, combinations: list[tuple[str, Method, Target]]) -> None:
+    if all(method.refuses(target) for _, method, target in combinations):
+        reasons = "; ".join(dict.fromkeys(filter(None, (m.refuses(t) for _, m, t in combinations))))
+        raise ConfigurationError(
+            "targets", list(config.targets), f"no method here can do any of them: {reasons}"
+        )
+    for name, method, _ in combinations:
+        if method.uses_training and config.training.sequence_length < method.training_length:
+            raise ConfigurationError(
+                "training.sequence_length",
+                config.training.sequence_length,
+                f"{name} learns from sequences of {method.training_length} tokens, cut from them",
+            )
+
+
+def _require_distinct(config: SweepConfig, models: list[ModelPlan]) -> None:
+    seen: dict[str, str] = {}
+    for index, plan in enumerate(models):
+        former = seen.setdefault(plan.model.digest, plan.spec)
+        if former != plan.spec:
+            raise ConfigurationError(
+                f"models[{index}]", config.models[index], f"it is the same model as {former!r}"
+            )
