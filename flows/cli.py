@@ -134,7 +134,7 @@ def up(
 @app.command()
 def methods() -> None:
     """Show every pruning method: its options, their defaults, and the targets it takes."""
-    from flows.commands.plan import show_methods
+    from flows.commands.methods import show_methods
 
     show_methods(console)
 
@@ -144,7 +144,7 @@ def report(
     sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="Name of a sweep that has run.")],
 ) -> None:
     """Write a sweep's results, plots and report again from what the store holds."""
-    from flows.commands.gc import rewrite_report
+    from flows.commands.report import rewrite_report
 
     rewrite_report(sweep, console)
 

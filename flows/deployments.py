@@ -22,7 +22,8 @@ from flows.serve.access import data_folder, restricted, trust_allowed
 from flows.serve.forms import given, with_form
 from flows.sweep import sweep
 from tasks.models.errors import SourceUnavailableError, UnsupportedModelError
-from tasks.runtime.progress import Event, listening
+from tasks.runtime.progress import Event
+from tasks.steps.session import session
 from tasks.store.store import StorageFullError
 
 WORK_POOL = "SECATEUR_WORK_POOL"
@@ -63,7 +64,7 @@ def _executed(requested: Callable[[], dict[str, Any]]) -> Any:
         fields = restricted(requested(), data=data_folder(), allow_trust=trust_allowed())
         config = validate(fields)
         log_to_file(config.name)
-        with exclusive(config, _wait), listening(_logged(logger)):
+        with exclusive(config, _wait), session().progress.listening(_logged(logger)):
             return sweep.fn(config, os.environ.get(WORK_POOL, ""))
     except (
         ConfigurationError,

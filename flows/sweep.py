@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,54 +15,21 @@ from prefect.states import Cancelled, Completed, Failed
 
 from configs.schema import SweepConfig
 from flows.compute.cancelling import SweepCancelledError
-from flows.compute.here import run_here, why
+from flows.compute.here import reason_of, run_here
 from flows.compute.leases import devices
 from flows.compute.pool import run_in_pool
 from flows.compute.pool_runs import check_pool
-from tasks.plan.plan import Cell, ModelPlan, Plan
+from tasks.models.resident import DENSE, PLACED, PRUNED
+from tasks.plan.plan import Cell, ModelPlan, Plan, steps_of
+from tasks.plan.rows import headline_note, row_of
 from tasks.reporting.timings import CellTiming, Timings
-from tasks.runtime.progress import work
-from tasks.steps.measuring import measurements
-from tasks.steps.planning import checked_plan_of, store
-from tasks.steps.prepare import collect, forget_dense, prepare_model, tokenise
-from tasks.steps.prune import history_of, is_complete
-from tasks.steps.record import complete_records, record, recorder_of, stopped
+from tasks.steps.record import Recorder, record, recorder_of
 from tasks.steps.report import report, write_needs
-from tasks.steps.rows import cell_row, dense_fingerprint, dense_row
-from tasks.steps.states import cached
-from tasks.steps.subject import Subject, release
+from tasks.steps.run import cached, is_complete, opaque, open_steps, run_step
+from tasks.steps.session import Session, session
+from tasks.store.context import Context
 from tasks.store.home import sweep_folder
-from tasks.store.store import Store
-
-
-@dataclass
-class _Run:
-    """What one execution of a sweep knows so far."""
-
-    plan: Plan
-    store: Store
-    errors: dict[str, str] = field(default_factory=dict)
-    broken_models: dict[str, str] = field(default_factory=dict)
-    shared: dict[str, float] = field(default_factory=dict)
-    computed: list[Cell] = field(default_factory=list)
-    cells: list[CellTiming] = field(default_factory=list)
-    start: float = field(default_factory=time.monotonic)
-
-    def timed(self, label: str, step: Callable[[], Any]) -> Any:
-        """The step's state; its seconds count as shared unless it was in the store."""
-        start = time.monotonic()
-        state = step()
-        if state.name != "Cached":
-            self.shared[label] = time.monotonic() - start
-        return state
-
-
-_timings: dict[str, Timings] = {}
-
-
-def last_timings(name: str) -> Timings | None:
-    """Where the time of this process's run of a sweep went."""
-    return _timings.get(name)
+from tasks.store.steps import Step, walk
 
 
 @flow(name="sweep", flow_run_name="{config.name}", persist_result=False)
@@ -75,182 +42,179 @@ def sweep(config: SweepConfig, work_pool: str = "") -> Any:
     """
     if work_pool:
         check_pool(work_pool)
-    plan, kept = checked_plan_of(config), store()
-    run = _Run(plan, kept)
-    folder = sweep_folder(plan.config.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_needs(plan, folder)
-    progress = create_progress_artifact(
-        0.0, key=None, description=f"{len(plan.cells)} cells of {plan.config.name}"
-    )
-    for model in plan.models:
-        _prepare_shared(run, model)
+    here = session()
+    run = _Run(here, here.checked_plan(config), work_pool)
     try:
-        for done in _fan_out(run, work_pool):
-            update_progress_artifact(progress, 100.0 * done / len(plan.cells))  # type: ignore[arg-type]
+        run.prepare()
+        run.compute()
     except SweepCancelledError as error:
-        stopped(plan)
+        run.recorder.stop()
         return Cancelled(message=f"{error}; what it computed stays, and the same sweep goes on")
     except BaseException:
-        stopped(plan)  # a signal, or a server that is gone
+        run.recorder.stop()  # a signal, or a server that is gone
         raise
-    complete_records(plan, kept, run.computed, run.errors)
-    timings = Timings(run.shared, run.cells, time.monotonic() - run.start)
-    with work("sweep", "report"):
-        report(plan, kept, run.errors, timings)
-    _timings[plan.config.name] = timings
-    return _ended(plan, run.errors)
+    run.finish()
+    return run.state()
 
 
-def _shared_label(run: _Run, model: ModelPlan, step: str) -> str:
-    return step if len(run.plan.models) == 1 else f"{step} · {model.model.spec}"
-
-
-def _ended(plan: Plan, errors: dict[str, str]) -> Any:
-    failed = [cell.label for cell in plan.cells if cell.fingerprint in errors]
-    if not failed and not errors:
-        return Completed(message=f"{len(plan.cells)} cells completed")
-    message = f"{len(plan.cells) - len(failed)} cells completed, {len(failed)} failed"
-    if not failed:
-        broken = [m.model.spec for m in plan.models if dense_fingerprint(m) in errors]
-        text = f"{message}; of the dense {', '.join(broken)}: {next(iter(errors.values()))}"
-        return Completed(name="PartiallyCompleted", message=text)
-    if len(failed) == len(plan.cells):
-        return Failed(message=f"{message}: {next(iter(errors.values()))}")
-    return Completed(name="PartiallyCompleted", message=f"{message}: {', '.join(failed)}")
-
-
-def _prepare_shared(run: _Run, model: ModelPlan) -> None:
-    """What all cells of a model share, once and first; a failure here fails only what needs it."""
-    config, kept = run.plan.config, run.store
-    spec, trust = model.model.spec, config.trust
-    state = run.timed(
-        _shared_label(run, model, "prepare"),
-        lambda: prepare_model(model, kept, trust, return_state=True),
-    )
-    if state.is_failed():
-        run.broken_models[spec] = why(state)
-        run.errors[dense_fingerprint(model)] = why(state)
-        return
-    errors: list[str] = []
-    for name, windows in model.evaluations.items():
-        tokenised = run.timed(
-            _shared_label(run, model, f"tokenise {name}"),
-            lambda windows=windows: tokenise(model, windows, kept, trust, return_state=True),
-        )
-        errors += [why(tokenised)] if tokenised.is_failed() else []
-    for label, step in measurements(Subject(model), kept, trust, config.evaluation):
-        state = run.timed(
-            _shared_label(run, model, f"dense {label}"), lambda step=step: step(return_state=True)
-        )
-        errors += [why(state)] if state.is_failed() else []
-    if errors:
-        run.errors[dense_fingerprint(model)] = errors[0]
-    open_cells = [
-        cell
-        for cell in run.plan.cells
-        if cell.model is model
-        and not is_complete(cell, kept, keep_checkpoint=config.save_checkpoints)
-    ]
-    if model.calibration and any(cell.method.uses_calibration for cell in open_cells):
-        calibration = model.calibration
-        run.timed(
-            _shared_label(run, model, "tokenise calibration"),
-            lambda: tokenise(model, calibration, kept, trust, return_state=True),
-        )
-    if model.training and any(cell.method.uses_training for cell in open_cells):
-        training = model.training
-        run.timed(
-            _shared_label(run, model, "tokenise training"),
-            lambda: tokenise(model, training, kept, trust, return_state=True),
-        )
-    for count in sorted({cell.statistics_windows for cell in open_cells} - {0}):
-        # A failure shows again, with its reason, in each cell that needs the statistics.
-        run.timed(
-            _shared_label(run, model, "statistics"),
-            lambda count=count: collect(model, count, kept, trust, return_state=True),
-        )
-    _record(run, dense_row(model, kept, run.errors.get(dense_fingerprint(model), "")))
-
-
-@task(name="cell", task_run_name="{cell.label}", cache_policy=NO_CACHE, persist_result=False)
-def complete_cell(cell: Cell) -> Any:
+@task(name="cell", cache_policy=NO_CACHE, persist_result=False)
+def _complete(cell: Cell) -> Any:
     """A cell that the store holds in full: no flow is started for it."""
     return cached(cell.fingerprint)
 
 
-def _settled(run: _Run, cell: Cell) -> bool:
-    """Whether nothing is to be computed for a cell: the store holds it, or its model is broken."""
-    spec, kept = cell.model.model.spec, run.store
-    if is_complete(cell, kept, keep_checkpoint=run.plan.config.save_checkpoints):
-        with work(f"{spec} {cell.label}", "cell") as piece:
-            complete_cell(cell, return_state=True)
-            piece.reused = True
-            piece.note = _note(cell_row(cell, kept))
-            _record(run, cell_row(cell, kept), cell)
+@dataclass
+class _Run:
+    """One execution of a sweep.
+
+    Attributes:
+        errors: row fingerprint → why it failed.
+        failed: step → why it failed, of the steps that cells share.
+    """
+
+    session: Session
+    plan: Plan
+    work_pool: str
+    errors: dict[str, str] = field(default_factory=dict)
+    failed: dict[Step, str] = field(default_factory=dict)
+    shared: dict[str, float] = field(default_factory=dict)
+    computed: list[Cell] = field(default_factory=list)
+    timings: list[CellTiming] = field(default_factory=list)
+    start: float = field(default_factory=time.monotonic)
+
+    @property
+    def context(self) -> Context:
+        return self.session.context(self.plan.config)
+
+    @property
+    def recorder(self) -> Recorder:
+        return recorder_of(self.plan, self.session)
+
+    def prepare(self) -> None:
+        """What all cells share, once and first; a failure here fails only what needs it."""
+        folder = sweep_folder(self.plan.config.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_needs(self.plan, self.context, folder)
+        open_cells = [c for c in self.plan.cells if not is_complete(c.goals, self.context)]
+        for model in self.plan.models:
+            self._run(model.goals)
+            mine = [cell for cell in open_cells if cell.model is model]
+            self._run(s for s in self.plan.shared(mine) if self.context.find(s) is None)
+            self._settle(model)
+
+    def _run(self, goals: Iterable[Step]) -> None:
+        for step in open_steps(goals, self.context):
+            if reason := self._blocked([step]):
+                self.failed[step] = reason
+                continue
+            start = time.monotonic()
+            state = run_step(step, self.context, return_state=True)
+            if state.is_failed():
+                self.failed[step] = reason_of(state)
+            elif state.name != "Cached":
+                several = len(self.plan.models) > 1
+                label = f"{step.label} · {step.group}" if several else step.label
+                self.shared[label] = time.monotonic() - start
+
+    def _blocked(self, goals: Iterable[Step]) -> str:
+        """Why goals cannot be reached: a step failed that they lack; empty where they can be."""
+        lacking = walk(goals, into=lambda step: self.context.find(step) is None)
+        return next((self.failed[step] for step in lacking if step in self.failed), "")
+
+    def _settle(self, row: ModelPlan | Cell) -> None:
+        """Note why a row that will not be computed has failed, and log it."""
+        if reason := self._blocked(row.goals):
+            self.errors[row.fingerprint] = reason
+        recorder = self.recorder
+        if row.fingerprint not in recorder.run_ids and not recorder.unavailable:
+            record(recorder, row, self.errors.get(row.fingerprint, ""))
+
+    def _settled(self, cell: Cell) -> bool:
+        """Whether nothing is to be computed for a cell: it is complete, or what it needs failed."""
+        complete = is_complete(cell.goals, self.context)
+        reason = "" if complete else self._blocked(cell.goals)
+        if not complete and not reason:
+            return False
+        with self.session.progress.work(cell.subject.label, "cell") as piece:
+            if complete:
+                named = _complete.with_options(task_run_name=cell.label)
+                named(opaque(cell), return_state=True)
+                piece.reused, piece.note = True, self.note(cell)
+            piece.failure = reason
+            self._settle(cell)
         return True
-    if spec in run.broken_models:
-        with work(f"{spec} {cell.label}", "cell") as piece:
-            run.errors[cell.fingerprint] = piece.failure = run.broken_models[spec]
-        return True
-    return False
 
+    def note(self, cell: Cell) -> str:
+        """What came of a completed cell, in a few words."""
+        return headline_note(row_of(cell, self.context))
 
-def _fan_out(run: _Run, work_pool: str) -> Iterator[int]:
-    """Compute every cell that is not there yet, and count those that are done."""
-    todo = [cell for cell in run.plan.cells if not _settled(run, cell)]
-    done = len(run.plan.cells) - len(todo)
-    yield done
-    before = {cell.fingerprint: _spent(cell, run.store) for cell in todo}
-
-    def note(cell: Cell) -> str:
-        return _note(cell_row(cell, run.store))
-
-    release()
-    if work_pool or len(devices()) > 1:
-        forget_dense()  # other processes compute now, one of them on this one's device
-    computed = (
-        run_in_pool(run.plan, todo, note, work_pool)
-        if work_pool
-        else run_here(run.plan, todo, note)
-    )
-    # Closed whatever happens: a cell must not outlive its sweep.
-    with closing(computed) as endings:
-        for ended in endings:
-            if ended.error:
-                run.errors[ended.cell.fingerprint] = ended.error
-            run.computed.append(ended.cell)
-            now, then = _spent(ended.cell, run.store), before[ended.cell.fingerprint]
-            run.cells.append(
-                CellTiming(
-                    ended.cell.label,
-                    prune=now[0] - then[0],
-                    evaluate=now[1] - then[1],
-                    wall=ended.seconds,
-                )
-            )
+    def compute(self) -> None:
+        """Compute every cell that is not there yet."""
+        total = len(self.plan.cells)
+        description = f"{total} cells of {self.plan.config.name}"
+        progress: Any = create_progress_artifact(0.0, key=None, description=description)
+        todo = [cell for cell in self.plan.cells if not self._settled(cell)]
+        done = total - len(todo)
+        update_progress_artifact(progress, 100.0 * done / total)
+        self.context.loaded.release(PRUNED, PLACED)
+        if self.work_pool or len(devices()) > 1:
+            # Other processes compute now, one of them on this one's device.
+            self.context.loaded.release(DENSE)
+        for _ in self._fan_out(todo):
             done += 1
-            yield done
+            update_progress_artifact(progress, 100.0 * done / total)
 
+    def _fan_out(self, todo: list[Cell]) -> Iterator[None]:
+        before = {cell.fingerprint: self._spent(cell) for cell in todo}
+        computed = (
+            run_in_pool(self.plan, todo, self.note, self.work_pool)
+            if self.work_pool
+            else run_here(self.plan, todo, self.note)
+        )
+        # Closed whatever happens: a cell must not outlive its sweep.
+        with closing(computed) as endings:
+            for ended in endings:
+                if ended.error:
+                    self.errors[ended.cell.fingerprint] = ended.error
+                self.computed.append(ended.cell)
+                now, then = self._spent(ended.cell), before[ended.cell.fingerprint]
+                timing = CellTiming(
+                    ended.cell.label, now[0] - then[0], now[1] - then[1], ended.seconds
+                )
+                self.timings.append(timing)
+                yield
 
-def _spent(cell: Cell, kept: Store) -> tuple[float, float]:
-    """Seconds of the cell's own pruning and evaluation, checkpoint included, that the store has."""
-    pruned = kept.find(cell.pruned)
-    evaluated = [kept.find(step) for step in cell.measures.steps()]
-    return (
-        pruned.facts["step_seconds"] if pruned else 0.0,
-        sum(found.facts["step_seconds"] for found in evaluated if found),
-    )
+    def _spent(self, cell: Cell) -> tuple[float, float]:
+        """Seconds of the cell's own pruning and measuring that the store has."""
 
+        def seconds(steps: Iterable[Step]) -> float:
+            found = (self.context.find(step) for step in steps)
+            return sum(artifact.facts["step_seconds"] for artifact in found if artifact)
 
-def _note(row: dict[str, Any]) -> str:
-    figures = [f"{value:.5g}" for name, value in row.items() if name.startswith("perplexity/")]
-    return f"perplexity {', '.join(figures)}, sparsity {row['sparsity']:.1%}"
+        return seconds([cell.pruned]), seconds(steps_of(cell.measured))
 
+    def finish(self) -> None:
+        """Log what no cell logged, compute what looks at several cells, and write the report."""
+        for cell in self.recorder.learn(self.computed, self.errors):
+            record(self.recorder, cell, self.errors.get(cell.fingerprint, ""))
+        self._run(s for s in steps_of(self.plan.across) if not self._blocked(s.needs.values()))
+        timings = Timings(self.shared, self.timings, time.monotonic() - self.start)
+        with self.session.progress.work("sweep", "report"):
+            report(self.plan, self.session, self.errors, timings)
+        self.session.timings[self.plan.config.name] = timings
 
-def _record(run: _Run, row: dict[str, Any], cell: Cell | None = None) -> None:
-    """Log a row that no cell flow logs, unless the tracking server has it."""
-    recorder = recorder_of(run.plan)
-    if row["fingerprint"] not in recorder.run_ids and not recorder.unavailable:
-        history = history_of(cell, run.store) if cell else []
-        record(run.plan, row, history, return_state=True)
+    def state(self) -> Any:
+        """How the flow ends."""
+        cells, errors = self.plan.cells, self.errors
+        failed = [cell.label for cell in cells if cell.fingerprint in errors]
+        if not errors:
+            return Completed(message=f"{len(cells)} cells completed")
+        message = f"{len(cells) - len(failed)} cells completed, {len(failed)} failed"
+        first = next(iter(errors.values()))
+        if not failed:
+            broken = [m.spec for m in self.plan.models if m.fingerprint in errors]
+            text = f"{message}; of the dense {', '.join(broken)}: {first}"
+            return Completed(name="PartiallyCompleted", message=text)
+        if len(failed) == len(cells):
+            return Failed(message=f"{message}: {first}")
+        return Completed(name="PartiallyCompleted", message=f"{message}: {', '.join(failed)}")

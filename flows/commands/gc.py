@@ -1,4 +1,4 @@
-"""``secateur report`` and ``secateur gc``: what needs no flow."""
+"""``secateur gc``: drops artifacts that no sweep needs, and what dead processes left."""
 
 from __future__ import annotations
 
@@ -11,48 +11,10 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from configs.errors import ConfigurationError
-from tasks.store.home import home, sweep_folder
+from tasks.store.home import home
 from tasks.store.store import remove_folder
 
 _HOUR = 3600.0
-
-
-def rewrite_report(name: str, console: Console) -> None:
-    """Write a sweep's folder again from the store.
-
-    Raises:
-        ConfigurationError: when there is no such sweep.
-    """
-    from configs.yaml_file import load
-    from tasks.reporting.console import results_table
-    from tasks.reporting.rows import read_results
-    from tasks.steps.planning import plan_of, store
-    from tasks.steps.report import known_run_ids, write_folder
-
-    folder = sweep_folder(name)
-    if not (folder / "config.yaml").exists():
-        known = sorted(path.parent.name for path in (home() / "sweeps").glob("*/config.yaml"))
-        allowed = f"it must be a sweep below {home() / 'sweeps'}: {', '.join(known) or 'none yet'}"
-        raise ConfigurationError("SWEEP", name, allowed)
-    errors = {
-        str(row["fingerprint"]): str(row["error"])
-        for row in read_results(folder)
-        if row.get("status") == "failed"
-    }
-    plan = plan_of(load(str(folder / "config.yaml")))
-    planned = {cell.fingerprint for cell in plan.cells}
-    written = {row["fingerprint"] for row in read_results(folder) if row["method"] != "dense"}
-    if not {entry for entry in written if entry} <= planned:
-        raise ConfigurationError(
-            "SWEEP",
-            name,
-            "its sources, options or this version differ from when it ran, "
-            "so its figures cannot be written again",
-            "Run it again; the former results stay as they are until then.",
-        )
-    rows, plots, _ = write_folder(plan, store(), errors, known_run_ids(name))
-    console.print(results_table(rows, console.width))
-    console.print(f"written: {folder}/report.md and {len(plots)} plots", highlight=False)
 
 
 def collect_garbage(console: Console, *, dry_run: bool) -> None:

@@ -18,7 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tasks.runtime.progress import Event, listening
+from tasks.runtime.progress import Event
+from tasks.steps.session import session
 
 
 class LiveView:
@@ -81,5 +82,8 @@ class LiveView:
 def live_view(console: Console, cells: int) -> Iterator[None]:
     """Show progress while inside; without a terminal, only the lines."""
     view = LiveView(console, cells)
-    with listening(view), view.progress if console.is_terminal else contextlib.nullcontext():
+    with (
+        session().progress.listening(view),
+        view.progress if console.is_terminal else contextlib.nullcontext(),
+    ):
         yield

@@ -41,24 +41,24 @@ def run_sweep(config: SweepConfig, console: Console, *, verbose: bool, work_pool
     # Read when Prefect is imported, below.
     level = "INFO" if verbose else "CRITICAL"
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
-    from tasks.steps.planning import plan_of
+    from tasks.steps.session import session
 
     if work_pool:
         from flows.compute.pool_runs import check_pool
 
         check_pool(work_pool)
-    plan_of(config)
+    session().plan(config)
     with exclusive(config, lambda reason: console.print(reason, highlight=False)):
         return _run(config, console, work_pool)
 
 
 def _run(config: SweepConfig, console: Console, work_pool: str) -> int:
-    from tasks.steps.planning import checked_plan_of
+    from tasks.steps.session import session
 
     # The server takes seconds to start, and so does tokenising: side by side.
     server = None if os.environ.get("PREFECT_API_URL") else EmbeddedServer(home())
     try:
-        plan = checked_plan_of(config)
+        plan = session().checked_plan(config)
         log_to_file(config.name)
         _announce(console, config, len(plan.cells), len(plan.skipped))
         from flows.commands.live import live_view
@@ -66,7 +66,7 @@ def _run(config: SweepConfig, console: Console, work_pool: str) -> int:
         from tasks.steps.record import recorder_of
 
         # MLflow takes seconds to import and open, as the server does to start: side by side.
-        recorder_of(plan)
+        recorder_of(plan, session())
         with api(server):
             with live_view(console, len(plan.cells)):
                 state = sweep(plan.config, work_pool, return_state=True)
@@ -96,8 +96,10 @@ def log_to_file(sweep: str) -> None:
 
 
 def _show(console: Console, name: str, state: object) -> int:
-    from tasks.reporting.console import errors_text, results_table
+    from tasks.reporting.tables import errors_text, results_table
+
     from tasks.reporting.rows import read_results
+    from tasks.steps.report import figures_in
 
     folder = sweep_folder(name)
     if getattr(state, "is_cancelled", bool)():
@@ -110,7 +112,7 @@ def _show(console: Console, name: str, state: object) -> int:
         return 1
     rows = read_results(folder)
     console.print()
-    console.print(results_table(rows, console.width))
+    console.print(results_table(rows, figures_in(rows), console.width))
     if problems := errors_text(rows, console.width):
         console.print(problems)
     timings = _timings_of(name)
@@ -127,13 +129,13 @@ def _show(console: Console, name: str, state: object) -> int:
 
 def _timings_of(name: str) -> Timings | None:
     """Of this process's run; None when it did not come as far as its report."""
-    from flows.sweep import last_timings
+    from tasks.steps.session import session
 
-    return last_timings(name)
+    return session().timings.get(name)
 
 
 def _say_where(console: Console, folder: Path) -> None:
-    from tasks.steps.record import unavailable
+    from tasks.steps.session import session
 
     shown = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
     database = home() / "mlflow.db"
@@ -146,7 +148,8 @@ def _say_where(console: Console, folder: Path) -> None:
         f"results      {shown}/results.csv",
         f"MLflow       {tracking.rpartition('@')[2]}",
     ]
-    if reason := unavailable():
+    recorders = session().recorders.values()
+    if reason := next((r.unavailable for r in recorders if r.unavailable), ""):
         lines.append(f"[yellow]not logged   {escape(reason)}; run the same command again[/]")
     lines += [
         "",

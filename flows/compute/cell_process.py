@@ -33,11 +33,11 @@ def main() -> None:
 
     from configs.yaml_file import validate
     from flows.cell import run_cell
-    from flows.compute.here import why
+    from flows.compute.here import reason_of
 
     config = validate(job.pop("config"))
     state = run_cell(config=config, **job, return_state=True)
-    error = "" if state.is_completed() else why(state)
+    error = "" if state.is_completed() else reason_of(state)
     sys.stdout.write(json.dumps({"error": error}) + "\n")
     sys.stdout.flush()
 

@@ -23,7 +23,8 @@ from flows.cell import run_cell
 from flows.compute.cancelling import raise_if_cancelled
 from flows.compute.leases import devices, devices_of, environment_of, lease
 from tasks.plan.plan import Cell, Plan
-from tasks.runtime.progress import Work, work
+from tasks.runtime.progress import Piece as Progress
+from tasks.steps.session import session
 
 Note = Callable[[Cell], str]
 """What came of a completed cell, in a few words."""
@@ -52,8 +53,8 @@ class Piece:
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        label = f"{self.cell.model.model.spec} {self.cell.label}"
-        self._work: Work = self._open.enter_context(work(label, "cell"))
+        told = session().progress.work(self.cell.subject.label, "cell")
+        self._work: Progress = self._open.enter_context(told)
 
     def end(self, error: str, note: Note) -> Ended:
         """Tell how it ended."""
@@ -64,7 +65,7 @@ class Piece:
         return Ended(self.cell, error, time.monotonic() - self._started)
 
 
-def why(state: Any) -> str:
+def reason_of(state: Any) -> str:
     """A failed state's reason, as a user shall read it."""
     result = state.result(raise_on_failure=False)
     if isinstance(result, BaseException) and not state.message:
@@ -88,13 +89,10 @@ def run_here(plan: Plan, cells: Sequence[Cell], note: Note) -> Generator[Ended, 
         piece = Piece(cell)
         state = run_cell(
             config=plan.config,
-            model=cell.model.model.spec,
-            method=cell.name,
-            target=str(cell.target),
-            seed=cell.seed,
+            **cell.axes,
             return_state=True,
         )
-        yield piece.end("" if state.is_completed() else why(state), note)
+        yield piece.end("" if state.is_completed() else reason_of(state), note)
 
 
 def _run_on(
@@ -150,10 +148,7 @@ def _inherited() -> dict[str, str]:
 def _job(plan: Plan, cell: Cell) -> dict[str, Any]:
     return {
         "config": plan.config.model_dump(mode="json"),
-        "model": cell.model.model.spec,
-        "method": cell.name,
-        "target": str(cell.target),
-        "seed": cell.seed,
+        **cell.axes,
     }
 
 

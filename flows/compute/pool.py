@@ -22,8 +22,8 @@ from flows.compute.here import Ended, Note, Piece
 from flows.compute.pool_runs import PoolRuns, mark_of
 from flows.compute.pulse import Pulse, silence_seconds
 from tasks.plan.plan import Cell, Plan
-from tasks.steps.planning import store
-from tasks.steps.prune import is_complete
+from tasks.steps.run import is_complete
+from tasks.steps.session import session
 
 log = logging.getLogger("secateur.pool")
 
@@ -138,8 +138,8 @@ class _Pool:
         state = sent.state
         assert state is not None
         if state.is_completed():
-            keep = self.plan.config.save_checkpoints
-            if not is_complete(sent.cell, store(), keep_checkpoint=keep):
+            context = session().context(self.plan.config)
+            if not is_complete(sent.cell.goals, context):
                 if sent.seconds_since_end < _LAG_SECONDS:
                     return
                 error = (

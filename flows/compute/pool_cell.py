@@ -54,11 +54,11 @@ def run_pool_cell(
         return Failed(message=problem)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with beating(home() / "pulses" / f"{run}.beat"), _lent(config):
-        from flows.cell import find_cell, run_cell
-        from tasks.steps.planning import plan_from
+        from flows.cell import run_cell
+        from tasks.steps.session import session
 
-        plan = plan_from(config, sources)
-        found = find_cell(plan, model, method, target, seed)
+        plan = session().plan(config, sources)
+        found = plan.cell(model, method, target, seed)
         if found.fingerprint != fingerprint:
             return Failed(message=_other_cell(config))
         return run_cell.fn(plan.config, model, method, target, seed)

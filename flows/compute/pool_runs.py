@@ -25,7 +25,7 @@ from configs.errors import ConfigurationError
 from flows.compute.pool_cell import run_pool_cell
 from flows.compute.pulse import Pulse, silence_seconds, stop
 from tasks.plan.plan import Cell, Plan
-from tasks.plan.resolved import to_json
+from tasks.plan.sources import to_json
 from tasks.store.home import home
 
 ENTRYPOINT = "flows.compute.pool_cell.run_pool_cell"
@@ -103,8 +103,7 @@ class PoolRuns:
         self.sweep = sweep
         self._begun = datetime.now(UTC)
         self._config = plan.config.model_dump(mode="json")
-        texts = [w for m in plan.models for w in (m.calibration, m.training) if w]
-        texts += [w for m in plan.models for w in m.evaluations.values()]
+        texts = [windows for model in plan.models for windows in plan.windows(model)]
         self._sources = to_json([m.model for m in plan.models], texts, home())
         self._name = plan.config.name
 
@@ -122,14 +121,10 @@ class PoolRuns:
 
     def send(self, cell: Cell, attempt: int) -> UUID:
         """Schedule a cell's run, once for each attempt of this sweep's run."""
-        spec = cell.model.model.spec
         again = f" · attempt {attempt}" if attempt > 1 else ""
         parameters: dict[str, Any] = {
             "config": self._config,
-            "model": spec,
-            "method": cell.name,
-            "target": str(cell.target),
-            "seed": cell.seed,
+            **cell.axes,
             "fingerprint": cell.fingerprint,
             "sources": self._sources,
             "sweep": str(self.sweep),
@@ -140,7 +135,7 @@ class PoolRuns:
             timeout=0,
             # Workers take the earliest first: what was begun once goes before what was not.
             scheduled_time=self._begun - (attempt - 1) * timedelta(minutes=1),
-            flow_run_name=f"{cell.label} · {spec} · seed {cell.seed}{again}",
+            flow_run_name=f"{cell.label} · {cell.model.spec} · seed {cell.seed}{again}",
             tags=[f"sweep:{self._name}"],
             idempotency_key=f"{self.sweep}:{cell.fingerprint}:{attempt}",
         )

@@ -17,16 +17,19 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from configs.yaml_file import dump
-from tasks.plan.corpora import Windows
+from tasks.compression.checkpoint import history_of
+from tasks.data.texts import Windows
+from tasks.measures.figures import PRUNING
+from tasks.measures.registry import figures_of
 from tasks.plan.plan import Cell, ModelPlan, Plan
-from tasks.provenance.recorded import inputs_of
+from tasks.plan.rows import Row, across_of, row_of
+from tasks.provenance.inputs import params_of
 from tasks.runtime.environment import environment
 from tasks.steps.links import link_run, link_sweep, prefect_tags
-from tasks.steps.prune import history_of
-from tasks.steps.rows import Row, cell_row, dense_fingerprint
-from tasks.steps.states import can_pass
-from tasks.store.home import home
-from tasks.store.store import Store
+from tasks.steps.run import can_pass, opaque
+from tasks.steps.session import Session
+from tasks.store.context import Context
+from tasks.store.steps import walk
 from tasks.tracking import InputRecord, SweepIdentity, Tracker, TrackingUnavailableError, connect
 
 log = logging.getLogger("secateur.record")
@@ -42,6 +45,8 @@ class Recorder:
         logged_now: whether this process logged a row.
     """
 
+    plan: Plan
+    context: Context
     tracker: Tracker | None
     parent: str = ""
     unavailable: str = ""
@@ -55,47 +60,92 @@ class Recorder:
         if self._outages > 1:
             self.unavailable = str(error)
 
-    def log_row(self, plan: Plan, row: Row, history: Sequence[Mapping[str, float]] = ()) -> str:
+    def log(self, planned: ModelPlan | Cell, error: str) -> str:
         """Log one row unless it is there already, and return its run id.
 
         Args:
-            history: figures of learning, each with its ``step``.
+            error: why it failed; empty where it did not.
         """
         assert self.tracker is not None
-        if known := self.run_ids.get(row["fingerprint"]):
+        if known := self.run_ids.get(planned.fingerprint):
             return known
-        model = next(m for m in plan.models if m.model.spec == row["model"])
-        cell = next((c for c in plan.cells if c.fingerprint == row["fingerprint"]), None)
+        row = row_of(planned, self.context, error)
+        history = history_of(self.context.find(planned.pruned)) if isinstance(planned, Cell) else []
         run_id = self.tracker.log_row(
             self.parent,
             row,
-            inputs=_inputs(model, cell),
-            extra_params=inputs_of(plan, model, cell, home()),
+            figures=[*PRUNING, *figures_of(list(row))],
+            inputs=_inputs(planned),
+            extra_params=params_of(planned.goals, self.context),
             tags=prefect_tags(),
             history=[(round(step["step"]), _named(step)) for step in history],
         )
         self._outages = 0
         self.logged_now = True
-        self.run_ids[row["fingerprint"]] = run_id
+        self.run_ids[planned.fingerprint] = run_id
         return run_id
 
+    def learn(self, cells: Sequence[Cell], errors: Mapping[str, str]) -> list[Cell]:
+        """Learn what other processes logged of the cells; those that nobody logged are left.
 
-_recorders: dict[str, Recorder] = {}
+        Args:
+            errors: row fingerprint → why it failed.
+        """
+        elsewhere = [cell for cell in cells if cell.fingerprint not in self.run_ids]
+        if self.unavailable or self.tracker is None or not elsewhere:
+            return []
+        rows = [row_of(c, self.context, errors.get(c.fingerprint, "")) for c in elsewhere]
+        try:
+            logged = self.tracker.logged(self.parent, rows)
+        except TrackingUnavailableError as error:
+            self.outage(error)
+            return []
+        self.logged_now = True
+        self.run_ids |= logged
+        return [cell for cell in elsewhere if cell.fingerprint not in logged]
+
+    def stop(self) -> None:
+        """End the sweep's run as killed; the next run of the same sweep goes on with it."""
+        if self.tracker is None:
+            return
+        try:
+            self.tracker.stop_sweep(self.parent)
+        except TrackingUnavailableError as error:
+            log.warning("%s; the sweep's run stays as it is", error)
+
+    def finish(self, rows: list[Row], folder: Path, *, changed: bool) -> None:
+        """Log curves, summary and the report's files if they changed, and end the sweep's run."""
+        if self.unavailable or self.tracker is None:
+            return
+        failed = any(row["status"] == "failed" for row in rows)
+        figures = [*PRUNING, *figures_of(list(dict.fromkeys(c for row in rows for c in row)))]
+        try:
+            nothing_new = not changed and not self.logged_now
+            if nothing_new and self.tracker.close_sweep(self.parent):
+                return
+            link_sweep(self.tracker, self.plan.config.name)
+            self.tracker.log_curves(self.parent, rows, figures)
+            self.tracker.finish_sweep(
+                self.parent,
+                rows,
+                figures,
+                folder,
+                "partial" if failed else "completed",
+                across=across_of(self.plan, self.context),
+            )
+        except TrackingUnavailableError as error:
+            self.unavailable = str(error)
+            log.warning("%s; run the same command again to log the rest", error)
 
 
-def recorder_of(plan: Plan) -> Recorder:
+def recorder_of(plan: Plan, session: Session) -> Recorder:
     """This process's recorder for a sweep, opened on the first call; never raises an outage."""
-    if plan.fingerprint not in _recorders:
-        _recorders[plan.fingerprint] = _open(plan)
-    return _recorders[plan.fingerprint]
+    if plan.fingerprint not in session.recorders:
+        session.recorders[plan.fingerprint] = _open(plan, session.context(plan.config))
+    return session.recorders[plan.fingerprint]
 
 
-def unavailable() -> str:
-    """Why rows of this process are not all logged; empty when they are."""
-    return next((r.unavailable for r in _recorders.values() if r.unavailable), "")
-
-
-def _open(plan: Plan) -> Recorder:
+def _open(plan: Plan, context: Context) -> Recorder:
     config = plan.config
     axes = {
         "models": ", ".join(config.models),
@@ -109,66 +159,53 @@ def _open(plan: Plan) -> Recorder:
         name=config.name, fingerprint=plan.fingerprint, config_yaml=dump(config), axes=axes
     )
     try:
-        tracker = connect(None, home(), config.tracking.experiment or config.name)
+        experiment = config.tracking.experiment or config.name
+        tracker = connect(None, context.store.root, experiment)
         parent = tracker.begin_sweep(identity)
         # Only rows logged as completed count: what had failed is logged again when it succeeds.
-        return Recorder(tracker, parent, run_ids=tracker.logged(parent, _as_completed(plan)))
+        run_ids = tracker.logged(parent, _as_completed(plan))
+        return Recorder(plan, context, tracker, parent, run_ids=run_ids)
     except TrackingUnavailableError as error:
         log.warning("%s; results stay on disk, run the same command again to log them", error)
-        return Recorder(None, unavailable=str(error))
+        return Recorder(plan, context, None, unavailable=str(error))
     except Exception as error:  # noqa: BLE001 (a refusal must not cost the sweep its results)
         reason = f"MLflow refuses ({type(error).__name__}: {str(error)[:300]})"
         log.warning("%s; results stay on disk. Check MLFLOW_TRACKING_URI", reason)
-        return Recorder(None, unavailable=reason)
+        return Recorder(plan, context, None, unavailable=reason)
 
 
 def _as_completed(plan: Plan) -> list[Row]:
     """What tells the sweep's rows apart, with the status that they shall have."""
-    rows: list[Row] = [
-        {
-            "model": model.model.spec,
-            "method": "dense",
-            "target": "",
-            "seed": None,
-            "fingerprint": dense_fingerprint(model),
-        }
+    dense = [
+        {"model": model.spec, "method": "dense", "target": "", "seed": None}
         for model in plan.models
     ]
-    rows += [
-        {
-            "model": cell.model.model.spec,
-            "method": cell.name,
-            "target": str(cell.target),
-            "seed": cell.seed,
-            "fingerprint": cell.fingerprint,
-        }
-        for cell in plan.cells
+    axes = [*dense, *(cell.axes for cell in plan.cells)]
+    planned = (*plan.models, *plan.cells)
+    return [
+        {**place, "fingerprint": row.fingerprint, "status": "completed"}
+        for place, row in zip(axes, planned, strict=True)
     ]
-    return [row | {"status": "completed"} for row in rows]
 
 
-def _inputs(model: ModelPlan, cell: Cell | None) -> list[InputRecord]:
-    records = [InputRecord(name=model.model.spec, digest=model.model.digest,
-                           source=_origin(model), context="model")]  # fmt: skip
-    if cell and cell.method.uses_calibration and model.calibration:
-        records.append(_corpus_input(model.calibration, "calibration"))
-    if cell and cell.method.uses_training and model.training:
-        records.append(_corpus_input(model.training, "training"))
-    return records + [_corpus_input(w, "evaluation") for w in model.evaluations.values()]
-
-
-def _origin(model: ModelPlan) -> str:
+def _inputs(planned: ModelPlan | Cell) -> list[InputRecord]:
+    """The model and the texts behind a row, as MLflow shows them."""
+    model = planned if isinstance(planned, ModelPlan) else planned.model
     source = model.model
-    return f"{source.spec}@{source.revision}" if source.revision else f"{source.kind}:{source.spec}"
-
-
-def _corpus_input(windows: Windows, context: str) -> InputRecord:
-    return InputRecord(
-        name=windows.name,
-        digest=windows.facts.digest,
-        source=windows.facts.description,
-        context=context,
+    origin = (
+        f"{source.spec}@{source.revision}" if source.revision else f"{source.kind}:{source.spec}"
     )
+    records = [InputRecord(name=source.spec, digest=source.digest, source=origin, context="model")]
+    texts = (s.about for s in walk(planned.goals) if isinstance(s.about, Windows))
+    return records + [
+        InputRecord(
+            name=windows.name,
+            digest=windows.facts.digest,
+            source=windows.facts.description,
+            context=windows.field.partition(".")[0],
+        )
+        for windows in texts
+    ]
 
 
 def _named(step: Mapping[str, float]) -> dict[str, float]:
@@ -176,27 +213,21 @@ def _named(step: Mapping[str, float]) -> dict[str, float]:
     return {f"learning/{name}": value for name, value in step.items() if name != "step"}
 
 
-def _server_can_pass(_task: Any, _run: Any, state: Any) -> bool:
-    return can_pass(state, TrackingUnavailableError)
-
-
 @task(
     name="record",
-    task_run_name="record {row[method]} {row[target]}",
     retries=1,
     retry_delay_seconds=1,
-    retry_condition_fn=_server_can_pass,
+    retry_condition_fn=can_pass,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def record(plan: Plan, row: Row, history: Sequence[Mapping[str, float]] = ()) -> Any:
+def _record(recorder: Recorder, planned: ModelPlan | Cell, error: str) -> Any:
     """Log a row and how it learned; without a server it ends as Postponed, and nothing is lost."""
-    recorder = recorder_of(plan)
     if not recorder.unavailable:
         try:
-            run_id = recorder.log_row(plan, row, history)
-        except TrackingUnavailableError as error:
-            recorder.outage(error)
+            run_id = recorder.log(planned, error)
+        except TrackingUnavailableError as outage:
+            recorder.outage(outage)
             if not recorder.unavailable:
                 raise
         else:
@@ -206,55 +237,8 @@ def record(plan: Plan, row: Row, history: Sequence[Mapping[str, float]] = ()) ->
     return Completed(name="Postponed", message=recorder.unavailable, data="")
 
 
-def complete_records(
-    plan: Plan, store: Store, computed: Sequence[Cell], errors: Mapping[str, str]
-) -> None:
-    """Learn what other processes logged of a sweep, and log what none of them could.
-
-    Args:
-        computed: the cells to look for.
-        errors: row fingerprint → why it failed.
-    """
-    recorder = recorder_of(plan)
-    elsewhere = [cell for cell in computed if cell.fingerprint not in recorder.run_ids]
-    if recorder.unavailable or recorder.tracker is None or not elsewhere:
-        return
-    rows = [cell_row(cell, store, errors.get(cell.fingerprint, "")) for cell in elsewhere]
-    try:
-        logged = recorder.tracker.logged(recorder.parent, rows)
-    except TrackingUnavailableError as error:
-        recorder.outage(error)
-        return
-    recorder.logged_now = True
-    recorder.run_ids |= logged
-    for cell, row in zip(elsewhere, rows, strict=True):
-        if cell.fingerprint not in logged:
-            record(plan, row, history_of(cell, store), return_state=True)
-
-
-def stopped(plan: Plan) -> None:
-    """End a sweep's run as killed; the next run of the same sweep goes on with it."""
-    recorder = recorder_of(plan)
-    if recorder.tracker is None:
-        return
-    try:
-        recorder.tracker.stop_sweep(recorder.parent)
-    except TrackingUnavailableError as error:
-        log.warning("%s; the sweep's run stays as it is", error)
-
-
-def finish(plan: Plan, rows: list[Row], folder: Path, status: str, *, changed: bool) -> None:
-    """Log curves, the summary and the report's files if they changed, and end the sweep's run."""
-    recorder = recorder_of(plan)
-    if recorder.unavailable or recorder.tracker is None:
-        return
-    try:
-        nothing_new = not changed and not recorder.logged_now
-        if nothing_new and recorder.tracker.close_sweep(recorder.parent):
-            return
-        link_sweep(recorder.tracker, plan.config.name)
-        recorder.tracker.log_curves(recorder.parent, rows)
-        recorder.tracker.finish_sweep(recorder.parent, rows, folder, status)
-    except TrackingUnavailableError as error:
-        recorder.unavailable = str(error)
-        log.warning("%s; run the same command again to log the rest", error)
+def record(recorder: Recorder, planned: ModelPlan | Cell, error: str = "") -> None:
+    """Log a row as a task of this flow run, whatever becomes of it."""
+    label = planned.subject.label
+    named = _record.with_options(task_run_name=f"record {label}")
+    named(opaque(recorder), opaque(planned), error, return_state=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from prefect import task
@@ -18,41 +20,56 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 
 from configs.yaml_file import dump
-from tasks.plan.corpora import Windows
-from tasks.plan.plan import ModelPlan, Plan
-from tasks.provenance.recorded import INPUTS_NAME, write_inputs
-from tasks.reporting.console import results_artifact
-from tasks.reporting.context import (
-    CalibrationFacts,
-    CorpusFacts,
-    ModelFacts,
-    ReportContext,
-    TrainingFacts,
-)
-from tasks.reporting.markdown import write_report
+from tasks.compression.checkpoint import scratch_of
+from tasks.data.texts import Windows
+from tasks.measures.figures import PRUNING, Figure
+from tasks.measures.registry import figures_of, measures
+from tasks.plan.plan import ModelPlan, Plan, needed_places
+from tasks.plan.rows import across_of, described, layers_of, rows_of
+from tasks.provenance.inputs import INPUTS_NAME, write_inputs
+from tasks.reporting.context import CalibrationFacts, ModelFacts, ReportContext, TrainingFacts
 from tasks.reporting.ordering import sort_rows
 from tasks.reporting.rows import Row, read_results, write_results
 from tasks.reporting.timings import Timings
 from tasks.runtime.environment import environment
-from tasks.steps.record import finish, recorder_of
-from tasks.steps.rows import rows_of
+from tasks.steps.record import recorder_of
+from tasks.steps.run import opaque
+from tasks.steps.session import Session
+from tasks.store.context import Context
 from tasks.store.files import write_atomically
 from tasks.store.home import home, sweep_folder
-from tasks.store.store import Store
+
+_NEEDS = "artifacts.json"
+
+
+def figures_in(rows: Iterable[Mapping[str, Any]]) -> list[Figure]:
+    """What the columns of some rows mean, pruning's own among them."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    return [*figures_of(columns), *PRUNING]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A sweep's folder.
+
+    Attributes:
+        changed: whether anything did: a report that would say the same stays, with the times of
+            the run that made it.
+    """
+
+    rows: list[Row]
+    plots: list[Path]
+    changed: bool
 
 
 def write_folder(
     plan: Plan,
-    store: Store,
+    context: Context,
     errors: Mapping[str, str],
     run_ids: Mapping[str, str],
     timings: Timings | None = None,
-) -> tuple[list[Row], list[Path], bool]:
-    """Write ``config.yaml``, results, plots and ``report.md``.
-
-    Returns:
-        The rows, the plots, and whether anything changed: a report that would say the same stays,
-        with the times of the run that made it.
+) -> Written:
+    """Write ``config.yaml``, results, plots and reports.
 
     Args:
         errors: row fingerprint → why it failed.
@@ -61,26 +78,30 @@ def write_folder(
     """
     folder = sweep_folder(plan.config.name)
     folder.mkdir(parents=True, exist_ok=True)
-    rows = sort_rows(rows_of(plan, store, errors), plan.config.entries, plan.config.models)
+    rows = sort_rows(rows_of(plan, context, errors), plan.config.entries, plan.config.models)
     for row in rows:
         row["mlflow_run_id"] = run_ids.get(str(row.get("fingerprint")), "")
     locks = home() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / f"report-{plan.config.name}.lock"):
-        write_needs(plan, folder)
+        write_needs(plan, context, folder)
         plots = sorted((folder / "plots").glob("*.png"))
         if timings and not timings.cells and plots and _same(rows, folder):
-            return rows, plots, False
+            return Written(rows, plots, changed=False)
+        from tasks.reporting.pages import write_report
         from tasks.reporting.plots import write_plots  # matplotlib, where there is something new
 
+        figures = figures_in(rows)
         write_atomically(folder / "config.yaml", dump(plan.config).encode())
-        write_results(rows, folder)
-        write_inputs(plan, rows, home(), folder)
-        plots = write_plots(rows, folder, _layer_sparsity(plan, store), _layer_errors(plan, store))
+        write_results(rows, folder, figures)
+        goals = {row.fingerprint: row.goals for row in (*plan.models, *plan.cells)}
+        write_inputs(goals, rows, context, folder)
+        plots = write_plots(rows, figures, layers_of(plan, context), folder)
         for stale in set((folder / "plots").glob("*.png")) - set(plots):
             stale.unlink(missing_ok=True)
-        write_report(rows, _context(plan, store, timings), folder, plots)
-    return rows, plots, True
+        said = _context(plan, context, rows, timings)
+        write_report(rows, figures, said, folder, plots)
+    return Written(rows, plots, changed=True)
 
 
 def _same(rows: list[Row], folder: Path) -> bool:
@@ -95,18 +116,14 @@ def _same(rows: list[Row], folder: Path) -> bool:
     return written and wanted == [{name: row.get(name) for name in names} for row in former]
 
 
-def write_needs(plan: Plan, folder: Path) -> None:
+def write_needs(plan: Plan, context: Context, folder: Path) -> None:
     """List the artifacts of a sweep, which ``gc`` then keeps."""
-    kept = plan.config.save_checkpoints
-    needed = [
-        f"{step.name}/{step.fingerprint}"
-        for step in plan.steps()
-        if kept or step.name != "checkpoint"
-    ]
     # What an interrupted training goes on from, whether its checkpoint is kept afterwards or not.
-    trained = (cell for cell in plan.cells if cell.method.learns == "weights")
-    needed += [f"training/{cell.checkpoint.fingerprint}" for cell in trained]
-    write_atomically(folder / "artifacts.json", json.dumps(needed, indent=1).encode())
+    trained = [c.checkpoint for c in plan.cells if c.recipe.method.learns == "weights"]
+    scratches = [scratch_of(step, context.store) for step in trained]
+    places = [str(path.relative_to(context.store.root)) for path in scratches]
+    needed = [*needed_places(plan), *places]
+    write_atomically(folder / _NEEDS, json.dumps(needed, indent=1).encode())
 
 
 def needed_artifacts() -> set[str]:
@@ -116,7 +133,7 @@ def needed_artifacts() -> set[str]:
         ValueError: when a sweep's list cannot be read; the message names it.
     """
     needed: set[str] = set()
-    for listing in (home() / "sweeps").glob("*/artifacts.json"):
+    for listing in (home() / "sweeps").glob(f"*/{_NEEDS}"):
         try:
             needed.update(json.loads(listing.read_text()))
         except (OSError, ValueError, TypeError) as error:
@@ -137,41 +154,46 @@ def known_run_ids(name: str) -> dict[str, str]:
     }
 
 
-def _layer_sparsity(plan: Plan, store: Store) -> dict[str, dict[str, dict[str, float]]]:
-    result: dict[str, dict[str, dict[str, float]]] = {}
-    for cell in plan.cells:
-        if cell.seed == plan.config.seeds[0] and (found := store.find(cell.pruned)):
-            layers = result.setdefault(cell.model.model.spec, {})
-            layers[cell.label] = dict(found.facts["layer_sparsity"])
-    return result
-
-
-def _layer_errors(plan: Plan, store: Store) -> dict[str, dict[str, dict[str, float]]]:
-    result: dict[str, dict[str, dict[str, float]]] = {}
-    for cell in plan.cells:
-        step = cell.measures.reconstruction
-        if cell.seed == plan.config.seeds[0] and step and (found := store.find(step)):
-            errors = {name: float(error) for name, error in found.facts["layer_errors"].items()}
-            result.setdefault(cell.model.model.spec, {})[cell.label] = errors
-    return result
-
-
-def _corpus_facts(windows: Windows, model: ModelPlan, store: Store) -> CorpusFacts:
-    tokens = store.find(windows.step)
-    dense = store.find(model.dense.perplexity[windows.name])
-    return CorpusFacts(
-        name=windows.name,
-        description=windows.facts.description,
-        digest=windows.facts.digest,
-        window_tokens=windows.length,
-        windows=tokens.facts["windows"] if tokens else windows.count or 0,
-        predicted_tokens=dense.facts["tokens"] if dense else 0,
-        bos=bool(tokens and tokens.facts["bos"] is not None),
+def _context(
+    plan: Plan, context: Context, rows: list[Row], timings: Timings | None
+) -> ReportContext:
+    first = plan.models[0]
+    texts = {windows.field: windows for windows in plan.windows(first)}
+    columns = across_of(plan, context)
+    return ReportContext(
+        name=plan.config.name,
+        models=[_model_facts(model, rows) for model in plan.models],
+        dtype=plan.config.dtype,
+        calibration=_calibration_facts(plan, texts.get("calibration")),
+        training=_training_facts(texts.get("training"), context),
+        measured=described(first.subject, first.measured, context),
+        notes=[note for measure in measures().values() for note in measure.notes(rows)],
+        across=[(figure, columns[figure.column]) for figure in figures_of(list(columns))],
+        environment=environment(),
+        skipped=[(s.model, s.method, s.target, s.reason) for s in plan.skipped],
+        timings=timings,
+        checkpoints_kept=plan.config.save_checkpoints,
     )
 
 
-def _training_facts(windows: Windows, store: Store) -> TrainingFacts:
-    tokens = store.find(windows.step)
+def _calibration_facts(plan: Plan, windows: Windows | None) -> CalibrationFacts | None:
+    if windows is None:
+        return None
+    calibration = plan.config.calibration
+    return CalibrationFacts(
+        description=windows.facts.description,
+        digest=windows.facts.digest,
+        windows=calibration.samples,
+        window_tokens=calibration.sequence_length,
+        sampling=calibration.sampling,
+        seed=calibration.seed,
+    )
+
+
+def _training_facts(windows: Windows | None, context: Context) -> TrainingFacts | None:
+    if windows is None:
+        return None
+    tokens = context.find(windows.step)
     return TrainingFacts(
         description=windows.facts.description,
         digest=windows.facts.digest,
@@ -181,54 +203,30 @@ def _training_facts(windows: Windows, store: Store) -> TrainingFacts:
     )
 
 
-def _context(plan: Plan, store: Store, timings: Timings | None) -> ReportContext:
-    first = plan.models[0]
-    calibration = plan.config.calibration
-    return ReportContext(
-        name=plan.config.name,
-        models=[_model_facts(model, store) for model in plan.models],
-        dtype=plan.config.dtype,
-        calibration=CalibrationFacts(
-            description=first.calibration.facts.description,
-            digest=first.calibration.facts.digest,
-            windows=calibration.samples,
-            window_tokens=calibration.sequence_length,
-            sampling=calibration.sampling,
-            seed=calibration.seed,
-        )
-        if first.calibration
-        else None,
-        training=_training_facts(first.training, store) if first.training else None,
-        evaluations=[_corpus_facts(w, first, store) for w in first.evaluations.values()],
-        environment=environment(),
-        skipped=[(s.model, s.method, s.target, s.reason) for s in plan.skipped],
-        timings=timings,
-        checkpoints_kept=plan.config.save_checkpoints,
-    )
-
-
-def _model_facts(model: ModelPlan, store: Store) -> ModelFacts:
-    dense = next((found for s in model.dense.perplexity.values() if (found := store.find(s))), None)
+def _model_facts(model: ModelPlan, rows: list[Row]) -> ModelFacts:
+    mine = next((row for row in rows if row.get("fingerprint") == model.fingerprint), {})
     return ModelFacts(
-        name=model.model.spec,
+        name=model.spec,
         source=model.model.kind,
         revision=model.model.revision or None,
         digest=model.model.digest,
-        parameters=dense.facts["parameters"] if dense else 0,
+        parameters=int(mine.get("parameters") or 0),
     )
 
 
+def report(plan: Plan, session: Session, errors: Mapping[str, str], timings: Timings) -> None:
+    """Write the sweep's folder, log it to MLflow and show it, as a task of this flow run."""
+    _report(opaque(plan), opaque(session), dict(errors), opaque(timings))
+
+
 @task(name="report", cache_policy=NO_CACHE, persist_result=False)
-def report(plan: Plan, store: Store, errors: dict[str, str], timings: Timings) -> list[Row]:
-    """Write the sweep's folder, log it to MLflow and show it as Prefect artifacts."""
-    recorder = recorder_of(plan)
+def _report(plan: Plan, session: Session, errors: dict[str, str], timings: Timings) -> None:
+    recorder = recorder_of(plan, session)
+    context = session.context(plan.config)
     known = known_run_ids(plan.config.name) | recorder.run_ids
-    rows, plots, changed = write_folder(plan, store, errors, known, timings)
-    failed = [row for row in rows if row["status"] == "failed"]
-    status = "partial" if failed else "completed"
-    finish(plan, rows, sweep_folder(plan.config.name), status, changed=changed)
-    _publish(plan, rows, plots)
-    return rows
+    written = write_folder(plan, context, errors, known, timings)
+    recorder.finish(written.rows, sweep_folder(plan.config.name), changed=written.changed)
+    _publish(plan.config.name, written)
 
 
 def _key(*parts: str) -> str:
@@ -236,18 +234,10 @@ def _key(*parts: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
 
 
-def _publish(plan: Plan, rows: list[Row], plots: list[Path]) -> None:
-    name = plan.config.name
-    create_table_artifact(
-        key=_key(name, "results"), table=results_artifact(rows), description=f"Results of {name}"
-    )
-    for plot in plots:
-        image = base64.b64encode(plot.read_bytes()).decode()
-        create_image_artifact(
-            key=_key(name, plot.stem),
-            image_url=f"data:image/png;base64,{image}",
-            description=f"{plot.stem} of {name}",
-        )
+def _publish(name: str, written: Written) -> None:
+    """The report, the results and the plots as artifacts, in this order."""
+    from tasks.reporting.tables import results_artifact
+
     text = (sweep_folder(name) / "report.md").read_text(encoding="utf-8")
     # The plots are artifacts of their own: the dashboard cannot follow links into a folder.
     create_markdown_artifact(
@@ -255,3 +245,15 @@ def _publish(plan: Plan, rows: list[Row], plots: list[Path]) -> None:
         markdown=re.sub(r"^!\[.*\n", "", text, flags=re.MULTILINE),
         description=f"Report of {name}",
     )
+    create_table_artifact(
+        key=_key(name, "results"),
+        table=results_artifact(written.rows, figures_in(written.rows)),
+        description=f"Results of {name}",
+    )
+    for plot in written.plots:
+        image = base64.b64encode(plot.read_bytes()).decode()
+        create_image_artifact(
+            key=_key(name, plot.stem),
+            image_url=f"data:image/png;base64,{image}",
+            description=f"{plot.stem} of {name}",
+        )

@@ -1,0 +1,48 @@
+"""``secateur report``: a sweep's folder written again from what the store holds."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from configs.errors import ConfigurationError
+from tasks.store.home import home, sweep_folder
+
+
+def rewrite_report(name: str, console: Console) -> None:
+    """Write a sweep's folder again from the store.
+
+    Raises:
+        ConfigurationError: when there is no such sweep.
+    """
+    from tasks.reporting.tables import results_table
+
+    from configs.yaml_file import load
+    from tasks.reporting.rows import read_results
+    from tasks.steps.report import figures_in, known_run_ids, write_folder
+    from tasks.steps.session import session
+
+    folder = sweep_folder(name)
+    if not (folder / "config.yaml").exists():
+        known = sorted(path.parent.name for path in (home() / "sweeps").glob("*/config.yaml"))
+        allowed = f"it must be a sweep below {home() / 'sweeps'}: {', '.join(known) or 'none yet'}"
+        raise ConfigurationError("SWEEP", name, allowed)
+    errors = {
+        str(row["fingerprint"]): str(row["error"])
+        for row in read_results(folder)
+        if row.get("status") == "failed"
+    }
+    here = session()
+    plan = here.plan(load(str(folder / "config.yaml")))
+    planned = {cell.fingerprint for cell in plan.cells}
+    written = {row["fingerprint"] for row in read_results(folder) if row["method"] != "dense"}
+    if not {entry for entry in written if entry} <= planned:
+        raise ConfigurationError(
+            "SWEEP",
+            name,
+            "its sources, options or this version differ from when it ran, "
+            "so its figures cannot be written again",
+            "Run it again; the former results stay as they are until then.",
+        )
+    written = write_folder(plan, here.context(plan.config), errors, known_run_ids(name))
+    console.print(results_table(written.rows, figures_in(written.rows), console.width))
+    console.print(f"written: {folder}/report.md and {len(written.plots)} plots", highlight=False)

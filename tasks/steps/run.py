@@ -1,0 +1,131 @@
+"""The one Prefect task: it looks in the store, else produces, else says why not."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar, cast
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from prefect.utilities.annotations import quote
+
+from tasks.store.context import Context
+from tasks.store.steps import PassingError, Step, walk
+
+_SECONDS_BETWEEN = 5.0
+"""An update is a call of Prefect's API."""
+
+
+T = TypeVar("T")
+
+
+def opaque(value: T) -> T:
+    """An argument of a task that Prefect hands on as it is: it would search graphs for futures."""
+    return cast("T", quote(value))
+
+
+def can_pass(_task: Any, _run: Any, state: State) -> bool:
+    """Whether a task failed with an error that may be gone on a second try."""
+    try:
+        state.result(raise_on_failure=True)
+    except PassingError:
+        return True
+    except BaseException:  # noqa: BLE001 (any other error is no reason to try again)
+        return False
+    return False
+
+
+def cached(value: Any) -> State:
+    """The state that Prefect itself gives a task whose result it has.
+
+    The store, not Prefect, decides: it verifies the artifact, which a Prefect cache key does not.
+    """
+    return Completed(name="Cached", message="The store has this artifact.", data=value)
+
+
+@task(
+    name="step",
+    retries=2,
+    retry_delay_seconds=[2, 10],
+    retry_condition_fn=can_pass,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def _run(step: Step, context: Context) -> Any:
+    with _shown_in_prefect(f"{step.group}: {step.label}") as watch:
+        artifact = context.make(step, watch=watch)
+    return cached(step.place) if artifact.reused else step.place
+
+
+def run_step(step: Step, context: Context, *, return_state: bool = False) -> Any:
+    """Run a step as a task of this flow run.
+
+    Args:
+        return_state: give the final state, whatever it is, instead of raising what went wrong.
+    """
+    named = _run.with_options(name=step.name, task_run_name=f"{step.label} · {step.group}")
+    return named(opaque(step), opaque(context), return_state=return_state)
+
+
+def open_steps(goals: Iterable[Step], context: Context) -> Iterator[Step]:
+    """What is to be run for the goals, needs first: the goals, and what is missing behind them.
+
+    A goal that the store holds is told too, so that Prefect shows it as cached.
+    """
+    goals = list(goals)
+    wanted = set(goals)
+    there = {step: context.find(step) is not None for step in walk(goals) if step.outside is None}
+    for step in walk(goals, into=lambda step: not there.get(step, False)):
+        if step in wanted or not there.get(step, True):
+            yield step
+
+
+def is_complete(goals: Iterable[Step], context: Context) -> bool:
+    """Whether nothing is left to compute."""
+    return all(context.find(goal) is not None for goal in goals)
+
+
+def remaining(done: int, total: int, seconds: float, *, before: int = 0) -> str:
+    """``step 3 of 10, about 2 min left``.
+
+    Args:
+        seconds: that the steps took.
+        before: how many of them an earlier process did, in time that is not counted.
+    """
+    if done >= total:
+        return f"{total} steps"
+    if done <= before:
+        return f"step {done} of {total}"
+    left = seconds / (done - before) * (total - done)
+    told = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+    return f"step {done} of {total}, about {told} left"
+
+
+@contextlib.contextmanager
+def _shown_in_prefect(label: str) -> Iterator[Callable[[int, int], None]]:
+    """What a long step tells, as a progress artifact of the run; a short one needs none."""
+    start = told = time.monotonic()
+    artifact: Any = None
+    first: int | None = None
+
+    def watch(done: int, total: int) -> None:
+        nonlocal told, first, artifact
+        now = time.monotonic()
+        # A training that goes on from a checkpoint has done its first steps in no time.
+        first = done - 1 if first is None else first
+        late = now - told >= _SECONDS_BETWEEN
+        if not late and (done < total or artifact is None):
+            return
+        told = now
+        text = f"{label}: {remaining(done, total, now - start, before=first)}"
+        with contextlib.suppress(Exception):  # a server's outage must not cost the work
+            if artifact is None:
+                artifact = create_progress_artifact(0.0, key=None, description=text)
+            update_progress_artifact(artifact, progress=100.0 * done / total, description=text)
+
+    yield watch

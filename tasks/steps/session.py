@@ -1,0 +1,84 @@
+"""What one process knows of the sweeps that it runs: their plans, contexts and recorders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.schema import SweepConfig
+from tasks.models.load import best_device, resolve_dtype
+from tasks.plan.check import check_plan
+from tasks.plan.plan import Plan
+from tasks.plan.sources import Sources, from_json
+from tasks.plan.sweep import plan_sweep
+from tasks.runtime.progress import Progress
+from tasks.store.context import Context, Loaded
+from tasks.store.home import home, require_writable
+from tasks.store.store import Store
+
+if TYPE_CHECKING:
+    from tasks.reporting.timings import Timings
+    from tasks.steps.record import Recorder
+
+
+class Session:
+    """One home, in one process. Prefect calls flows with plain data; they meet here.
+
+    Attributes:
+        timings: sweep → where the time of its last run in this process went.
+        recorders: plan's fingerprint → its runs on the tracking server.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = Store(root)
+        self.progress = Progress()
+        self.loaded = Loaded()
+        self.timings: dict[str, Timings] = {}
+        self.recorders: dict[str, Recorder] = {}
+        self._plans: dict[str, Plan] = {}
+
+    def context(self, config: SweepConfig) -> Context:
+        """What a sweep's steps work with."""
+        return Context(self.store, config.trust, self.progress, self.loaded)
+
+    def plan(self, config: SweepConfig, sources: Mapping[str, Any] | None = None) -> Plan:
+        """A sweep's plan, made once.
+
+        Args:
+            sources: what another machine resolved, as :func:`tasks.plan.sources.to_json` says it:
+                none of its texts need be here.
+
+        Raises:
+            ConfigurationError: for a source that cannot be used, or no possible combination.
+        """
+        key = config.model_dump_json()
+        if key not in self._plans:
+            if sources is None:
+                dtype = str(resolve_dtype(config.dtype, best_device())).removeprefix("torch.")
+                plan = plan_sweep(config, dtype=dtype)
+            else:
+                known: Sources = from_json(sources, self.root)
+                plan = plan_sweep(config, dtype=config.dtype, sources=known)
+            # What comes back from Prefect as the resolved sweep is the same plan.
+            self._plans[key] = self._plans[plan.config.model_dump_json()] = plan
+        return self._plans[key]
+
+    def checked_plan(self, config: SweepConfig) -> Plan:
+        """As :meth:`plan`, and every corpus is long enough and the home can be written."""
+        require_writable(self.root)
+        plan = self.plan(config)
+        check_plan(plan, self.context(plan.config), download=True)
+        return plan
+
+
+@lru_cache(maxsize=1)
+def _session_of(root: Path) -> Session:
+    return Session(root)
+
+
+def session() -> Session:
+    """This process's session in this home."""
+    return _session_of(home())
