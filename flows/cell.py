@@ -48,6 +48,6 @@ def run_cell(config: SweepConfig, model: str, method: str, target: str, seed: in
 
 def _drop(checkpoint: Step, store: Store) -> None:
     """Drop a checkpoint that this sweep does not keep, unless another one does."""
-    with store.lock(checkpoint):
+    with store.lock(checkpoint.place):
         if checkpoint.place not in needed_artifacts():
-            store.drop(checkpoint)
+            store.drop(checkpoint.place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from rich.console import Console
 from configs.errors import ConfigurationError
 from tasks.reporting.rows import Row, is_completed, is_dense, read_results
 from tasks.store.home import home, sweep_folder
-from tasks.store.store import MANIFEST, Step, StorageFullError, Store
+from tasks.store.store import StorageFullError, Store
 
 _AXES = ("model", "method", "target", "seed")
 
@@ -40,13 +39,13 @@ def export_cell(
     check_format(form)
     given = {axis: wanted[axis] for axis in _AXES if wanted.get(axis) is not None}
     row = pick(_cells(sweep), _canonical(given))
-    store, step = _checkpoint(row, sweep)
+    store, place = Store(home()), _checkpoint(row, sweep)
     # As long as the lock is held, `secateur gc` lets the checkpoint be.
-    with store.lock(step):
-        if store.find(step, contents=True) is None:
+    with store.lock(place):
+        if store.find(place, contents=True) is None:
             raise _gone(row, sweep)
         with _new_folder(to) as folder:
-            said = write_export(store.path(step), folder, form)
+            said = write_export(store.path(place), folder, form)
     size = sum(path.stat().st_size for path in to.iterdir())
     console.print(f"written: {to} ({_label(row)}, {form}, {size / 1e6:.0f} MB)", highlight=False)
     for sentence in said:
@@ -101,7 +100,7 @@ def _canonical(given: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigurationError("--target", given["target"], str(error)) from None
 
 
-def _checkpoint(row: Row, sweep: str) -> tuple[Store, Step]:
+def _checkpoint(row: Row, sweep: str) -> str:
     """The row's checkpoint in this home's store, which may have moved since."""
     if not is_completed(row):
         reason = f"the cell must be completed, and it {row['status']}: {row['error']}"
@@ -113,16 +112,7 @@ def _checkpoint(row: Row, sweep: str) -> tuple[Store, Step]:
             f"the checkpoint of {_label(row)} must have been kept",
             "Run the sweep with save_checkpoints: true.",
         )
-    store = Store(home())
-    folder = home() / "artifacts" / "checkpoint" / Path(str(row["checkpoint"])).name
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        step = Step(manifest["step"], manifest["inputs"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise _gone(row, sweep) from None
-    if store.path(step) != folder:
-        raise _gone(row, sweep)
-    return store, step
+    return f"checkpoint/{Path(str(row['checkpoint'])).name}"
 
 
 def _gone(row: Row, sweep: str) -> ConfigurationError:

@@ -78,7 +78,7 @@ def cell_row(cell: Cell, context: Context, error: str = "") -> Row:
     columns = _columns(cell.measured, context)
     complete = pruned is not None and all(context.find(step) for step in steps_of(cell.measured))
     peaks = (columns.get("peak_memory_bytes", 0), facts.get("peak_memory_bytes", 0))
-    checkpoint = context.store.path(cell.checkpoint)
+    checkpoint = context.store.path(cell.checkpoint.place)
     return {
         **cell.axes,
         "status": "completed" if complete else "failed",

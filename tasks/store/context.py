@@ -69,7 +69,7 @@ class Context:
         if step.outside is not None:
             path = step.outside(self)
             return Artifact(path, {}, reused=True) if path.exists() else None
-        return self.store.find(step, contents=contents)
+        return self.store.find(step.place, contents=contents)
 
     def make(
         self,

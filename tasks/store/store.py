@@ -56,20 +56,21 @@ class Store:
         # What this process wrote or has read in full: re-hashing it would find nothing new.
         self._verified: set[tuple[Path, int]] = set()
 
-    def path(self, step: Step) -> Path:
-        return self.root / "artifacts" / step.place
+    def path(self, place: str) -> Path:
+        """Where an artifact is, or would be: ``place`` is ``step name/fingerprint``."""
+        return self.root / "artifacts" / place
 
-    def find(self, step: Step, *, contents: bool = False) -> Artifact | None:
-        """The step's artifact, or None when there is none or it is damaged.
+    def find(self, place: str, *, contents: bool = False) -> Artifact | None:
+        """The artifact at a place, or None when there is none or it is damaged.
 
         Args:
             contents: compare every file's SHA-256, not only its size; ask for it before the
                 artifact's large files are used. Small files are always compared.
         """
-        path = self.path(step)
+        path = self.path(place)
         try:
             manifest = json.loads((path / MANIFEST).read_text())
-            self._verify(path, manifest, step, contents=contents)
+            self._verify(path, manifest, contents=contents)
         except (FileNotFoundError, NotADirectoryError) as error:
             if path.exists():
                 log.warning("artifact %s lacks %s; it is computed again", path, error.filename)
@@ -79,10 +80,8 @@ class Store:
             return None
         return Artifact(path, manifest["facts"], reused=True)
 
-    def _verify(
-        self, path: Path, manifest: Mapping[str, Any], step: Step, *, contents: bool
-    ) -> None:
-        if manifest["fingerprint"] != step.fingerprint:
+    def _verify(self, path: Path, manifest: Mapping[str, Any], *, contents: bool) -> None:
+        if manifest["fingerprint"] != path.name:
             raise ValueError("its manifest is another artifact's")
         if manifest["facts_sha256"] != fingerprint(manifest["facts"]):
             raise ValueError("its facts have another SHA-256 than when they were written")
@@ -111,16 +110,16 @@ class Store:
         Raises:
             StorageFullError: when the disk has no room.
         """
-        if found := self.find(step, contents=contents):
+        if found := self.find(step.place, contents=contents):
             return found
-        with self.lock(step):
-            if found := self.find(step, contents=contents):
+        with self.lock(step.place):
+            if found := self.find(step.place, contents=contents):
                 return found
-            self.drop(step)
+            self.drop(step.place)
             return self._create(step, produce)
 
     def _create(self, step: Step, produce: Callable[[Path], Mapping[str, Any]]) -> Artifact:
-        final = self.path(step)
+        final = self.path(step.place)
         self._remove_leftovers(step)
         owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         temporary = self.root / "tmp" / f"{step.fingerprint}.{owner}"
@@ -142,24 +141,25 @@ class Store:
         return Artifact(final, facts, reused=False)
 
     @contextmanager
-    def lock(self, step: Step) -> Iterator[None]:
-        """Hold the step's lock; says so when another process holds it."""
+    def lock(self, place: str) -> Iterator[None]:
+        """Hold the lock of a place; says so when another process holds it."""
+        name, _, held = place.rpartition("/")
         folder = self.root / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{step.fingerprint}.lock")
+        lock = FileLock(folder / f"{held}.lock")
         try:
             lock.acquire(timeout=_SECONDS_BEFORE_WAITING_IS_REPORTED)
         except Timeout:
-            log.warning("waiting for another process that computes %s", step.name)
+            log.warning("waiting for another process that computes %s", name)
             lock.acquire()
         try:
             yield
         finally:
             lock.release()
 
-    def drop(self, step: Step) -> None:
-        """Remove the step's artifact, so that no reader ever sees half of it."""
-        remove_folder(self.path(step), self.root / "tmp")
+    def drop(self, place: str) -> None:
+        """Remove an artifact, so that no reader ever sees half of it."""
+        remove_folder(self.path(place), self.root / "tmp")
 
     def _remove_leftovers(self, step: Step) -> None:
         # Only the lock's holder comes here, so these belong to processes that died.
