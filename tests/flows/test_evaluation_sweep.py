@@ -194,11 +194,11 @@ def test_wrong_input_is_refused_before_anything_is_computed(
 ) -> None:
     from configs.errors import ConfigurationError
     from configs.yaml_file import load
-    from tasks.steps.planning import checked_plan_of
+    from tasks.steps.session import session
 
     for name, value in measured.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(measured.path.parent)
     with pytest.raises(ConfigurationError) as raised:
-        checked_plan_of(load("sweep.yaml", [setting, "name=wrong"]))
+        session().checked_plan(load("sweep.yaml", [setting, "name=wrong"]))
     assert named in str(raised.value)

@@ -69,14 +69,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return cell | {"status": "completed", "error": "", "checkpoint": ""} | more
 
     for method, target in METHODS.items():
-        step = Step("checkpoint", {"method": method})
+        step = Step(name="checkpoint", inputs={"method": method})
 
         def produce(folder: Path, method: str = method) -> dict[str, Any]:
             write_checkpoint(method, folder)
             return {}
 
         store.get_or_create(step, produce)
-        rows.append(row(method, target, 0, checkpoint=str(store.path(step))))
+        rows.append(row(method, target, 0, checkpoint=str(store.path(step.place))))
     rows.append(row("wanda", "0.5", 0, status="failed", error="out of luck"))
     rows.append(row("wanda", "0.5", 1))
     rows.append(row("ast", "0.5", 0, status="skipped", error="AST takes 2:4"))
@@ -100,7 +100,7 @@ def command(
 
 
 def checkpoint(home: Path, method: str) -> Path:
-    return Store(home).path(Step("checkpoint", {"method": method}))
+    return Store(home).path(Step(name="checkpoint", inputs={"method": method}).place)
 
 
 def test_safetensors(home: Path, tmp_path: Path, command: Any) -> None:

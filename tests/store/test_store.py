@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tasks.store.store import Step, StorageFullError, Store, fingerprint
 
-STEP = Step("demo", {"version": 1, "x": 2})
+STEP = Step(name="demo", inputs={"x": 2})
 
 
 def write(folder: Path) -> dict:
@@ -71,11 +71,11 @@ def test_damage_is_noticed_reported_and_computed_again(
     path = store.get_or_create(STEP, write).path
     damage(path)  # type: ignore[operator]
     fresh = Store(store.root)
-    assert fresh.find(STEP, contents=True) is None
+    assert fresh.find(STEP.place, contents=True) is None
     assert str(path) in caplog.text
     again = fresh.get_or_create(STEP, write, contents=True)
     assert not again.reused
-    assert fresh.find(STEP, contents=True) is not None
+    assert fresh.find(STEP.place, contents=True) is not None
     assert (again.path / "small.txt").read_text() == "hello"
 
 
@@ -86,7 +86,7 @@ def test_a_failing_step_leaves_nothing(store: Store) -> None:
 
     with pytest.raises(RuntimeError, match="no"):
         store.get_or_create(STEP, fail)
-    assert store.find(STEP) is None
+    assert store.find(STEP.place) is None
     assert list((store.root / "tmp").iterdir()) == []
 
 
@@ -97,7 +97,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(store: Store) -> None:
 
     with pytest.raises(StorageFullError, match="no room for the demo artifact"):
         store.get_or_create(STEP, fill)
-    assert store.find(STEP) is None
+    assert store.find(STEP.place) is None
     assert list((store.root / "tmp").iterdir()) == []
 
 
@@ -123,7 +123,7 @@ def test_several_processes_compute_once(tmp_path: Path) -> None:
         worker.join(60)
         assert worker.exitcode == 0
     assert log.read_text() == "computed\n"
-    assert Store(tmp_path / "home").find(STEP, contents=True) is not None
+    assert Store(tmp_path / "home").find(STEP.place, contents=True) is not None
 
 
 def _hang(root: str) -> None:
@@ -147,7 +147,7 @@ def test_a_killed_process_leaves_no_lock_and_its_leftovers_go(tmp_path: Path) ->
     os.kill(worker.pid, signal.SIGKILL)
     worker.join()
     store = Store(tmp_path)
-    assert store.find(STEP) is None
+    assert store.find(STEP.place) is None
     assert len(list((tmp_path / "tmp").iterdir())) == 1
     assert not store.get_or_create(STEP, write).reused
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -178,7 +178,22 @@ def test_any_change_of_an_input_changes_the_fingerprint() -> None:
     ]
     prints = {fingerprint(entry) for entry in [inputs, *others]}
     assert len(prints) == 5
-    assert Step("one", inputs).fingerprint != Step("other", inputs).fingerprint
+
+
+def test_a_fingerprint_is_of_everything_behind_a_step() -> None:
+    root = Step(name="model", inputs={"model": "a"})
+    steps = [
+        root,
+        Step(name="model", inputs={"model": "b"}),
+        Step(name="other", inputs={"model": "a"}),
+        Step(name="model", version=2, inputs={"model": "a"}),
+        Step(name="model", inputs={"model": "a"}, needs={"x": root}),
+        Step(name="model", inputs={"model": "a"}, needs={"y": root}),
+        Step(name="model", inputs={"model": "a"}, needs={"x": Step(name="t", inputs={})}),
+    ]
+    assert len({step.fingerprint for step in steps}) == len(steps)
+    said = Step(name="model", inputs={"model": "a"}, label="prepare", words={"model": "gpt2"})
+    assert said == root
 
 
 def test_what_json_cannot_say_exactly_is_refused() -> None:

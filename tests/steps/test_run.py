@@ -1,0 +1,83 @@
+"""What a run of a step asks of the store, and what it tells while it works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.steps import run
+from tasks.steps.run import is_complete, open_steps, remaining
+from tasks.store.context import Context
+from tasks.store.steps import Step
+from tasks.store.store import Store
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "seconds", "before", "text"),
+    [
+        (0, 10, 5.0, 0, "step 0 of 10"),
+        (2, 10, 10.0, 0, "step 2 of 10, about 40 s left"),
+        (10, 100, 60.0, 0, "step 10 of 100, about 9 min left"),
+        (52, 60, 4.0, 50, "step 52 of 60, about 16 s left"),
+        (60, 60, 4.0, 0, "60 steps"),
+    ],
+)
+def test_remaining(done: int, total: int, seconds: float, before: int, text: str) -> None:
+    assert remaining(done, total, seconds, before=before) == text
+
+
+def test_only_long_steps_make_an_artifact(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    updated: list[float] = []
+
+    def create(_value: float, *, key: object, description: str) -> str:
+        made.append(description)
+        return "id"
+
+    def update(_artifact: object, *, progress: float, description: str) -> None:
+        updated.append(progress)
+
+    clock = [0.0]
+    monkeypatch.setattr(run, "create_progress_artifact", create)
+    monkeypatch.setattr(run, "update_progress_artifact", update)
+    monkeypatch.setattr(run.time, "monotonic", lambda: clock[0])
+    with run._shown_in_prefect("x: prune") as watch:
+        watch(1, 2)
+        watch(2, 2)
+    assert made == []
+    with run._shown_in_prefect("x: retrain") as watch:
+        for done in range(1, 11):
+            clock[0] += 2.0
+            watch(done, 10)
+    assert made == ["x: retrain: step 3 of 10, about 14 s left"]
+    assert updated == [30.0, 60.0, 90.0, 100.0]
+
+
+def test_open_steps_are_the_goals_and_what_is_missing_behind_them(tmp_path: Path) -> None:
+    def made(name: str, **needs: Step) -> Step:
+        def produce(work: Any) -> dict[str, Any]:
+            return {role: str(work.need(role).path) for role in work.step.needs}
+
+        return Step(name=name, inputs={}, needs=needs, produce=produce)
+
+    model = Step(name="model", inputs={}, outside=lambda _: tmp_path)
+    tokens = made("tokens", model=model)
+    pruned = made("pruned", model=model, tokens=tokens)
+    figure = made("figure", pruned=pruned)
+    context = Context(Store(tmp_path / "home"))
+
+    def names() -> list[str]:
+        return [step.name for step in open_steps([pruned, figure], context)]
+
+    assert names() == ["tokens", "pruned", "figure"]
+    context.make(tokens)
+    assert names() == ["pruned", "figure"]
+    context.make(figure)
+    assert is_complete([pruned, figure], context)
+    assert names() == ["pruned", "figure"]
+    context.store.drop(pruned.place)
+    context.store.drop(tokens.place)
+    assert not is_complete([pruned, figure], context)
+    assert names() == ["tokens", "pruned", "figure"]
