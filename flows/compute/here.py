@@ -1,28 +1,26 @@
 """Computes the cells of a sweep on this machine: one after another, or one a device at a time.
 
-With several GPUs each cell is a process of its own that sees only the devices lent to it. Such a
-process reads a pipe that ends with this one, however this one ends.
+With several GPUs each cell is a process of its own that sees only the devices lent to it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
 import os
 import queue
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from configs.yaml_file import validate
 from flows.cell import run_cell
 from flows.compute.cancelling import raise_if_cancelled
 from flows.compute.leases import devices, devices_of, environment_of, lease
 from tasks.plan.plan import Cell, Plan
+from tasks.processes.call import CallError, call
 from tasks.runtime.progress import Piece as Progress
 from tasks.steps.session import session
 
@@ -102,17 +100,16 @@ def _run_on(
     for cell in cells:
         waiting.put(cell)
     ended: queue.SimpleQueue[Ended | BaseException] = queue.SimpleQueue()
-    group = _Processes()
+    stop = threading.Event()
 
     def serve() -> None:
         with contextlib.suppress(queue.Empty):
-            while not group.stopped:
+            while not stop.is_set():
                 cell = waiting.get_nowait()
                 try:
                     with lease(known, devices_of(plan.config, len(known))) as lent:
                         piece = Piece(cell)
-                        error = group.run(_job(plan, cell), environment_of(lent))
-                        ended.put(piece.end(error, note))
+                        ended.put(piece.end(_computed(plan, cell, lent, stop), note))
                 except BaseException as error:  # noqa: BLE001 (raised again where it is awaited)
                     ended.put(error)
                     return
@@ -127,7 +124,7 @@ def _run_on(
                 raise found
             yield found
     finally:
-        group.stop()
+        stop.set()
         for worker in workers:
             worker.join()
 
@@ -140,67 +137,28 @@ def _next(ended: queue.SimpleQueue[Ended | BaseException]) -> Ended | BaseExcept
             raise_if_cancelled()
 
 
-def _inherited() -> dict[str, str]:
-    """The environment without what tells a process of Prefect's which run it is."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PREFECT__")}
-
-
-def _job(plan: Plan, cell: Cell) -> dict[str, Any]:
-    return {
+def _computed(plan: Plan, cell: Cell, lent: Sequence[str], stop: threading.Event) -> str:
+    """Compute a cell in a process that sees only these devices; why it failed, or nothing."""
+    job = {
         "config": plan.config.model_dump(mode="json"),
         **cell.axes,
     }
+    # Without what tells a process of Prefect's which run it is.
+    inherited = {k: value for k, value in os.environ.items() if not k.startswith("PREFECT__")}
+    environment = inherited | environment_of(lent)
+    try:
+        return call(
+            compute_cell, job, work="the cell's", environment=environment, show=True, stop=stop
+        )[0]
+    except CallError as error:
+        return f"{error}; the sweep's log file may say why"
 
 
-class _Processes:
-    """The cells' processes; none outlives :meth:`stop`."""
-
-    def __init__(self) -> None:
-        self.stopped = False
-        self._running: set[subprocess.Popen[str]] = set()
-        self._guard = threading.Lock()
-
-    def run(self, job: dict[str, Any], environment: dict[str, str]) -> str:
-        """Compute one cell; why it failed, or nothing."""
-        with self._guard:
-            if self.stopped:
-                return "the sweep was stopped"
-            process = subprocess.Popen(
-                [sys.executable, "-m", "flows.compute.cell_process"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=_inherited() | environment,
-                text=True,
-                start_new_session=True,
-            )
-            self._running.add(process)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(job) + "\n")
-                process.stdin.flush()
-            told = [line for line in process.stdout if line.startswith("{")]
-            status = process.wait()
-        finally:
-            with self._guard:
-                self._running.discard(process)
-            _kill(process)
-        if status == 0 and told:
-            return str(json.loads(told[-1])["error"])
-        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended: {status}"
-        return f"the process of this cell {how}; the sweep's log file may say why"
-
-    def stop(self) -> None:
-        with self._guard:
-            self.stopped = True
-            running = list(self._running)
-        for process in running:
-            _kill(process)
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    """End a process and its group, unless it has ended."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+def compute_cell(job: dict[str, Any]) -> str:
+    """One cell, in a process of its own; why it failed, or nothing."""
+    warnings = logging.StreamHandler()
+    warnings.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("secateur").addHandler(warnings)
+    config = validate(job.pop("config"))
+    state = run_cell(config=config, **job, return_state=True)
+    return "" if state.is_completed() else reason_of(state)

@@ -1,7 +1,6 @@
 """The embedded Prefect server: a child of this process that can not outlive it.
 
-Prefect's own temporary server is left behind when its parent is killed hard. This one reads its
-standard input, which ends with the parent however the parent ends, and then stops. It listens on a
+Prefect's own temporary server is left behind when its parent is killed hard. This one listens on a
 socket that the parent opened, on loopback only, so there is no race for a port.
 """
 
@@ -10,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -21,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+
+from tasks.processes.lifeline import Child, end_with_parent
 
 HOSTS = "SECATEUR_HOSTS"
 """The names that the server answers to, with commas; all where it is not set."""
@@ -79,20 +79,11 @@ class EmbeddedServer:
         }
         environment.pop("PREFECT_API_URL", None)
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "flows.serve.embedded",
-                    str(listener.fileno()),
-                    str(self._lock),
-                ],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                pass_fds=[listener.fileno()],
-                start_new_session=True,  # Ctrl-C is the parent's to handle
+            self._child = Child(
+                [sys.executable, "-m", __name__, str(listener.fileno()), str(self._lock)],
+                environment=environment,
+                output=log,
+                descriptors=[listener.fileno()],
             )
         listener.close()
 
@@ -104,7 +95,7 @@ class EmbeddedServer:
         """
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            if self._process.poll() is not None:
+            if self.ended:
                 break
             if self._answers():
                 return
@@ -115,7 +106,7 @@ class EmbeddedServer:
     @property
     def ended(self) -> bool:
         """Whether it is gone, however that came."""
-        return self._process.poll() is not None
+        return self._child.ended
 
     def _answers(self) -> bool:
         try:
@@ -126,13 +117,7 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """End the server and wait for its end."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._child.stop(_STOP_SECONDS)
 
 
 def reachable(host: str) -> str:
@@ -186,15 +171,13 @@ def _serve(descriptor: int, lock_path: Path) -> None:
             time.sleep(0.05)
         lock.release()
 
-    def stop_with_parent() -> None:
-        sys.stdin.buffer.read()
+    def finish() -> None:
         server.should_exit = True
         # The database is transactional, so a server that does not stop in time may be cut off.
         time.sleep(_STOP_SECONDS / 2)
-        os._exit(0)
 
     threading.Thread(target=release_once_started, daemon=True).start()
-    threading.Thread(target=stop_with_parent, daemon=True).start()
+    end_with_parent(finish)
     server.run(sockets=[socket.socket(fileno=descriptor)])
 
 

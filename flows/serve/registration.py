@@ -1,10 +1,8 @@
-"""Puts the deployments on a Prefect server; ``python -m flows.serve.registration`` tells ids."""
+"""Puts the deployments on a Prefect server."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
 from typing import Any
 
 POOL = "secateur"
@@ -66,7 +64,3 @@ def _schedules(client: Any, name: str) -> list[Any]:
         )
         for entry in former.schedules
     ]
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(register()) + "\n")

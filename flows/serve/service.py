@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from configs.errors import ConfigurationError
+from tasks.processes.lifeline import Child
 
 
-class Service:
+class Service(Child):
     """A command under a guard: it ends when ``stop`` is called or this process is gone."""
 
     def __init__(
@@ -20,28 +20,11 @@ class Service:
         self.name, self.log = name, log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
+            super().__init__(
                 [sys.executable, "-m", "tasks.processes.guard", sys.executable, *command],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=dict(environment),
-                start_new_session=True,  # Ctrl-C is the parent's to handle
+                environment=environment,
+                output=output,
             )
-
-    @property
-    def ended(self) -> bool:
-        return self._process.poll() is not None
-
-    def stop(self, seconds: float) -> None:
-        """End it and wait for its end."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
     def tail(self) -> str:
         """The last lines of its log."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
-import subprocess
-import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -29,6 +28,7 @@ from flows.serve.settings import (
     mlflow_environment,
     without_secrets,
 )
+from tasks.processes.call import CallError, call
 from tasks.runtime.links import MLFLOW_URL, PREFECT_URL
 
 _START_SECONDS = 180.0
@@ -54,6 +54,18 @@ def say(console: Console, text: str) -> None:
     # A closed terminal is one of the reasons to end.
     with contextlib.suppress(OSError):
         console.print(text, highlight=False, soft_wrap=True)
+
+
+def _call(function: str, job: str, environment: Mapping[str, str], work: str) -> Any:
+    """What a function returns in a process of its own, so that this one stays small.
+
+    Raises:
+        ServerError: it failed.
+    """
+    try:
+        return call(function, job, work=work, environment=environment)[0]
+    except CallError as error:
+        raise ServerError(str(error)[-2000:]) from error
 
 
 class Services:
@@ -117,19 +129,12 @@ class Services:
         """Make the database whole before a server opens it; two at once would break it."""
         if (self.root / "mlflow.db").exists():
             return
-        code = (
-            "from pathlib import Path; from tasks.tracking import initialise; "
-            f"initialise(Path({str(self.root)!r}))"
+        _call(
+            "tasks.tracking:initialise",
+            str(self.root),
+            self.environment,
+            "making MLflow's database",
         )
-        made = subprocess.run(
-            [sys.executable, "-c", code],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if made.returncode:
-            raise ServerError(f"MLflow's database could not be made:\n{made.stderr[-2000:]}")
 
     def _served(self) -> dict[str, str]:
         """Environment of what runs sweeps."""
@@ -144,16 +149,9 @@ class Services:
         }
 
     def _registered(self) -> dict[str, str]:
-        made = subprocess.run(
-            [sys.executable, "-m", "flows.serve.registration"],
-            env=self._served(),
-            capture_output=True,
-            text=True,
-            check=False,
+        return _call(
+            "flows.serve.registration:register", POOL, self._served(), "making the deployments"
         )
-        if made.returncode:
-            raise ServerError(f"the deployments could not be made:\n{made.stderr[-2000:]}")
-        return json.loads(made.stdout.splitlines()[-1])
 
     def _start_worker(self) -> None:
         command = [

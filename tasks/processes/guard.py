@@ -1,8 +1,6 @@
-"""Runs a command that ends, with all its children, when this process's standard input ends.
+"""Runs a command that knows no lifeline, and ends it with all its children when the parent ends.
 
-``python -m tasks.processes.guard COMMAND …`` must lead a session of its own. Whoever starts it
-holds the other end of the pipe, so however that process dies, the pipe ends, and nothing of the
-command is left.
+``python -m tasks.processes.guard COMMAND …``, started as a :class:`tasks.processes.lifeline.Child`.
 """
 
 from __future__ import annotations
@@ -12,55 +10,53 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import uuid
 
 import psutil
 
+from tasks.processes.lifeline import end_with_parent
+
 MARK = "SECATEUR_GUARD"
 GRACE_SECONDS = 8.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def main(command: list[str]) -> int:
-    """Run ``command``; its exit status, or 0 when the pipe ended it."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the pipe alone ends it, in the right order
+def main(command: list[str]) -> None:
+    """Run ``command`` to its end, or to the end of the pipe."""
+    _handle(signal.SIG_IGN)  # the pipe alone ends it, in the right order
     mark = uuid.uuid4().hex
     child = subprocess.Popen(
         command,
         env={**os.environ, MARK: mark},
         stdin=subprocess.DEVNULL,
-        preexec_fn=_default_signals,  # noqa: PLW1509 (no thread runs yet)
+        preexec_fn=lambda: _handle(signal.SIG_DFL),  # noqa: PLW1509 (no thread runs yet)
     )
 
-    def end_with_parent() -> None:
-        while os.read(0, 1024):
-            pass
+    def end() -> None:
         with contextlib.suppress(ProcessLookupError):
             child.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(GRACE_SECONDS)
-        _kill_all(mark)
+        _kill_marked(mark)
 
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent(end)
     child.wait()
-    _kill_all(mark)
-    return child.returncode
+    _kill_marked(mark)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def _default_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+def _handle(action: signal.Handlers) -> None:
+    for number in _SIGNALS:
+        signal.signal(number, action)
 
 
-def _kill_all(mark: str) -> None:
-    """Kill the command's processes, in whatever session they are, then this one's session."""
+def _kill_marked(mark: str) -> None:
+    """Kill the command's processes, in whatever session they are."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get(MARK) == mark and process.pid != os.getpid():
                 process.kill()
-    os.killpg(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

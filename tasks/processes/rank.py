@@ -1,18 +1,20 @@
-"""One rank of several: a worker's half of what ``launcher.py`` starts."""
+"""One process of a call: the other half of ``call.py``."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tasks.processes.lifeline import end_with_parent
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +25,7 @@ class Rank:
     """This process's place among the others.
 
     Attributes:
-        scratch: the run's folder.
+        scratch: the call's folder.
         index, count: which of how many.
     """
 
@@ -33,15 +35,8 @@ class Rank:
     _writing: int
 
     def tell(self, done: int, total: int) -> None:
-        """How far this rank is; the launcher adds up what all have done."""
-        os.write(self._writing, json.dumps([self.index, done, total]).encode() + b"\n")
-
-    def report(self, facts: Mapping[str, Any]) -> None:
-        """Leave facts about this rank for :func:`tasks.processes.rank_files.read_reports`."""
-        from tasks.processes.rank_files import report_of
-
-        text = json.dumps(dict(facts), allow_nan=False)
-        report_of(self.scratch, self.index).write_text(text, encoding="utf-8")
+        """How far this rank is; the caller adds up what all have done."""
+        self._write("progress", done, total)
 
     def device(self, *, on_cpu: bool) -> torch.device:
         """The CPU, or the GPU of this rank's number, which becomes the current one."""
@@ -53,25 +48,10 @@ class Rank:
         torch.cuda.set_device(device)
         return device
 
-
-def main(work: Callable[[Rank], None]) -> int:
-    """Do ``work`` as the rank that the environment and command line say; the exit status.
-
-    A failure leaves its traceback in a file of the rank, and however the parent ends, so does this.
-    """
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    scratch, writing = Path(sys.argv[1]), int(sys.argv[2])
-    rank = Rank(scratch, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), writing)
-    try:
-        work(rank)
-    except BaseException:
-        from tasks.processes.rank_files import error_of
-
-        temporary = error_of(scratch, rank.index).with_suffix(".writing")
-        temporary.write_text(traceback.format_exc(), encoding="utf-8")
-        temporary.rename(error_of(scratch, rank.index))
-        raise
-    return 0
+    def _write(self, kind: str, *what: Any) -> None:
+        left = json.dumps([kind, *what], allow_nan=False).encode() + b"\n"
+        while left:
+            left = left[os.write(self._writing, left) :]
 
 
 @contextmanager
@@ -97,8 +77,26 @@ def joined(device: torch.device) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-def _end_with_parent() -> None:
-    # Not through sys.stdin, whose lock a thread that waits would hold as the interpreter ends.
-    while os.read(0, 1 << 10):
-        pass
-    os.killpg(os.getpgrp(), signal.SIGKILL)
+def main(name: str, scratch: str, index: str, count: str, writing: str) -> None:
+    """Call ``module:function`` with the job that the first line of the standard input holds."""
+    os.set_inheritable(int(writing), False)
+    told = b""
+    while not told.endswith(b"\n"):
+        received = os.read(0, 1 << 16)
+        if not received:
+            sys.exit("the parent is gone")
+        told += received
+    end_with_parent()
+    job = json.loads(told)
+    rank = Rank(Path(scratch), int(index), int(count), int(writing))
+    module, _, function = name.partition(":")
+    try:
+        called = getattr(import_module(module), function)
+        rank._write("result", called(job, rank) if rank.count > 1 else called(job))
+    except BaseException:
+        rank._write("error", traceback.format_exc(), time.monotonic())
+        raise
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from tasks.processes.lifeline import output_of
 
 _PACKAGES = (
     "torch",
@@ -28,17 +29,8 @@ def code_version() -> str:
         package = version("secateur")
     except PackageNotFoundError:
         package = "unknown"
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],  # noqa: S607
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return package
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    described = output_of(describe, Path(__file__).parent, 5)
     return f"{package}+{described}" if described else package
 
 

@@ -66,13 +66,13 @@ def connect(
     return Tracker(client, uri, home, found)
 
 
-def initialise(home: Path) -> None:
+def initialise(home: Path | str) -> None:
     """Makes the SQLite file of a home, for a server that is started on it.
 
     Raises:
         TrackingUnavailableError: the file is there and no database.
     """
-    home = home.resolve()
+    home = Path(home).resolve()
     uri = f"sqlite:///{home / 'mlflow.db'}"
     for variable, value in ENVIRONMENT.items():
         os.environ.setdefault(variable, value)

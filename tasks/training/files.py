@@ -1,11 +1,10 @@
-"""What the launcher and its workers hand each other: the job, and the result.
+"""What the launcher and its workers hand each other: the job, the start, and the result.
 
-Tensors in safetensors, the rest in JSON; all in the scratch folder of one run.
+Tensors in safetensors, the rest in JSON; files lie in the scratch folder of one run.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MODEL = "model"
-_JOB, _WINDOWS = "job.json", "windows.safetensors"
+_WINDOWS = "windows.safetensors"
 _RESULT, _WEIGHTS, _BRANCHES = "result.json", "weights.safetensors", "branches.safetensors"
 
 
@@ -48,8 +47,8 @@ class Job:
     checkpoint_seconds: float
 
 
-def write_job(folder: Path, job: Job, model: PreTrainedModel, training_NL: Tensor) -> None:
-    """Everything that the workers start from."""
+def write_start(folder: Path, model: PreTrainedModel, training_NL: Tensor) -> None:
+    """The model and the windows that the workers start from."""
     from safetensors.torch import save_file
 
     generation = model.generation_config
@@ -62,15 +61,13 @@ def write_job(folder: Path, job: Job, model: PreTrainedModel, training_NL: Tenso
     finally:
         model.generation_config = generation
     save_file({"windows": training_NL.cpu().contiguous()}, folder / _WINDOWS)
-    (folder / _JOB).write_text(json.dumps(dataclasses.asdict(job)), encoding="utf-8")
 
 
-def read_job(folder: Path) -> tuple[Job, Tensor]:
-    """The job and its training windows."""
+def read_windows(folder: Path) -> Tensor:
+    """The training windows."""
     from safetensors.torch import load_file
 
-    job = Job(**json.loads((folder / _JOB).read_text(encoding="utf-8")))
-    return job, load_file(folder / _WINDOWS)["windows"]
+    return load_file(folder / _WINDOWS)["windows"]
 
 
 def write_result(folder: Path, result: PruneResult) -> None:

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tasks.processes.launcher import run_ranks
-from tasks.processes.rank_errors import RankError
-from tasks.processes.rank_files import read_reports
+from tasks.processes.call import call
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.methods import Progress, PruneResult
 from tasks.pruning.core.retraining import RetrainingMethod
 from tasks.pruning.core.targets import Target
-from tasks.training.errors import TrainingError
-from tasks.training.files import Job, read_result, write_job
+from tasks.training.files import Job, read_result, write_start
+from tasks.training.worker import train_rank
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,7 +41,7 @@ def retrain_in_processes(
 
     Raises:
         ValueError: for more processes than there are GPUs, where the model is on one.
-        TrainingError: a worker failed.
+        CallError: a worker failed.
     """
     device = next(model.parameters()).device
     if device.type != "cpu" and processes > torch.cuda.device_count():
@@ -62,12 +60,15 @@ def retrain_in_processes(
         remote_code=type(model).__module__.startswith("transformers_modules"),
         checkpoint_seconds=checkpoint_seconds,
     )
-    write_job(scratch, job, model, training_NL)
-    try:
-        run_ranks("tasks.training.worker", scratch, processes, work="training", progress=progress)
-    except RankError as error:
-        raise TrainingError(str(error)) from None
+    write_start(scratch, model, training_NL)
+    peaks = call(
+        train_rank,
+        dataclasses.asdict(job),
+        work="training",
+        processes=processes,
+        scratch=scratch,
+        progress=progress,
+    )
     result = read_result(scratch)
-    peaks = [report["peak_memory_bytes"] for report in read_reports(scratch, processes)]
     memory = {MOST_MEMORY: float(max(peaks)), ALL_MEMORY: float(sum(peaks))}
     return dataclasses.replace(result, figures={**result.figures, **memory})

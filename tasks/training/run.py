@@ -47,7 +47,7 @@ def retrain(
         progress: called with (steps done, steps in all).
 
     Raises:
-        TrainingError: a worker process failed; the message holds what it said.
+        CallError: a worker process failed; the message holds what it said.
     """
     if processes > 1:
         from tasks.training.launcher import retrain_in_processes

@@ -1,23 +1,24 @@
-"""One rank of a training run, started by ``launcher.py`` alone. Rank 0 writes the result."""
+"""One rank of a training run, called by ``launcher.py`` alone. Rank 0 writes the result."""
 
 from __future__ import annotations
 
-import sys
+from typing import Any
 
-from tasks.processes.rank import Rank, joined, main
+from tasks.processes.rank import Rank, joined
 
 
-def _run(rank: Rank) -> None:
+def train_rank(facts: dict[str, Any], rank: Rank) -> int:
+    """This rank's part; returns its peak memory in bytes."""
     from configs.trust import Trust
     from tasks.models.load import DTYPES, load_model
     from tasks.pruning.core.blocks import Decoder
     from tasks.pruning.core.registry import get, parse_target
     from tasks.pruning.core.retraining import RetrainingMethod
     from tasks.runtime.memory import measured
-    from tasks.training.files import MODEL, read_job, write_result
+    from tasks.training.files import MODEL, Job, read_windows, write_result
     from tasks.training.run import retrain_here
 
-    job, training_NL = read_job(rank.scratch)
+    job = Job(**facts)
     device = rank.device(on_cpu=job.on_cpu)
     with joined(device):
         trust = Trust(remote_code=job.remote_code)
@@ -30,17 +31,13 @@ def _run(rank: Rank) -> None:
                 Decoder(model, job.blocks_name),
                 method,
                 parse_target(job.target),
-                training_NL,
+                read_windows(rank.scratch),
                 seed=job.seed,
                 scratch=rank.scratch,
                 # All ranks take every step together.
                 progress=rank.tell if rank.index == 0 else None,
                 checkpoint_seconds=job.checkpoint_seconds,
             )
-        rank.report({"peak_memory_bytes": peak.bytes})
         if rank.index == 0:
             write_result(rank.scratch, result)
-
-
-if __name__ == "__main__":
-    sys.exit(main(_run))
+    return peak.bytes

@@ -20,7 +20,7 @@ from configs.errors import ConfigurationError
 from tasks.measures.perplexity.reference import Reference
 from tasks.measures.perplexity.run import evaluate_windows
 from tasks.models.sources.random_model import write
-from tasks.processes.rank_errors import RankError
+from tasks.processes.call import CallError
 
 CPU = torch.device("cpu")
 TESTS = Path(__file__).parents[1]
@@ -30,7 +30,7 @@ RUN = f"""
 import sys
 sys.path[:0] = [{str(TESTS)!r}, {str(TESTS.parent)!r}]
 from pathlib import Path
-from evaluation import test_evaluation_processes as test
+from measures import test_evaluation_processes as test
 folder = Path(sys.argv[1])
 test.evaluated(folder, test.LONG, 2, progress=lambda done, total: print(done, flush=True))
 """
@@ -60,7 +60,7 @@ def workers(folder: Path) -> dict[int, int]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             command = (path / "cmdline").read_bytes().split(b"\0")
-            if b"tasks.measures.perplexity.worker" in command and scratch in command:
+            if b"tasks.measures.perplexity.worker:measure_rank" in command and scratch in command:
                 environment = (path / "environ").read_bytes().split(b"\0")
                 rank = next(e for e in environment if e.startswith(b"RANK="))
                 found[int(rank[5:])] = int(path.name)
@@ -140,7 +140,7 @@ def test_a_killed_rank_is_named_and_the_others_end(folder: Path) -> None:
         if pid := workers(folder).get(1):
             os.kill(pid, signal.SIGKILL)
 
-    with pytest.raises(RankError, match="evaluation process 1 of 2 was ended by SIGKILL"):
+    with pytest.raises(CallError, match="evaluation process 1 of 2 was ended by SIGKILL"):
         evaluated(folder, LONG, 2, progress=kill)
     assert not workers(folder)
 
@@ -148,7 +148,7 @@ def test_a_killed_rank_is_named_and_the_others_end(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_ranks_error_comes_with_its_traceback(folder: Path) -> None:
     (folder / "model" / "model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(RankError) as raised:
+    with pytest.raises(CallError) as raised:
         evaluated(folder, 4, 2)
     message = str(raised.value)
     assert message.startswith("evaluation process ")

@@ -30,7 +30,7 @@ from tasks.models.saved.kept import kept_to_json
 from tasks.models.saved.pruned import load_pruned
 from tasks.models.saved.save import save_checkpoint
 from tasks.models.sources import random_model
-from tasks.processes.rank_errors import RankError
+from tasks.processes.call import CallError
 from tasks.pruning.core.structure import Kept, masked_weights, structure_of
 
 COMMIT = "c" * 40
@@ -643,7 +643,7 @@ def test_two_processes_say_what_one_says(
 def test_more_processes_than_documents(folder: Path, model_folder: Path, tmp_path: Path) -> None:
     job = ZeroShotJob(str(model_folder), "float32", resolve(folder, "minimal"), limit=1)
     said = "evaluation.processes: 2 is not possible; zero-shot has 1 documents here"
-    with pytest.raises(RankError, match=said):
+    with pytest.raises(CallError, match=said):
         zero_shot_in_processes(job, tmp_path, 2)
 
 

@@ -13,10 +13,10 @@ import pytest
 import tiny
 import torch
 
+from tasks.processes.call import CallError
 from tasks.pruning.ast.method import AdaptiveSparseTrainer
 from tasks.pruning.core.methods import PruneResult
 from tasks.pruning.core.targets import SemiStructured
-from tasks.training.errors import TrainingError
 from tasks.training.launcher import ALL_MEMORY, MOST_MEMORY
 from tasks.training.run import retrain
 
@@ -57,7 +57,7 @@ def workers(folder: Path) -> dict[int, int]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             command = (path / "cmdline").read_bytes().split(b"\0")
-            if b"tasks.training.worker" in command and str(folder).encode() in command:
+            if b"tasks.training.worker:train_rank" in command and str(folder).encode() in command:
                 environment = (path / "environ").read_bytes().split(b"\0")
                 rank = next(e for e in environment if e.startswith(b"RANK="))
                 found[int(rank[5:])] = int(path.name)
@@ -94,7 +94,7 @@ def test_a_killed_worker_is_named_and_the_others_end(tmp_path: Path) -> None:
         if done:
             os.kill(workers(tmp_path)[1], signal.SIGKILL)
 
-    with pytest.raises(TrainingError, match="training process 1 of 2 was ended by SIGKILL"):
+    with pytest.raises(CallError, match="training process 1 of 2 was ended by SIGKILL"):
         train(ENDLESS, 2, tmp_path, kill)
     assert not workers(tmp_path)
 
@@ -102,7 +102,7 @@ def test_a_killed_worker_is_named_and_the_others_end(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_workers_error_comes_with_its_traceback(tmp_path: Path) -> None:
     broken = AdaptiveSparseTrainer(batch=2, learning_rate=1e38)
-    with pytest.raises(TrainingError) as raised:
+    with pytest.raises(CallError) as raised:
         train(broken, 2, tmp_path)
     assert "of 2 failed:\nTraceback" in str(raised.value)
     assert "FloatingPointError: step 2: the gradients are not finite" in str(raised.value)

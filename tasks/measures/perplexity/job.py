@@ -6,9 +6,9 @@ Tensors in safetensors, the rest in JSON; all in the scratch folder of one run.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from tasks.measures.perplexity.reference import Reference
 from tasks.measures.perplexity.windows import WindowFigures
 from tasks.models.load import DTYPES
 
-_JOB, _WINDOWS, _FIGURES = "job.json", "windows.safetensors", "figures.safetensors"
+_WINDOWS, _FIGURES = "windows.safetensors", "figures.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,24 +85,30 @@ def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def write_job(scratch: Path, model: Path, job: Job, windows_NL: Tensor) -> None:
-    """Everything that the ranks start from."""
+def as_facts(model: Path, job: Job) -> dict[str, Any]:
+    """The model's folder and the job, in words that JSON has."""
+    return {"model": str(model.absolute()), "job": dataclasses.asdict(job)}
+
+
+def read_job(facts: dict[str, Any]) -> tuple[Path, Job]:
+    """What :func:`as_facts` took."""
+    return Path(facts["model"]), Job(**facts["job"])
+
+
+def write_windows(scratch: Path, windows_NL: Tensor) -> None:
+    """The windows that the ranks share."""
     from safetensors.torch import save_file
 
     scratch.mkdir(parents=True, exist_ok=True)
     (scratch / _FIGURES).unlink(missing_ok=True)
     save_file({"windows": windows_NL.cpu().contiguous()}, scratch / _WINDOWS)
-    facts = {"model": str(model.absolute()), "job": dataclasses.asdict(job)}
-    (scratch / _JOB).write_text(json.dumps(facts), encoding="utf-8")
 
 
-def read_job(scratch: Path) -> tuple[Path, Job, Tensor]:
-    """The model's folder, the job and all windows."""
+def read_windows(scratch: Path) -> Tensor:
+    """All windows."""
     from safetensors.torch import load_file
 
-    facts = json.loads((scratch / _JOB).read_text(encoding="utf-8"))
-    windows_NL = load_file(scratch / _WINDOWS)["windows"]
-    return Path(facts["model"]), Job(**facts["job"]), windows_NL
+    return load_file(scratch / _WINDOWS)["windows"]
 
 
 def write_figures(scratch: Path, parts: list[tuple[int, WindowFigures]]) -> None:

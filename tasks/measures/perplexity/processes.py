@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import Tensor
 
 from tasks.measures.perplexity.here import Measured
-from tasks.measures.perplexity.job import Job, read_figures, write_job
+from tasks.measures.perplexity.job import Job, as_facts, read_figures, write_windows
+from tasks.measures.perplexity.worker import measure_rank
 from tasks.models.load import DTYPES
-from tasks.processes.launcher import run_ranks
-from tasks.processes.rank_files import read_reports
+from tasks.processes.call import call
 
 
 def measure_in_processes(
@@ -25,13 +25,17 @@ def measure_in_processes(
     """Measure all windows with so many processes, which load the model from ``folder``.
 
     Raises:
-        RankError: a process failed; the message holds its traceback.
+        CallError: a process failed; the message holds its traceback.
     """
-    write_job(scratch, folder, job, windows_NL)
-    run_ranks(
-        "tasks.measures.perplexity.worker", scratch, processes, work="evaluation", progress=progress
+    write_windows(scratch, windows_NL)
+    reports = call(
+        measure_rank,
+        as_facts(folder, job),
+        work="evaluation",
+        processes=processes,
+        scratch=scratch,
+        progress=progress,
     )
-    reports = read_reports(scratch, processes)
     return Measured(
         read_figures(scratch),
         reports[0]["parameters"],

@@ -82,7 +82,7 @@ def evaluate_windows(
         ValueError: for no windows, windows that predict nothing, or a reference of others.
         UnsupportedModelError: the model cannot be loaded in this way.
         FloatingPointError: when the loss or the divergence is NaN.
-        RankError: a process failed; the message holds its traceback.
+        CallError: a process failed; the message holds its traceback.
     """
     require_predictions(windows_NL)
     job = Job.of(

@@ -1,4 +1,4 @@
-"""One rank of an evaluation, started by ``processes.py`` alone: some of the windows.
+"""One rank of an evaluation, called by ``processes.py`` alone: some of the windows.
 
 Accelerate shares the windows out and gathers what came of them. Each rank maps the checkpoint's
 files, so that weights in their saved dtype are in memory once for all ranks of a machine.
@@ -6,22 +6,22 @@ files, so that weights in their saved dtype are in memory once for all ranks of 
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from tasks.processes.rank import Rank, joined, main
+from tasks.processes.rank import Rank, joined
 
 
-def _run(rank: Rank) -> None:
+def measure_rank(facts: dict[str, Any], rank: Rank) -> dict[str, Any]:
+    """This rank's part; returns what it has to say about the model and its memory."""
     from accelerate import PartialState
     from accelerate.utils import gather_object
 
     from tasks.measures.perplexity.here import measure_here
-    from tasks.measures.perplexity.job import name_of, read_job, write_figures
+    from tasks.measures.perplexity.job import name_of, read_job, read_windows, write_figures
     from tasks.models.saved.pruned import load_pruned
     from tasks.runtime.memory import measured
 
-    folder, job, windows_NL = read_job(rank.scratch)
+    (folder, job), windows_NL = read_job(facts), read_windows(rank.scratch)
     device = rank.device(on_cpu=job.on_cpu)
 
     def tell(done: int, _: int) -> None:
@@ -38,17 +38,11 @@ def _run(rank: Rank) -> None:
             model = load_pruned(folder, job.torch_dtype, device, job.trust)
             found = measure_here(model, job, windows_NL, share, tell)
         parts = gather_object([(share.start, found.figures)])
-        rank.report(
-            {
-                "peak_memory_bytes": peak.bytes,
-                "parameters": found.parameters,
-                "nonzero_parameters": found.nonzero_parameters,
-                "dtype": name_of(found.dtype),
-            }
-        )
         if rank.index == 0:
             write_figures(rank.scratch, parts)
-
-
-if __name__ == "__main__":
-    sys.exit(main(_run))
+    return {
+        "peak_memory_bytes": peak.bytes,
+        "parameters": found.parameters,
+        "nonzero_parameters": found.nonzero_parameters,
+        "dtype": name_of(found.dtype),
+    }

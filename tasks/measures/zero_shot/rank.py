@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +10,11 @@ from typing import TYPE_CHECKING, Any
 from configs.trust import Trust
 from tasks.measures.zero_shot.results import TaskResult
 from tasks.measures.zero_shot.tasks import ResolvedTask
-from tasks.processes.launcher import run_ranks
-from tasks.processes.rank import Rank, joined, main
+from tasks.processes.call import call
+from tasks.processes.rank import Rank, joined
 
 if TYPE_CHECKING:
     from tasks.pruning.core.methods import Progress
-
-_MODULE = "tasks.measures.zero_shot.rank"
-_JOB, _RESULTS = "zero-shot.json", "zero-shot-results.json"
 
 
 @dataclass(frozen=True)
@@ -55,21 +50,26 @@ def zero_shot_in_processes(
         progress: called with (sequences computed by all ranks, sequences in all).
 
     Raises:
-        RankError: a rank failed; the message holds its traceback.
+        CallError: a rank failed; the message holds its traceback.
     """
-    (scratch / _JOB).write_text(json.dumps(dataclasses.asdict(job)), encoding="utf-8")
-    run_ranks(_MODULE, scratch, processes, work="zero-shot", progress=progress)
-    found = json.loads((scratch / _RESULTS).read_text(encoding="utf-8"))
+    found, *_ = call(
+        measure_rank,
+        dataclasses.asdict(job),
+        work="zero-shot",
+        processes=processes,
+        scratch=scratch,
+        progress=progress,
+    )
     return {name: TaskResult.from_json(facts) for name, facts in found.items()}
 
 
-def _run(rank: Rank) -> None:
-    """Load the model and measure this rank's share; rank 0 leaves the results."""
+def measure_rank(facts: dict[str, Any], rank: Rank) -> dict[str, Any]:
+    """Load the model and measure this rank's share; returns the results of all."""
     from tasks.measures.zero_shot.evaluate import zero_shot
     from tasks.models.load import DTYPES, load_tokenizer
     from tasks.models.saved.pruned import load_pruned
 
-    job = _read_job(rank.scratch)
+    job = ZeroShotJob(**{**facts, "tasks": tuple(ResolvedTask(**t) for t in facts["tasks"])})
     device = rank.device(on_cpu=job.on_cpu)
     trust = Trust(remote_code=job.remote_code, pickle_weights=job.pickle_weights)
     folder = Path(job.folder)
@@ -84,15 +84,4 @@ def _run(rank: Rank) -> None:
             seed=job.seed,
             progress=rank.tell,
         )
-    if rank.index == 0:
-        found = {name: result.as_json() for name, result in results.items()}
-        (rank.scratch / _RESULTS).write_text(json.dumps(found, allow_nan=False), encoding="utf-8")
-
-
-def _read_job(scratch: Path) -> ZeroShotJob:
-    facts: dict[str, Any] = json.loads((scratch / _JOB).read_text(encoding="utf-8"))
-    return ZeroShotJob(**{**facts, "tasks": tuple(ResolvedTask(**t) for t in facts["tasks"])})
-
-
-if __name__ == "__main__":
-    sys.exit(main(_run))
+    return {name: result.as_json() for name, result in results.items()}
