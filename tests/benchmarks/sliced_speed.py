@@ -25,8 +25,8 @@ import torch
 from common import arguments, load, print_environment
 from torch import Tensor
 from transformers import PreTrainedModel
+from weight_bytes import bytes_on_disk
 
-from tasks.measures.weights import bytes_on_disk
 from tasks.models.architecture.decoder import describe
 from tasks.models.saved.compact import compact_
 from tasks.models.saved.sliced import save_compact

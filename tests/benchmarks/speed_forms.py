@@ -23,11 +23,12 @@ from pathlib import Path
 from common import arguments, load, print_environment
 from sliced_speed import random_kept, turned
 from transformers import PreTrainedModel
+from weight_bytes import bytes_on_disk, packed_bytes
 
 from tasks.measures.speed.generation import Request, random_prompt, timed_request
 from tasks.measures.speed.timing import SpeedResult, measure_speed, summarise
-from tasks.measures.weights import bytes_on_disk, packed_bytes
 from tasks.models.architecture.decoder import describe
+from tasks.models.placement import count_weights
 from tasks.models.saved.compact import compact_
 from tasks.models.saved.pruned import load_pruned
 from tasks.models.saved.sliced import save_compact
@@ -95,7 +96,12 @@ def times_dense(result: SpeedResult, dense: SpeedResult, column: str) -> float:
     return statistics.median(base / own for base, own in pairs)
 
 
-def table(dtype: str, results: dict[str, SpeedResult], folders: dict[str, Path]) -> None:
+def table(
+    dtype: str,
+    models: dict[str, PreTrainedModel],
+    results: dict[str, SpeedResult],
+    folders: dict[str, Path],
+) -> None:
     print(f"\n**{dtype}**\n")
     print("| | prefill tokens/s (quartiles) | times dense | decode tokens/s (quartiles)", end="")
     print(" | times dense | latency p50, p95 ms | peak memory MB | MB on disk | parameters |")
@@ -111,7 +117,7 @@ def table(dtype: str, results: dict[str, SpeedResult], folders: dict[str, Path])
         cells.append(f"{result.latency_p50_ms:.0f}, {result.latency_p95_ms:.0f}")
         cells.append(f"{peak_memory(folders[form]) / 1e6:.0f}")
         cells.append(f"{bytes_on_disk(folders[form]) / 1e6:.1f}")
-        cells.append(f"{result.parameters} ({result.nonzero_parameters} not zero)")
+        cells.append("{} ({} not zero)".format(*count_weights(models[form])))
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
@@ -120,7 +126,7 @@ def compare(options: argparse.Namespace, dtype: str) -> None:
     models = {form: make(copy.deepcopy(dense)) for form, make in FORMS.items()}
     results = measure(models, options.repetitions)
     with tempfile.TemporaryDirectory() as name:
-        table(dtype, results, save(dense, Path(name)))
+        table(dtype, models, results, save(dense, Path(name)))
     if packed := packed_bytes(models["masked 2:4"]):
         print(f"\n2:4 packed for sparse tensor cores would take {packed / 1e6:.1f} MB.", flush=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from tasks.measures.speed import generation
 from tasks.measures.speed import timing as speed
 from tasks.measures.speed.generation import check_positions, random_prompt, timed_request
 from tasks.measures.speed.timing import measure_speed
-from tasks.measures.weights import bytes_on_disk, packed_bytes
 from tasks.models.architecture.decoder import describe
 from tasks.models.saved.branches import attach_branches, save_branches
 from tasks.models.saved.compact import compact_
@@ -179,11 +177,7 @@ def test_says_what_was_measured() -> None:
     assert (result.dtype, result.device) == ("float32", "cpu")
     assert result.threads == torch.get_num_threads()
     assert result.hardware
-    assert result.parameters == model.num_parameters()
-    assert result.nonzero_parameters is not None
-    pruned = sum(layer.stored.numel() for layer in describe(model).layers().values()) // 2
-    assert result.nonzero_parameters == result.parameters - pruned
-    assert result.peak_memory_bytes > 4 * result.parameters
+    assert result.peak_memory_bytes > 4 * model.num_parameters()
 
 
 def test_the_prompt_depends_on_the_seed_alone() -> None:
@@ -226,41 +220,12 @@ def test_wrong_counts(name: str) -> None:
 
 
 def test_a_model_on_disk(tmp_path: Path) -> None:
-    """As Accelerate's device map leaves one: it is measured, its zeros are not invented."""
+    """As Accelerate's device map leaves one."""
     from accelerate import disk_offload
 
     model = masked().to(torch.bfloat16)
-    parameters = model.num_parameters()
     prompt = random_prompt(model, 9, 2)
     wanted = timed_request(model, prompt, 6).tokens_BN
-    assert packed_bytes(model) is not None
     model = disk_offload(model, str(tmp_path))
     assert torch.equal(timed_request(model, random_prompt(model, 9, 2), 6).tokens_BN, wanted)
-    result = measure_speed(model, **SMALL)
-    assert (result.parameters, result.nonzero_parameters) == (parameters, None)
-    assert packed_bytes(model) is None
-
-
-def test_bytes_on_disk(tmp_path: Path) -> None:
-    model = branched(tmp_path)
-    model.save_pretrained(tmp_path)
-    (tmp_path / "tokenizer.json").write_text("x" * 1000)
-    files = ("model.safetensors", "slorb.safetensors")
-    assert bytes_on_disk(tmp_path) == sum((tmp_path / name).stat().st_size for name in files)
-    with pytest.raises(FileNotFoundError, match="holds no weight files"):
-        bytes_on_disk(tmp_path / "none")
-
-
-def test_packed_bytes() -> None:
-    model = masked().to(torch.bfloat16)
-    layers = sum(layer.stored.numel() for layer in describe(model).layers().values())
-    rest = model.num_parameters() - layers
-    # 2 of 4 values of 2 bytes, and 2 bits for each that is kept.
-    assert packed_bytes(model) == 2 * rest + layers + math.ceil(layers / 2 * 2 / 8)
-    assert packed_bytes(tiny.llama().to(torch.bfloat16)) is None
-    assert packed_bytes(masked()) is None, "the hardware takes no 2:4 in float32"
-    gpt2 = tiny.gpt2().to(torch.bfloat16)
-    one = next(iter(describe(gpt2).layers().values()))
-    one.weight_OI.masked_fill_(lowest(one.weight_OI.float().abs(), SemiStructured(2, 4)), 0.0)
-    saved = 2 * gpt2.num_parameters() - (packed_bytes(gpt2) or 0)
-    assert saved == one.stored.numel() * 7 // 8, "rows of a Conv1D run the other way"
+    assert measure_speed(model, **SMALL).prefill_tokens_per_second > 0

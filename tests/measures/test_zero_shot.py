@@ -16,10 +16,10 @@ import torch
 from huggingface_hub import constants
 
 from configs.errors import ConfigurationError
-from configs.schema import ZeroShot
 from configs.trust import Trust
 from tasks.measures.zero_shot import leaves
 from tasks.measures.zero_shot.evaluate import ZeroShotError, zero_shot
+from tasks.measures.zero_shot.measure import Tasks as ZeroShot
 from tasks.measures.zero_shot.rank import ZeroShotJob, zero_shot_in_processes
 from tasks.measures.zero_shot.results import TaskResult, result_of
 from tasks.measures.zero_shot.tasks import ResolvedTask, resolve_tasks
@@ -243,7 +243,7 @@ class TestFigures:
         perplexity = found["continuation"].metrics["perplexity"]
         assert perplexity.value == pytest.approx(math.exp(-sum(after) / DOCUMENTS), rel=1e-4)
         assert perplexity.higher_is_better is False
-        assert found["continuation"].main == "perplexity"
+        assert found["continuation"].main == "acc"
 
     def test_whole_texts_and_written_answers(
         self, folder: Path, model: Any, tokenizer: Any

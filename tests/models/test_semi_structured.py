@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from benchmarks.weight_bytes import packed_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.sparse._semi_structured_conversions import (
@@ -18,7 +19,6 @@ from torch.sparse._semi_structured_conversions import (
     sparse_semi_structured_to_dense_cutlass,
 )
 
-from tasks.measures.weights import packed_bytes
 from tasks.models.architecture.decoder import describe
 from tasks.models.saved.semi_structured import (
     MULTIPLES,
@@ -74,6 +74,21 @@ def test_what_packing_takes_is_what_packed_bytes_says() -> None:
         parts = sparse_semi_structured_from_dense_cutlass(layer.weight_OI)
         expected += layer.stored.nbytes - sum(part.nbytes for part in parts)
     assert saved == expected
+
+
+def test_packed_bytes() -> None:
+    model = pruned()
+    layers = sum(layer.stored.numel() for layer in describe(model).layers().values())
+    rest = model.num_parameters() - layers
+    # 2 of 4 values of 2 bytes, and 2 bits for each that is kept.
+    assert packed_bytes(model) == 2 * rest + layers + layers // 8
+    assert packed_bytes(tiny.llama().to(torch.bfloat16)) is None
+    assert packed_bytes(pruned(dtype=torch.float32)) is None, "the hardware takes no 2:4 in float32"
+    gpt2 = tiny.gpt2().to(torch.bfloat16)
+    one = next(iter(describe(gpt2).layers().values()))
+    one.weight_OI.masked_fill_(lowest(one.weight_OI.float().abs(), SemiStructured(2, 4)), 0.0)
+    saved = 2 * gpt2.num_parameters() - (packed_bytes(gpt2) or 0)
+    assert saved == one.stored.numel() * 7 // 8, "rows of a Conv1D run the other way"
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
 from configs.corpora import Corpus
 from configs.frozen import Frozen, unique
-from tasks.measures.base import Measure
+from tasks.data.texts import Windows, load_tokens
+from tasks.measures.base import Measure, Subject
+from tasks.measures.computing import as_json, network, processes_of, scratch_of
+from tasks.measures.figures import Figure, Value, instances
+from tasks.models.load import best_device, resolve_dtype
+from tasks.store.steps import Facts, Step, Work
+from tasks.store.store import Artifact
+
+PREFIX = "perplexity/"
+VERSION = 2
 
 
 class Corpora(Frozen):
@@ -38,15 +48,132 @@ class PerplexitySettings(Frozen):
     """The corpora to measure perplexity on."""
 
 
+def windows_of(subject: Subject, index: int) -> Windows:
+    """The windows of the sweep's corpus number ``index``."""
+    entry: Corpora = subject.evaluation.perplexity[index]
+    return subject.windows(
+        field=f"evaluation.perplexity[{index}]",
+        name=entry.name,
+        corpus=entry.corpus,
+        length=entry.sequence_length,
+        count=entry.windows,
+    )
+
+
+def steps_of(subject: Subject) -> dict[str, Step]:
+    """Corpus name → the step that measures perplexity on it.
+
+    With agreement, the dense model's own keeps the hidden states that the others are compared with.
+    """
+    compared = subject.evaluation.agreement and subject.dense
+    references = steps_of(compared) if compared else {}
+    found: dict[str, Step] = {}
+    for index, entry in enumerate(subject.evaluation.perplexity):
+        needs = {"weights": subject.weights, "tokens": windows_of(subject, index).step}
+        if compared:
+            needs |= {"reference": references[entry.name], "dense": compared.weights}
+        found[entry.name] = Step(
+            name="perplexity",
+            version=VERSION,
+            inputs={
+                "dtype": subject.dtype,
+                "keeps_states": subject.evaluation.agreement and subject.dense is None,
+            },
+            needs=needs,
+            produce=lambda work: _produce(work, subject),
+            label=f"perplexity {entry.name}",
+            group=subject.label,
+        )
+    return found
+
+
+def _produce(work: Work, subject: Subject) -> Facts:
+    from tasks.measures.perplexity.reference import Reference
+    from tasks.measures.perplexity.run import evaluate_windows
+
+    evaluation, device = subject.evaluation, best_device()
+    dtype = resolve_dtype(subject.dtype, device)
+    cut = work.need("tokens")
+    tokens_NL = load_tokens(cut)
+    processes = processes_of(evaluation, len(tokens_NL))
+    reference = None
+    if "reference" in work.step.needs:
+        reference = Reference(work.need("reference").path, work.need("dense").path)
+    with scratch_of(work) as scratch:
+        result = evaluate_windows(
+            network(work, subject) if processes == 1 else work.need("weights").path,
+            tokens_NL,
+            dtype=dtype,
+            device=device,
+            trust=work.context.trust,
+            batch_size=evaluation.batch_size,
+            processes=processes,
+            device_map=evaluation.device_map,
+            max_memory=evaluation.max_memory,
+            reference=reference,
+            write_reference=work.out if work.step.inputs["keeps_states"] else None,
+            scratch=scratch,
+            progress=work.progress,
+        )
+    facts: dict[str, Any] = {
+        "perplexity": as_json(result.perplexity),
+        "nll": as_json(result.nll),
+        "tokens": result.tokens,
+        "windows": len(tokens_NL),
+        "bos": cut.facts["bos"] is not None,
+        "seconds": result.seconds,
+        "parameters": result.parameters,
+        "nonzero_parameters": result.nonzero_parameters,
+        "bytes_on_disk": result.parameters * dtype.itemsize,
+        "peak_memory_bytes": max(result.peak_memory_bytes),
+        "processes": processes,
+        "batch_size": evaluation.batch_size,
+        "device_map": evaluation.device_map,
+    }
+    if result.kl is not None:
+        facts |= {"kl": as_json(result.kl), "top1_agreement": result.top1_agreement}
+    return facts
+
+
 class Perplexity(Measure):
-    """how well the model predicts a text: exp of the mean loss of a token"""
+    """Perplexity of token windows; its steps also hold what agreement and size tell."""
 
     name = "perplexity"
     summary = "how well the model predicts a text: exp of the mean loss of a token"
+    version = VERSION
     Settings = PerplexitySettings
 
-    def columns(self, found: Any) -> Any:
-        raise NotImplementedError
+    def steps(self, subject: Subject) -> Mapping[str, Step]:
+        return steps_of(subject)
 
-    def figures(self, columns: Any) -> Any:
-        raise NotImplementedError
+    def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
+        return {PREFIX + name: float(a.facts["perplexity"]) for name, a in found.items()}
+
+    def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
+        names = instances(columns, PREFIX)
+        return [
+            Figure(
+                column=PREFIX + name,
+                label=f"perplexity on {name}",
+                heading="perplexity" if len(names) == 1 else f"perplexity {name}",
+                group="perplexity",
+                format="perplexity",
+                axis="log",
+                role="quality",
+                headline=True,
+                relative=True,
+            )
+            for name in names
+        ]
+
+    def described(self, subject: Subject, found: Mapping[str, Artifact]) -> Mapping[str, str]:
+        told: dict[str, str] = {}
+        for index, entry in enumerate(subject.evaluation.perplexity):
+            if entry.name in found:
+                text, facts = windows_of(subject, index).facts, found[entry.name].facts
+                start = "each window starts with BOS" if facts["bos"] else "no BOS"
+                told[f"perplexity on {entry.name}"] = (
+                    f"{text.description}; {facts['windows']} windows of {entry.sequence_length} "
+                    f"tokens, {facts['tokens']} predicted tokens, {start}; SHA-256 {text.digest}"
+                )
+        return told

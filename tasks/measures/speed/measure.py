@@ -2,12 +2,69 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from configs.frozen import Frozen
-from tasks.measures.base import Measure
+from tasks.measures.base import Measure, Subject
+from tasks.measures.computing import network
+from tasks.measures.figures import Figure, Row, Value
+from tasks.measures.speed.generation import check_positions
+from tasks.measures.speed.timing import measure_speed
+from tasks.models.load import best_device
+from tasks.models.resident import DENSE, PLACED, PRUNED
+from tasks.models.saved.semi_structured import convert_
+from tasks.store.steps import Facts, Step, Work
+from tasks.store.store import Artifact
+
+PREFIX = "speed/"
+HARDWARE, DEVICE = f"{PREFIX}hardware", f"{PREFIX}device"
+_GPU = re.compile(r"\b(cuda|gpu|nvidia|geforce|rtx|[ahvbl]\d{2,3}|gh?200|tesla|instinct|mi\d{3})\b")
+
+
+def _rate(part: str, word: str) -> Figure:
+    return Figure(
+        column=f"{PREFIX}{part}_tokens_per_second",
+        label=f"{word} speed",
+        heading=part,
+        group="speed",
+        unit="tokens/s",
+        better="higher",
+        format="rate",
+        axis="linear",
+        role="speed",
+        relative=True,
+        comparable=HARDWARE,
+        bounds=(0.5, 1.5),
+    )
+
+
+def _latency(percent: int) -> Figure:
+    return Figure(
+        column=f"{PREFIX}latency_p{percent}_ms",
+        label=f"latency of a request, percentile {percent}",
+        heading=f"latency p{percent}",
+        group="speed",
+        unit="ms",
+    )
+
+
+_FIGURES = (
+    _rate("prefill", "prefill"),
+    _rate("decode", "decoding"),
+    _latency(50),
+    _latency(95),
+    Figure(column=f"{PREFIX}peak_memory_bytes", label="peak memory of generation", unit="MiB",
+           heading="memory", group="speed", format="bytes"),
+    Figure(column=HARDWARE, label="hardware", heading="hardware", group="speed", better="",
+           format="text"),
+    Figure(column=DEVICE, label="kind of device", heading="device", group="speed", better="",
+           format="text"),
+)  # fmt: skip
 
 
 class Requests(Frozen):
@@ -35,14 +92,94 @@ class SpeedSettings(Frozen):
 
 
 class Speed(Measure):
-    """tokens a second, latency and memory on this hardware"""
+    """Prefill, decoding, latency and memory, measured once, with the hardware beside the figures.
+
+    The hardware is no part of the step's identity: a store that machines share holds one
+    measurement of each subject, and the notes say where figures come from different hardware.
+    """
 
     name = "speed"
     summary = "tokens a second, latency and memory on this hardware"
+    version = 2
     Settings = SpeedSettings
 
-    def columns(self, found: Any) -> Any:
-        raise NotImplementedError
+    def check(self, subject: Subject, config: Any) -> None:
+        if subject.evaluation.speed:
+            options: Requests = subject.evaluation.speed_options
+            check_positions(
+                config, prompt_tokens=options.prompt_tokens, new_tokens=options.new_tokens
+            )
 
-    def figures(self, columns: Any) -> Any:
-        raise NotImplementedError
+    def steps(self, subject: Subject) -> Mapping[str, Step]:
+        evaluation = subject.evaluation
+        if not evaluation.speed:
+            return {}
+        options: dict[str, Any] = evaluation.speed_options.model_dump()
+        if evaluation.device_map != "none":
+            options |= {
+                "device_map": evaluation.device_map,
+                "max_memory": dict(evaluation.max_memory),
+            }
+        step = Step(
+            name="speed",
+            version=self.version,
+            inputs={"dtype": subject.dtype, **options},
+            needs={"weights": subject.weights},
+            produce=lambda work: _produce(work, subject),
+            label="speed",
+            group=subject.label,
+        )
+        return {"requests": step}
+
+    def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
+        facts = found["requests"].facts
+        return {figure.column: facts[figure.column.removeprefix(PREFIX)] for figure in _FIGURES}
+
+    def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
+        return [figure for figure in _FIGURES if figure.column in columns]
+
+    def notes(self, rows: Sequence[Row]) -> Sequence[str]:
+        """The hardware, and what a mask does not do."""
+        numbers = [figure for figure in _FIGURES if figure.format != "text"]
+        timed = [row for row in rows if any(figure.value(row) is not None for figure in numbers)]
+        places = dict.fromkeys(str(row.get(HARDWARE) or "unnamed hardware") for row in timed)
+        if not places:
+            return ()
+        notes = [f"Speed on {'; '.join(places)}."]
+        if len(places) > 1:
+            notes.append("Only figures of the same hardware are compared.")
+        if any(_on_cpu(row) for row in timed):
+            notes.append(
+                "On a CPU masked weights are not faster: a zero is multiplied like any other "
+                "number, and differences of masked models are noise. Only models whose heads or "
+                "channels were cut out compute less."
+            )
+        return notes
+
+
+def _produce(work: Work, subject: Subject) -> Facts:
+    loaded, evaluation = work.context.loaded, subject.evaluation
+    # Its peak memory shall be that of one model.
+    mine = PLACED if evaluation.device_map == "auto" else PRUNED if subject.dense else DENSE
+    loaded.release(*{DENSE, PRUNED, PLACED} - {mine})
+    model = network(work, subject)
+    options = evaluation.speed_options.model_dump()
+    if mine != PRUNED or best_device().type != "cuda":
+        result, kernels = measure_speed(model, **options, progress=work.progress), "dense"
+    else:
+        try:
+            kernels = convert_(model).note
+            result = measure_speed(model, **options, progress=work.progress)
+        finally:
+            # What else is measured of it shall not use the packed weights.
+            loaded.release(PRUNED)
+    return asdict(result) | {"kernels": kernels, "device_map": evaluation.device_map}
+
+
+def _on_cpu(row: Row) -> bool:
+    """``speed/device`` says so, or no GPU is named."""
+    device, named = str(row.get(DEVICE) or ""), str(row.get(HARDWARE) or "")
+    if device:
+        return device.startswith("cpu")
+    lower = named.lower()
+    return bool(lower) and (lower.startswith("cpu") or not _GPU.search(lower))

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from tasks.measures.speed.generation import Request, check_positions, random_prompt, timed_request
-from tasks.measures.weights import weight_counts
 from tasks.runtime.environment import environment
 from tasks.runtime.memory import measured
 
@@ -37,8 +36,6 @@ class SpeedResult:
         latency_p50_ms, latency_p95_ms: of a whole request, interpolated between repetitions; of
             few repetitions the 95th percentile is little but the slowest.
         peak_memory_bytes: as ``tasks.runtime.memory`` measures it: on a CPU the resident set.
-        parameters, nonzero_parameters: side branches included; the latter is None for a model that
-            is partly on disk.
         hardware: the GPU's or the processor's name; threads: torch's, on the CPU.
         prefill_seconds, decode_seconds: of each measured repetition, in order.
     """
@@ -53,8 +50,6 @@ class SpeedResult:
     latency_p50_ms: float
     latency_p95_ms: float
     peak_memory_bytes: int
-    parameters: int
-    nonzero_parameters: int | None
     prompt_tokens: int
     new_tokens: int
     batch_size: int
@@ -133,7 +128,6 @@ def summarise(
     latency = [first + rest for first, rest in zip(prefill, decode, strict=True)]
     read = [batch * length / seconds for seconds in prefill]
     written = [batch * steps / seconds for seconds in decode]
-    parameters, nonzero = weight_counts(model)
     return SpeedResult(
         prefill_tokens_per_second=statistics.median(read),
         prefill_tokens_per_second_p25=quantile(read, 0.25),
@@ -145,8 +139,6 @@ def summarise(
         latency_p50_ms=1e3 * quantile(latency, 0.5),
         latency_p95_ms=1e3 * quantile(latency, 0.95),
         peak_memory_bytes=peak_memory_bytes,
-        parameters=parameters,
-        nonzero_parameters=nonzero,
         prompt_tokens=length,
         new_tokens=steps,
         batch_size=batch,

@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from configs.frozen import Frozen, unique
-from tasks.measures.base import Measure
+from configs.trust import Trust
+from tasks.measures.base import Measure, Subject
+from tasks.measures.computing import network, processes_of, scratch_of
+from tasks.measures.figures import Figure, Value, instances
+from tasks.measures.zero_shot.results import TaskResult, main_of
+from tasks.models.load import best_device, load_tokenizer
+from tasks.runtime.memory import measured
+from tasks.store.steps import Facts, Step, Work
+from tasks.store.store import Artifact
+
+if TYPE_CHECKING:
+    from tasks.measures.zero_shot.tasks import ResolvedTask
+
+PREFIX, STDERR = "zero_shot/", "_stderr"
+MEAN = "mean"
+_ALL_TASKS = "mean of all tasks"
+_GROUP = "zero-shot tasks"
+_MANY = 1 << 20
+"""Stands for the documents of a task that is judged in full."""
+_SHARES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "f1", "mcc")
+"""Metrics between 0 and 1 of which more is better."""
+_LOWER = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter")
 
 
 class Tasks(Frozen):
@@ -39,14 +63,170 @@ class ZeroShotSettings(Frozen):
 
 
 class ZeroShot(Measure):
-    """accuracy on tasks of lm-evaluation-harness, with standard errors"""
+    """Each task is a step of its own; their mean is there once all of them are."""
 
     name = "zero_shot"
     summary = "accuracy on tasks of lm-evaluation-harness, with standard errors"
+    version = 2
     Settings = ZeroShotSettings
 
-    def columns(self, found: Any) -> Any:
-        raise NotImplementedError
+    def resolve(self, evaluation: Any, trust: Trust) -> tuple[ResolvedTask, ...]:
+        if not evaluation.zero_shot.tasks:
+            return ()
+        from tasks.measures.zero_shot.tasks import resolve_tasks
 
-    def figures(self, columns: Any) -> Any:
-        raise NotImplementedError
+        return resolve_tasks(evaluation.zero_shot, trust=trust)
+
+    def steps(self, subject: Subject) -> Mapping[str, Step]:
+        asked: Tasks = subject.evaluation.zero_shot
+        steps = {
+            task.name: Step(
+                name="zero_shot",
+                version=self.version,
+                inputs={
+                    "dtype": subject.dtype,
+                    "task": dict(task.identity),
+                    "limit": asked.limit,
+                    "num_fewshot": asked.num_fewshot,
+                },
+                needs={"weights": subject.weights},
+                produce=lambda work, task=task: _produce(work, subject, task),
+                label=f"zero-shot {task.name}",
+                group=subject.label,
+            )
+            for task in subject.resolved[self.name]
+        }
+        if steps:
+            steps[_ALL_TASKS] = Step(
+                name="zero_shot_mean",
+                version=self.version,
+                inputs={},
+                needs=dict(steps),
+                produce=_mean,
+                label="zero-shot mean",
+                group=subject.label,
+            )
+        return steps
+
+    def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
+        row: dict[str, Value] = {}
+        for name, artifact in found.items():
+            if name == _ALL_TASKS:
+                row |= {PREFIX + column: value for column, value in artifact.facts.items()
+                        if column in (MEAN, MEAN + STDERR)}  # fmt: skip
+                continue
+            for metric, figures in TaskResult.from_json(artifact.facts["result"]).metrics.items():
+                row[f"{PREFIX}{name}/{metric}"] = figures.value
+                if figures.stderr is not None:
+                    row[f"{PREFIX}{name}/{metric}{STDERR}"] = figures.stderr
+        return row
+
+    def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
+        metrics: dict[str, list[str]] = {}
+        for instance in instances(columns, PREFIX):
+            task, _, metric = instance.rpartition("/")
+            if task and not metric.endswith(STDERR):
+                metrics.setdefault(task, []).append(metric)
+        told = [
+            _figure(task, metric, metric == main_of(names), columns)
+            for task, names in metrics.items()
+            for metric in names
+        ]
+        if PREFIX + MEAN not in columns:
+            return told
+        several = len(metrics) > 1
+        mean = Figure(
+            column=PREFIX + MEAN,
+            label=f"mean of {len(metrics)} zero-shot tasks" if several else "zero-shot accuracy",
+            heading="zero-shot",
+            group=_GROUP,
+            unit="%",
+            better="higher",
+            format="percent",
+            axis="linear",
+            role="quality",
+            headline=True,
+            error=_error_of(MEAN, columns),
+        )
+        return [mean, *told]
+
+    def notes(self, rows: Sequence[Mapping[str, Value]]) -> Sequence[str]:
+        if not any(column.startswith(PREFIX) for row in rows for column in row):
+            return ()
+        return (
+            "Zero-shot: ± one standard error; the mean is over each task's main metric, its error "
+            "as if tasks were independent.",
+        )
+
+
+def _figure(task: str, metric: str, main: bool, columns: Sequence[str]) -> Figure:
+    kind = metric.partition(",")[0]
+    share = kind in _SHARES
+    return Figure(
+        column=f"{PREFIX}{task}/{metric}",
+        label=f"{task} {metric}",
+        heading=f"{task} ({metric})",
+        group=_GROUP if main else "further metrics of zero-shot tasks",
+        unit="%" if share else "",
+        better="higher" if share else "lower" if kind in _LOWER else "",
+        format="percent" if share else "number",
+        axis="linear",
+        error=_error_of(f"{task}/{metric}", columns),
+    )
+
+
+def _error_of(name: str, columns: Sequence[str]) -> str:
+    column = f"{PREFIX}{name}{STDERR}"
+    return column if column in columns else ""
+
+
+def _produce(work: Work, subject: Subject, task: ResolvedTask) -> Facts:
+    from tasks.measures.zero_shot.evaluate import zero_shot
+    from tasks.measures.zero_shot.rank import ZeroShotJob, zero_shot_in_processes
+
+    evaluation, asked, trust = subject.evaluation, subject.evaluation.zero_shot, work.context.trust
+    processes, device = processes_of(evaluation, asked.limit or _MANY), best_device()
+    folder = work.need("weights").path
+    options = {
+        "limit": asked.limit,
+        "num_fewshot": asked.num_fewshot,
+        "batch_size": evaluation.batch_size,
+    }
+    start, peak_bytes = time.perf_counter(), 0
+    if processes > 1:
+        job = ZeroShotJob(
+            folder=str(folder.absolute()),
+            dtype=subject.dtype,
+            tasks=(task,),
+            remote_code=trust.remote_code,
+            pickle_weights=trust.pickle_weights,
+            on_cpu=device.type == "cpu",
+            **options,
+        )
+        with scratch_of(work) as scratch:
+            results = zero_shot_in_processes(job, scratch, processes, work.progress)
+    else:
+        with measured(device.type) as peak:
+            model, tokenizer = network(work, subject), load_tokenizer(folder, trust)
+            results = zero_shot(model, tokenizer, [task], progress=work.progress, **options)
+        peak_bytes = peak.bytes
+    return {
+        "result": results[task.name].as_json(),
+        "seconds": time.perf_counter() - start,
+        "peak_memory_bytes": peak_bytes,
+        "processes": processes,
+    }
+
+
+def _mean(work: Work) -> Facts:
+    """Mean of the tasks' main metrics, of those that are numbers, and its standard error."""
+    found = [TaskResult.from_json(work.need(t).facts["result"]) for t in work.step.needs]
+    values = [(r.value, r.stderr) for r in found if r.value is not None]
+    if not values:
+        return {}
+    facts: dict[str, Any] = {MEAN: math.fsum(value for value, _ in values) / len(values)}
+    errors = [error for _, error in values if error is not None]
+    if len(errors) == len(values):
+        # As if the tasks were independent.
+        facts[MEAN + STDERR] = math.hypot(*errors) / len(errors)
+    return facts

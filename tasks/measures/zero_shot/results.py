@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 NO_FILTER = "none"
+_MAIN = ("acc", "acc_norm", "exact_match", "f1")
+
+
+def main_of(metrics: Iterable[str]) -> str:
+    """The metric that stands for a task: the first of the usual ones, else the task's first."""
+    names = list(metrics)
+    return next((name for name in _MAIN if name in names), names[0])
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,6 @@ class TaskResult:
     """
     Attributes:
         metrics: name → figures; ``name,filter`` where a task looks at answers through a filter.
-        main: the name of the metric that stands for the task: the first that its file lists, which
-            for multiple choice is ``acc`` (and ``acc_norm`` stands beside it).
         documents: how many were measured.
         documents_in_all: how many the task has.
         num_fewshot: examples before each question.
@@ -40,11 +45,15 @@ class TaskResult:
     """
 
     metrics: Mapping[str, Metric]
-    main: str
     documents: int
     documents_in_all: int
     num_fewshot: int
     version: str
+
+    @property
+    def main(self) -> str:
+        """The name of the metric that stands for the task."""
+        return main_of(self.metrics)
 
     @property
     def value(self) -> float | None:
@@ -85,7 +94,6 @@ def result_of(task: str, found: Mapping[str, Any]) -> TaskResult:
     counts = found["n-samples"][task]
     return TaskResult(
         metrics=metrics,
-        main=next(iter(metrics)),
         documents=counts["effective"],
         documents_in_all=counts["original"],
         num_fewshot=int(found["n-shot"].get(task, 0)),

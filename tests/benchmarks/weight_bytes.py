@@ -1,4 +1,4 @@
-"""What a model weighs: counted weights, bytes on disk, bytes that 2:4 would save."""
+"""What a model weighs: bytes on disk, and bytes with its 2:4 layers packed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from tasks.models.architecture.decoder import describe
 from tasks.models.saved.branches import branch_tensors
@@ -17,18 +16,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "*.gguf")
-
-
-def weight_counts(model: PreTrainedModel) -> tuple[int, int | None]:
-    """(parameters, those that are not zero), side branches included, tied weights once.
-
-    The second is None where a part of the model is on disk and not in memory.
-    """
-    weights = [*model.parameters(), *branch_tensors(model)]
-    parameters = sum(weight.numel() for weight in weights)
-    if any(weight.is_meta for weight in weights):
-        return parameters - _untied_on_disk(model), None
-    return parameters, sum(int(_plain(weight).count_nonzero()) for weight in weights)
 
 
 def bytes_on_disk(folder: Path) -> int:
@@ -65,26 +52,8 @@ def packed_bytes(model: PreTrainedModel) -> int | None:
     )
 
 
-def _untied_on_disk(model: PreTrainedModel) -> int:
-    """Weights of an LM head that Accelerate parted from the embeddings that it is tied to."""
-    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
-    tied = getattr(model.config.get_text_config(decoder=True), "tie_word_embeddings", False)
-    if not tied or head is None or head.weight is embeddings.weight:
-        return 0
-    assert isinstance(head.weight, Tensor)
-    return head.weight.numel()
-
-
-def _plain(weight: Tensor) -> Tensor:
-    """The weight with its zeros, where it is packed."""
-    return weight.to_dense() if _is_packed(weight) else weight
-
-
 def _packs(layer: LinearLayer) -> bool:
     if layer.stored.dtype not in DTYPES or layer.stored.is_meta:
         return False
-    return _is_packed(layer.stored) or is_two_of_four(layer.weight_OI)
-
-
-def _is_packed(weight: Tensor) -> bool:
-    return isinstance(weight, torch.sparse.SparseSemiStructuredTensor)
+    packed = isinstance(layer.stored, torch.sparse.SparseSemiStructuredTensor)
+    return packed or is_two_of_four(layer.weight_OI)

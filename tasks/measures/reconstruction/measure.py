@@ -1,0 +1,95 @@
+"""The error of each pruned layer's output as a measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from configs.frozen import Frozen
+from tasks.data.texts import load_tokens
+from tasks.measures.base import Measure, Subject
+from tasks.measures.computing import as_json
+from tasks.measures.figures import Figure, Value
+from tasks.measures.perplexity.measure import windows_of
+from tasks.measures.reconstruction.layer_errors import CheckpointWeights, reconstruction_errors
+from tasks.models.architecture.decoder import describe
+from tasks.models.resident import dense_model
+from tasks.store.steps import Facts, Step, Work
+from tasks.store.store import Artifact
+
+COLUMN = "reconstruction_error"
+_WINDOWS = 2
+"""Windows of the first evaluation corpus on which outputs are compared."""
+
+
+class ReconstructionSettings(Frozen):
+    """Whether layers are compared with the dense ones."""
+
+    reconstruction: bool = True
+    """Compare each pruned layer's output with the dense one's, on a few evaluation windows."""
+
+
+class Reconstruction(Measure):
+    """Of pruned models, mean over their layers."""
+
+    name = "reconstruction"
+    summary = "mean relative error of a pruned layer's output, on the dense model's inputs"
+    Settings = ReconstructionSettings
+
+    def steps(self, subject: Subject) -> Mapping[str, Step]:
+        if not subject.evaluation.reconstruction or subject.dense is None:
+            return {}
+        step = Step(
+            name="reconstruction",
+            version=self.version,
+            inputs={"windows": _WINDOWS, "dtype": subject.dtype},
+            needs={
+                "weights": subject.weights,
+                "dense": subject.dense.weights,
+                "tokens": windows_of(subject, 0).step,
+            },
+            produce=lambda work: _produce(work, subject),
+            label="reconstruction error",
+            group=subject.label,
+        )
+        return {"layers": step}
+
+    def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
+        return {COLUMN: float(found["layers"].facts["mean"])}
+
+    def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
+        figure = Figure(
+            column=COLUMN,
+            label="mean reconstruction error of a layer",
+            heading="layer error",
+            group="agreement with the dense model",
+            dense=0.0,
+        )
+        return [figure] if COLUMN in columns else []
+
+    def layers(self, found: Mapping[str, Artifact]) -> Mapping[str, Mapping[str, float]]:
+        errors = found["layers"].facts["layer_errors"]
+        return {COLUMN: {name: float(error) for name, error in errors.items()}}
+
+    def notes(self, rows: Sequence[Mapping[str, Value]]) -> Sequence[str]:
+        if not any(COLUMN in row for row in rows):
+            return ()
+        return (
+            "Reconstruction error: ‖X(W−Ŵ)ᵀ‖ / ‖XWᵀ‖ of a layer on the dense model's inputs, "
+            "mean over layers; 0 is unpruned, 1 is as bad as a layer of zeros.",
+        )
+
+
+def _produce(work: Work, subject: Subject) -> Facts:
+    dense = dense_model(work.context, work.need("dense").path, subject.dtype)
+    errors = reconstruction_errors(
+        dense,
+        describe(dense),
+        CheckpointWeights(work.need("weights").path),
+        load_tokens(work.need("tokens"))[:_WINDOWS],
+        batch_size=subject.evaluation.batch_size,
+        progress=work.progress,
+    )
+    return {
+        "layer_errors": {name: as_json(error) for name, error in errors.items()},
+        "mean": as_json(sum(errors.values()) / len(errors)),
+    }
