@@ -27,13 +27,14 @@ def test_no_device_has_two_holders_and_all_are_used(tmp_path: Path) -> None:
     held: list[str] = []
     seen: list[list[str]] = []
     guard = threading.Lock()
+    all_used = threading.Barrier(len(KNOWN))  # each waits until as many hold one as there are
 
     def hold() -> None:
         with lease(KNOWN, folder=tmp_path) as lent:
             with guard:
                 held.extend(lent)
                 seen.append(sorted(held))
-            time.sleep(0.3)
+            all_used.wait(300)
             with guard:
                 held.remove(lent[0])
 
@@ -41,7 +42,7 @@ def test_no_device_has_two_holders_and_all_are_used(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(300)
     assert all(len(set(names)) == len(names) for names in seen), seen
     assert max(map(len, seen)) == 3
     assert {name for names in seen for name in names} == set(KNOWN)
@@ -59,7 +60,7 @@ def test_all_or_none_so_that_two_who_want_two_of_three_do_not_wait_for_ever(tmp_
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(300)
     assert len(done) == 6
     assert all(len(set(lent)) == 2 for lent in done)
 
@@ -94,7 +95,7 @@ def test_a_killed_holder_frees_its_device(tmp_path: Path) -> None:
     assert not taken.wait(1.0), "two holders of one device"
     process.kill()
     process.wait()
-    assert taken.wait(10)
+    assert taken.wait(300)
     thread.join()
 
 

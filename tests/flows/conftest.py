@@ -115,7 +115,7 @@ class Home:
                 found.append(int(folder.name))
         return found
 
-    def wait_for_no_server(self, seconds: float = 20) -> None:
+    def wait_for_no_server(self, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while self.servers():
             assert time.monotonic() < deadline, f"orphans: {self.servers()}"

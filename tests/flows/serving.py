@@ -115,7 +115,7 @@ class Up:
             assert time.monotonic() < deadline, self.output
             time.sleep(0.1)
 
-    def end(self, number: int = signal.SIGTERM, seconds: float = 60) -> int:
+    def end(self, number: int = signal.SIGTERM, seconds: float = 180) -> int:
         """Send a signal and wait for the end; the exit status."""
         assert self.process is not None
         self.process.send_signal(number)
@@ -134,7 +134,7 @@ class Up:
                 continue
         return found
 
-    def wait_for_no_process(self, seconds: float = 30) -> None:
+    def wait_for_no_process(self, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while left := self.processes():
             assert time.monotonic() < deadline, left
@@ -166,7 +166,7 @@ class Up:
     def state(self, run: str) -> dict[str, Any]:
         return self.call(f"/flow_runs/{run}")["state"]
 
-    def wait(self, run: str, *states: str, seconds: float = 120) -> dict[str, Any]:
+    def wait(self, run: str, *states: str, seconds: float = 300) -> dict[str, Any]:
         """The run's state once its type or name is one of ``states``, or any that is final."""
         deadline = time.monotonic() + seconds
         while True:

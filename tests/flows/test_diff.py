@@ -38,7 +38,7 @@ def diff(home: Home, *arguments: str) -> dict[str, Any]:
     """What ``secateur diff --json`` says; a warning before it would break its reader."""
     process = home.start("diff", *arguments, "--json")
     try:
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
     finally:
         kill_group(process)
     assert process.returncode == 0, output

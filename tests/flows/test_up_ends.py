@@ -90,7 +90,7 @@ def test_ctrl_c_and_a_closed_terminal_end_all_of_it(way: str, up: Up) -> None:
     else:
         os.close(master)
     assert up.process is not None
-    assert up.process.wait(60) == 0
+    assert up.process.wait(180) == 0
     assert up.processes() == []
     name, message = flow_run(up, run)
     assert name == "Crashed"

@@ -97,14 +97,14 @@ def test_an_up_that_is_gone_is_not_used(home: Path) -> None:
 
 
 def test_a_marked_process_is_found_and_removed_and_no_other() -> None:
-    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
     mine = subprocess.Popen(
         sleep, env={**os.environ, "SECATEUR_UP": "mine"}, start_new_session=True
     )
     other = subprocess.Popen(sleep, env={**os.environ, "SECATEUR_UP": "other"})
     try:
         up = Running(token="mine", pid=1, created=0.0, prefect="", mlflow="")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while not up.processes() and time.monotonic() < deadline:
             time.sleep(0.05)
         assert [process.pid for process in up.processes()] == [mine.pid]
@@ -123,7 +123,7 @@ from configs.yaml_file import validate
 from flows.compute.overlap import exclusive
 with exclusive(validate({"name": "held"}), print):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

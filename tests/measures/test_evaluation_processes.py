@@ -69,7 +69,7 @@ def workers(folder: Path) -> dict[int, int]:
     return found
 
 
-def no_worker_left(folder: Path, seconds: float = 30.0) -> bool:
+def no_worker_left(folder: Path, seconds: float = 120.0) -> bool:
     deadline = time.monotonic() + seconds
     while workers(folder) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -120,7 +120,7 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while workers(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not workers(tmp_path)
