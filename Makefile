@@ -8,7 +8,7 @@ INSTALL_uv := $(BIN)/python requirements/install.py
 INSTALL_pip := $(BIN)/python -m pip install --constraint requirements/constraints.txt
 INSTALL := $(or $(INSTALL_$(INSTALLER)),$(error INSTALLER is uv or pip, not $(INSTALLER)))
 INSTALLED := $(VENV)/.installed
-CHECKED := not slow and not weights and not ui
+REST := slow or weights or ui
 
 .PHONY: help setup sweep up check test test-ui lint format clean
 
@@ -36,11 +36,11 @@ lint: $(INSTALLED)  ## ruff, pyright and the import contracts
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 
-check: lint  ## what to run after each change: linters, unit and contract tests
-	$(BIN)/pytest -m '$(CHECKED)'
+check: lint  ## after each change: linters, unit and contract tests, side by side
+	$(BIN)/pytest -m 'not ($(REST))' --numprocesses auto --maxprocesses 4 --dist loadfile
 
-test: lint  ## linters and all tests
-	$(BIN)/pytest
+test: check  ## everything: then whole sweeps, servers and process groups, one after another
+	$(BIN)/pytest -m '$(REST)'
 
 test-ui: $(INSTALLED)  ## the real pages in a headless Chromium (Debian's package chromium)
 	$(INSTALL) --editable '.[dev,ui]'
