@@ -93,6 +93,41 @@ def test_equals_the_definition(name: str, tmp_path: Path) -> None:
     assert alone.top1_agreement is None
 
 
+@pytest.mark.parametrize("amount", [1e-4, 1e-3])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_small_divergence_is_right(name: str, amount: float, tmp_path: Path) -> None:
+    """It is as small as the rounding of a float32 sum of terms of both signs."""
+    dense, ids_NL = MAKERS[name](), tiny.tokens(5, 16)
+    pruned = disturbed(dense, amount)
+    result = compared(pruned, ids_NL, wrote(dense, ids_NL, tmp_path))
+    kl, _ = by_definition(dense.double(), pruned.double(), ids_NL)
+    assert 0 < kl < 1e-5
+    assert result.kl == pytest.approx(kl, rel=1e-3)
+
+
+def test_terms_of_a_divergence_are_right_at_any_ratio() -> None:
+    """Against float64: near and far from one, where p underflows and where q is excluded."""
+    ratios_V = torch.tensor([0, 1e-6, -1e-4, 0.249, 0.251, -0.249, -0.251, 5, -9, 60, 150, 1000.0])
+    dense_TV = torch.linspace(3, -2, len(ratios_V))[None]
+    dense_TV[0, -2:] = torch.tensor([-140.0, -990.0])
+    pruned_TV = dense_TV + ratios_V
+    for words in (7, 9, 10, 11, 12):
+        p_V, q_V = (x[0, :words].double().log_softmax(-1) for x in (dense_TV, pruned_TV))
+        wanted = float((p_V.exp() * (p_V - q_V)).sum())
+        found = windows_module._compared(
+            pruned_TV[:, :words], dense_TV[:, :words], torch.tensor([0])
+        )
+        assert float(found[0, 1]) == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("words", [97, 128, 192])
+def test_the_greatest_logit_is_the_first_of_equal_ones(words: int) -> None:
+    logits_TV = torch.randint(0, 4, (50, words), generator=torch.Generator().manual_seed(0)).float()
+    _, _, top_T = windows_module._normalised(logits_TV)
+    first_T = [row.index(max(row)) for row in logits_TV.tolist()]
+    assert top_T.tolist() == first_T
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["llama", "gpt_neox", "gpt2", "opt"])
 def test_the_dense_model_agrees_with_itself(name: str, dtype: torch.dtype, tmp_path: Path) -> None:

@@ -81,8 +81,7 @@ def result_of(figures: WindowFigures, windows_NL: Tensor) -> PerplexityResult:
         raise FloatingPointError("the loss is NaN: the model's weights or activations overflow")
     kl = agreement = None
     if figures.divergence_N is not None and figures.agreed_N is not None:
-        # Rounding may leave a sum of nothing a little below zero, which a divergence never is.
-        kl = max(math.fsum(figures.divergence_N.tolist()) / tokens, 0.0)
+        kl = math.fsum(figures.divergence_N.tolist()) / tokens
         if math.isnan(kl):
             raise FloatingPointError("the divergence is NaN: the dense model's logits overflow")
         agreement = int(figures.agreed_N.sum()) / tokens
