@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tasks.measures.figures import Figure, Value
 from tasks.reporting.timings import Timings
 
 
@@ -59,26 +60,6 @@ class TrainingFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusFacts:
-    """One evaluation corpus."""
-
-    name: str
-    """Names the column: perplexity/<name>."""
-    description: str
-    """The corpus in words."""
-    digest: str
-    """SHA-256 of its text."""
-    window_tokens: int
-    """Tokens of a window."""
-    windows: int
-    """How many windows were scored."""
-    predicted_tokens: int
-    """Tokens that the mean negative log likelihood is over."""
-    bos: bool
-    """Whether each window starts with the beginning-of-sequence token."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class ReportContext:
     """Everything in ``report.md`` that is not in the rows."""
 
@@ -92,8 +73,12 @@ class ReportContext:
     """None when no method of the sweep calibrates."""
     training: TrainingFacts | None = None
     """None when no method of the sweep learns."""
-    evaluations: Sequence[CorpusFacts]
-    """The evaluation corpora, in the sweep's order."""
+    measured: Mapping[str, str]
+    """What was measured → on what, in words."""
+    notes: Sequence[str] = ()
+    """What a reader of the figures must know, a sentence each."""
+    across: Sequence[tuple[Figure, Value]] = ()
+    """Figures of several cells together."""
     environment: Mapping[str, str]
     """What ran it, by name: code version, Python and library versions, device."""
     skipped: Sequence[tuple[str, str, str, str]] = ()

@@ -17,16 +17,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.measures.figures import Figure, Value
 from tasks.store.files import write_atomically
 
-Value = str | int | float | bool | None
 Row = dict[str, Value]
 
 CSV_NAME = "results.csv"
 JSON_NAME = "results.json"
 DENSE = "dense"
-PERPLEXITY = "perplexity/"
-DENSE_PERPLEXITY = "dense_perplexity/"
 
 _FIRST = ("model", "method", "target", "seed", "status", "error", "sparsity")
 _LAST = (
@@ -53,39 +51,22 @@ _TEXT = frozenset(
         "checkpoint",
         "mlflow_run_id",
         "fingerprint",
-        "speed/hardware",
-        "speed/device",
     )
 )
 _NO_JSON_NUMBER = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
-def corpora(rows: Iterable[Mapping[str, Value]]) -> list[str]:
-    """Names of the evaluation corpora, in order of first appearance."""
-    named = (key for row in rows for key in row)
-    return list(
-        dict.fromkeys(
-            key.removeprefix(prefix)
-            for key in named
-            for prefix in (PERPLEXITY, DENSE_PERPLEXITY)
-            if key.startswith(prefix)
-        )
-    )
+def columns(rows: Sequence[Mapping[str, Value]], figures: Sequence[Figure] = ()) -> list[str]:
+    """All columns: the fixed ones, headline figures among them, then further ones in order."""
+    there = list(dict.fromkeys(key for row in rows for key in row))
+    headlines = [f for f in figures if f.headline and f.column in there]
+    told = [*(f.column for f in headlines), *(f.of_dense for f in headlines if f.of_dense in there)]
+    return list(dict.fromkeys([*_FIRST, *told, *_LAST, *there]))
 
 
-def columns(rows: Sequence[Mapping[str, Value]]) -> list[str]:
-    """All columns: the fixed ones, perplexities among them, then further ones as they appear."""
-    names = corpora(rows)
-    fixed = [
-        *_FIRST,
-        *(PERPLEXITY + name for name in names),
-        *(DENSE_PERPLEXITY + name for name in names),
-        *_LAST,
-    ]
-    return list(dict.fromkeys([*fixed, *(key for row in rows for key in row)]))
-
-
-def write_results(rows: Sequence[Mapping[str, Value]], folder: Path) -> tuple[Path, Path]:
+def write_results(
+    rows: Sequence[Mapping[str, Value]], folder: Path, figures: Sequence[Figure] = ()
+) -> tuple[Path, Path]:
     """Write ``results.csv`` and ``results.json``; each is replaced whole or not at all.
 
     Both are rendered before either is written, so a value that cannot be written changes neither.
@@ -97,8 +78,9 @@ def write_results(rows: Sequence[Mapping[str, Value]], folder: Path) -> tuple[Pa
         TypeError: for a value that is no scalar.
         ValueError: for the text ``inf``, ``-inf`` or ``nan`` outside the text columns.
     """
-    names = columns(rows)
-    full = [{name: _checked(name, row.get(name)) for name in names} for row in rows]
+    names = columns(rows, figures)
+    texts = _TEXT | {figure.column for figure in figures if figure.format == "text"}
+    full = [{name: _checked(name, row.get(name), texts) for name in names} for row in rows]
     csv_text = "".join(
         ",".join(cells) + "\n"
         for cells in ([_quoted(n) for n in names], *([_cell(r[n]) for n in names] for r in full))
@@ -136,10 +118,10 @@ def is_completed(row: Mapping[str, Value]) -> bool:
     return row.get("status") == "completed"
 
 
-def _checked(name: str, value: Any) -> Value:
+def _checked(name: str, value: Any, texts: Iterable[str]) -> Value:
     if value is not None and not isinstance(value, str | int | float):
         raise TypeError(f"column {name!r}: {type(value).__name__} is no scalar of a results row")
-    if isinstance(value, str) and value in _NO_JSON_NUMBER and name not in _TEXT:
+    if isinstance(value, str) and value in _NO_JSON_NUMBER and name not in texts:
         raise ValueError(f"column {name!r}: the text {value!r} stands for a number; write a float")
     return value
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from tasks.measures.figures import Figure, Row
+
+MIB = 2**20
 DIVERGED = "diverged"
 
 
@@ -65,6 +68,55 @@ def format_bytes(value: float) -> str:
 def format_percent(fraction: float | None) -> str:
     """A fraction in percent, without the sign."""
     return "" if fraction is None else f"{100 * fraction:.1f}"
+
+
+_FORMATS: dict[str, Callable[[float], str]] = {
+    "number": format_figure,
+    "perplexity": format_perplexity,
+    "percent": format_percent,
+    "bytes": format_bytes,
+    "seconds": format_seconds,
+    "count": format_count,
+    "rate": format_figure,
+}
+
+
+def shown(figure: Figure, row: Row, *, with_error: bool = False) -> str:
+    """A row's figure as a table shows it; empty where it was not measured.
+
+    Args:
+        with_error: add its standard error where it has one.
+    """
+    if figure.format == "text":
+        return str(row.get(figure.column) or "")
+    value, error = figure.value(row), figure.standard_error(row)
+    if value is None:
+        return ""
+    text = DIVERGED if math.isinf(value) else _FORMATS[figure.format](value)
+    if with_error and error is not None and math.isfinite(value):
+        return f"{text} ± {_FORMATS[figure.format](error)}"
+    return text
+
+
+def unit(figure: Figure) -> str:
+    """The unit that stands above a table's column; bytes bear theirs themselves."""
+    return "" if figure.format == "bytes" else figure.unit
+
+
+def on_axis(figure: Figure, value: float) -> float:
+    """The value in the unit of the figure's axis."""
+    return (
+        value * 100
+        if figure.format == "percent"
+        else value / MIB
+        if figure.format == "bytes"
+        else value
+    )
+
+
+def axis_label(figure: Figure) -> str:
+    """The figure's name with its unit."""
+    return f"{figure.label} ({figure.unit})" if figure.unit else figure.label
 
 
 def one_line(text: str, width: int) -> str:

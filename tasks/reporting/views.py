@@ -6,16 +6,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tasks.measures.figures import PRUNING, Figure, Value
 from tasks.reporting.ordering import target_key, target_text
-from tasks.reporting.rows import (
-    DENSE_PERPLEXITY,
-    PERPLEXITY,
-    Row,
-    Value,
-    is_completed,
-    is_dense,
-)
+from tasks.reporting.rows import Row, is_completed, is_dense
 from tasks.reporting.text import format_count
+
+SPARSITY = next(figure for figure in PRUNING if figure.column == "sparsity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +22,14 @@ class Point:
     target: str
     sparsity: float | None
     """Measured, mean over the seeds; None where it was not."""
-    seconds: float | None
-    """Calibration and pruning, mean over the seeds; None where it was not timed."""
     values: tuple[float, ...]
     """The measure, one a seed; inf where the model diverged."""
     error: float | None = None
     """Standard error of the measure, mean over the seeds; None where it has none."""
     learned: str = ""
     """What the method learned and from how much, as :func:`learning` says; empty for one-shot."""
+    rows: tuple[Row, ...] = ()
+    """Its cells, one a seed."""
 
     @property
     def finite(self) -> tuple[float, ...]:
@@ -63,12 +59,6 @@ class Point:
         return (self.mean - min(self.finite), max(self.finite) - self.mean)
 
 
-def figure(row: Mapping[str, Value], column: str) -> float | None:
-    """The number in ``column``; None where there is none."""
-    value = row.get(column)
-    return float(value) if isinstance(value, int | float) else None
-
-
 def models(rows: Iterable[Mapping[str, Value]]) -> list[str]:
     """Names of the models, in order of appearance."""
     return list(dict.fromkeys(str(row.get("model")) for row in rows))
@@ -85,41 +75,47 @@ def short_name(model: str, width: int = 40) -> str:
     return name if len(name) <= width else name[: width - 3] + "..."
 
 
-def dense_perplexity(rows: Iterable[Row], model: str, corpus: str) -> float | None:
-    """The dense model's perplexity, from its own row or else from what a cell recorded of it."""
+def dense_value(rows: Iterable[Row], model: str, figure: Figure) -> float | None:
+    """The dense model's: by definition, from its own row, or as a cell recorded it."""
+    if figure.dense is not None:
+        return figure.dense
     mine = of_model(rows, model)
-    own = [figure(row, PERPLEXITY + corpus) for row in mine if is_dense(row)]
-    told = [figure(row, DENSE_PERPLEXITY + corpus) for row in mine]
+    own = [figure.value(row) for row in mine if is_dense(row)]
+    told = [float(v) for row in mine if isinstance(v := row.get(figure.of_dense), int | float)]
     return next((value for value in [*own, *told] if value is not None), None)
 
 
-def ratio_to_dense(row: Row, rows: Sequence[Row], corpus: str) -> float | None:
-    """Perplexity as a multiple of the dense model's; None where either is missing."""
-    mine = figure(row, PERPLEXITY + corpus)
-    dense = dense_perplexity([row, *rows], str(row.get("model")), corpus)
-    return mine / dense if mine is not None and dense else None
+def ratio_to_dense(row: Row, rows: Sequence[Row], figure: Figure) -> float | None:
+    """A multiple of the dense model's; None where either is missing, or they do not compare."""
+    mine = figure.value(row)
+    dense = dense_value([row, *rows], str(row.get("model")), figure)
+    if mine is None or not dense or not _comparable(row, rows, figure):
+        return None
+    return mine / dense
 
 
-def points(rows: Sequence[Row], model: str, corpus: str) -> list[Point]:
-    """Completed cells of ``model`` with a perplexity, seeds together, in the order of ``rows``."""
-    return points_of(rows, model, lambda row: figure(row, PERPLEXITY + corpus))
+def _comparable(row: Row, rows: Sequence[Row], figure: Figure) -> bool:
+    if not figure.comparable:
+        return True
+    dense = (entry for entry in of_model(rows, str(row.get("model"))) if is_dense(entry))
+    return any(entry.get(figure.comparable) == row.get(figure.comparable) for entry in dense)
 
 
-def points_of(
+def points(
     rows: Sequence[Row],
     model: str,
-    measure: Callable[[Row], float | None],
-    error: Callable[[Row], float | None] = lambda _: None,
+    figure: Figure,
+    value: Callable[[Row], float | None] | None = None,
 ) -> list[Point]:
-    """Completed cells of ``model`` that have a measure, seeds together, in the order of ``rows``.
+    """Completed cells of ``model`` that have a figure, seeds together, in the order of ``rows``.
 
     Args:
-        measure: a row's value; None where it has none.
-        error: its standard error.
+        value: of a row, where it is not the figure itself.
     """
+    value = value or figure.value
     groups: dict[tuple[str, str], list[tuple[float, Row]]] = {}
     for row in of_model(rows, model):
-        measured = measure(row)
+        measured = value(row)
         if is_completed(row) and not is_dense(row) and measured is not None:
             key = (str(row.get("method")), target_text(row.get("target")))
             groups.setdefault(key, []).append((measured, row))
@@ -127,26 +123,14 @@ def points_of(
         Point(
             method=method,
             target=target,
-            sparsity=_mean(figure(row, "sparsity") for _, row in group),
-            seconds=_mean(pruning_seconds(row) for _, row in group),
+            sparsity=mean_of(SPARSITY.value(row) for _, row in group),
             values=tuple(measured for measured, _ in group),
-            error=_mean(error(row) for _, row in group),
+            error=mean_of(figure.standard_error(row) for _, row in group),
             learned=learning(group[0][1]),
+            rows=tuple(row for _, row in group),
         )
         for (method, target), group in groups.items()
     ]
-
-
-def figure_mean(
-    rows: Sequence[Row], point: Point, value: Callable[[Row], float | None]
-) -> float | None:
-    """Mean over the completed seeds of ``point``'s cell; None where none has the figure."""
-    return _mean(
-        value(row)
-        for row in rows
-        if is_completed(row)
-        and (str(row.get("method")), target_text(row.get("target"))) == (point.method, point.target)
-    )
 
 
 def learning(row: Mapping[str, Value]) -> str:
@@ -154,30 +138,32 @@ def learning(row: Mapping[str, Value]) -> str:
 
     Empty for methods that do not learn: they change what they prune once, from calibration alone.
     """
-    what, tokens = row.get("learned"), figure(row, "training_tokens")
-    return f"{what}, {format_count(tokens)} tokens" if what and tokens else ""
+    what, tokens = row.get("learned"), row.get("training_tokens")
+    return f"{what}, {format_count(float(tokens))} tokens" if what and tokens else ""
 
 
-def pruning_seconds(row: Row) -> float | None:
+def pruning_seconds(row: Mapping[str, Value]) -> float | None:
     """Seconds of calibration and pruning together; None when pruning was not timed."""
-    pruning = figure(row, "prune_seconds")
-    return None if pruning is None else pruning + (figure(row, "calibration_seconds") or 0.0)
+    pruning, calibration = row.get("prune_seconds"), row.get("calibration_seconds")
+    return None if pruning is None else float(pruning) + float(calibration or 0.0)
 
 
-def best(rows: Sequence[Row], model: str, corpus: str) -> set[tuple[str, str]]:
-    """(method, target) of the lowest mean perplexity for each target.
+def best(rows: Sequence[Row], model: str, figure: Figure) -> set[tuple[str, str]]:
+    """(method, target) of the best mean for each target.
 
     Only where at least two methods compete, and never a method with a seed that diverged. Methods
     that tie are all best.
     """
     winners: set[tuple[str, str]] = set()
-    found = points(rows, model, corpus)
+    found = points(rows, model, figure) if figure.better else []
+    choose = min if figure.better == "lower" else max
     for target in {point.target for point in found}:
         rivals = [point for point in found if point.target == target]
         means = {point.method: point.mean for point in rivals if not point.diverged}
-        lowest = min((mean for mean in means.values() if mean is not None), default=None)
-        if len(rivals) > 1:
-            winners |= {(method, target) for method, mean in means.items() if mean == lowest}
+        known = [mean for mean in means.values() if mean is not None]
+        if len(rivals) > 1 and known:
+            top = choose(known)
+            winners |= {(method, target) for method, mean in means.items() if mean == top}
     return winners
 
 
@@ -198,6 +184,6 @@ def several_seeds(rows: Iterable[Row]) -> bool:
     return len({row.get("seed") for row in rows if not is_dense(row)}) > 1
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def mean_of(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

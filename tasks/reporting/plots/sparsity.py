@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-
-from tasks.pruning.core.targets import SemiStructured, TargetError, parse_target
 from tasks.reporting.plot_parts import (
     Look,
     draw_dense,
@@ -20,8 +18,10 @@ from tasks.reporting.plot_parts import (
     title,
 )
 from tasks.reporting.quality import Quality
-from tasks.reporting.rows import Row
 from tasks.reporting.style import HEIGHT, WIDTH, fix_ticks, method_styles
+
+from tasks.pruning.core.targets import SemiStructured, TargetError, parse_target
+from tasks.reporting.rows import Row
 from tasks.reporting.views import Point, targets
 
 

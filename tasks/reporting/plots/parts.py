@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-
 from tasks.reporting.quality import Quality
 from tasks.reporting.style import (
     DENSE_COLOUR,
@@ -21,6 +20,7 @@ from tasks.reporting.style import (
     method_styles,
     perplexity_axis,
 )
+
 from tasks.reporting.views import Point, short_name
 
 

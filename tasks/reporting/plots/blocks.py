@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-
 from tasks.reporting.plot_layers import LayerSparsity, layer_place
 from tasks.reporting.plot_parts import log_label, place_legend, title
 from tasks.reporting.quality import LOG_SPREAD

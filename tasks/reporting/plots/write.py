@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-
 from tasks.reporting.costs import costs
 from tasks.reporting.measures import ZERO_SHOT_MEAN, measured
-from tasks.reporting.ordering import target_key
 from tasks.reporting.plot_errors import draw_errors
 from tasks.reporting.plot_layers import LayerSparsity, draw_layers
 from tasks.reporting.plot_pareto import draw_pareto
 from tasks.reporting.plot_sparsity import draw_sparsity
 from tasks.reporting.quality import accuracy, perplexity, qualities
-from tasks.reporting.rows import Row, corpora
 from tasks.reporting.style import plain_style, save
+
+from tasks.reporting.ordering import target_key
+from tasks.reporting.rows import Row, corpora
 from tasks.reporting.views import models, of_model
 
 FOLDER = "plots"

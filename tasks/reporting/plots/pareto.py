@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-
 from tasks.reporting.costs import Cost
 from tasks.reporting.labels import place_labels
 from tasks.reporting.pareto import pareto_front
@@ -26,7 +25,6 @@ from tasks.reporting.plot_parts import (
     title,
 )
 from tasks.reporting.quality import LOG_SPREAD, Quality
-from tasks.reporting.rows import DENSE, Row, is_dense
 from tasks.reporting.style import (
     DENSE_COLOUR,
     DENSE_LINE,
@@ -38,6 +36,8 @@ from tasks.reporting.style import (
     method_styles,
     plain_number,
 )
+
+from tasks.reporting.rows import DENSE, Row, is_dense
 from tasks.reporting.views import Point, figure_mean, of_model
 
 _LEAST = 1e-3

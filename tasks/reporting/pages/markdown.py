@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from tasks.reporting.context import ModelFacts, ReportContext
 from tasks.reporting.html_page import REPORT_HTML, render_html
 from tasks.reporting.markdown_measures import measures_markdown
 from tasks.reporting.markdown_results import results_markdown
+
+from tasks.reporting.context import ModelFacts, ReportContext
 from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
 from tasks.reporting.text import escape_markdown, markdown_table, one_line

@@ -11,8 +11,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-
 from tasks.reporting.style import FAINT, WIDTH
+
 from tasks.reporting.text import one_line
 from tasks.reporting.views import short_name
 
