@@ -62,6 +62,7 @@ class Reconstruction(Measure):
             label="mean reconstruction error of a layer",
             heading="layer error",
             group="agreement with the dense model",
+            role="quality",
             dense=0.0,
         )
         return [figure] if COLUMN in columns else []

@@ -7,37 +7,38 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from tasks.reporting.html_page import REPORT_HTML, render_html
-from tasks.reporting.markdown_measures import measures_markdown
-from tasks.reporting.markdown_results import results_markdown
-
+from tasks.measures.figures import Figure
 from tasks.reporting.context import ModelFacts, ReportContext
 from tasks.reporting.ordering import target_text
+from tasks.reporting.pages.html import REPORT_HTML, render_html
+from tasks.reporting.plots.write import LAYER_PLOT, PARETO_PLOT, SPARSITY_PLOT
 from tasks.reporting.rows import Row, is_completed, is_dense
-from tasks.reporting.text import escape_markdown, markdown_table, one_line
+from tasks.reporting.tables.markdown import results_markdown
+from tasks.reporting.text import escape_markdown, markdown_table, one_line, shown
 from tasks.reporting.views import cell_label
 from tasks.store.files import write_atomically
 
 REPORT_NAME = "report.md"
 _ERROR_WIDTH = 600
 _LAYERS = "Layer by layer"
-_TRADE = (
-    "What a quality costs",
-    "In colour and joined: what no other cell beats in both. In grey: what another beats. Time is "
-    "compared between cells of the same target, size, memory and speed between all and with the "
-    "dense model.",
-)
 _KINDS = {
-    "-vs-sparsity": ("Against sparsity", ""),
-    "-vs-quality": _TRADE,
-    "-vs-accuracy": _TRADE,
-    "-by-": (_LAYERS, ""),
+    SPARSITY_PLOT: ("Against sparsity", ""),
+    PARETO_PLOT: (
+        "What it costs",
+        "A panel a target. Joined, in full colour: what no other cell of the target beats in both. "
+        "Paler: what another beats.",
+    ),
+    LAYER_PLOT: (_LAYERS, ""),
 }
 """Part of a plot's name → heading and note."""
 
 
 def write_report(
-    rows: Sequence[Row], context: ReportContext, folder: Path, plots: Iterable[Path] = ()
+    rows: Sequence[Row],
+    figures: Sequence[Figure],
+    context: ReportContext,
+    folder: Path,
+    plots: Iterable[Path] = (),
 ) -> Path:
     """Write ``report.md`` and ``report.html`` to ``folder``, each whole or not at all.
 
@@ -50,14 +51,19 @@ def write_report(
     """
     path = folder / REPORT_NAME
     links = [Path(os.path.relpath(plot, folder)).as_posix() for plot in plots]
-    text = render_report(rows, context, links)
+    text = render_report(rows, figures, context, links)
     write_atomically(path, text.encode("utf-8", "backslashreplace"))
     page = render_html(text, folder, f"Sweep {context.name}")
     write_atomically(folder / REPORT_HTML, page.encode("utf-8", "backslashreplace"))
     return path
 
 
-def render_report(rows: Sequence[Row], context: ReportContext, plots: Sequence[str] = ()) -> str:
+def render_report(
+    rows: Sequence[Row],
+    figures: Sequence[Figure],
+    context: ReportContext,
+    plots: Sequence[str] = (),
+) -> str:
     """The report as Markdown that GitHub renders.
 
     Args:
@@ -67,8 +73,9 @@ def render_report(rows: Sequence[Row], context: ReportContext, plots: Sequence[s
         f"# Sweep {escape_markdown(context.name)}",
         _what_was_run(rows, context),
         "## Results",
-        results_markdown(rows),
-        *measures_markdown(rows),
+        *results_markdown(rows, figures),
+        *_section("Across cells", _across(context)),
+        *_section("How to read the figures", _notes(context)),
         *_section("Plots", _plots(plots)),
         *_section("Failed", _failed(rows)),
         *_section("Skipped", _skipped(context)),
@@ -102,15 +109,10 @@ def _what_was_run(rows: Sequence[Row], context: ReportContext) -> str:
             f"Calibration: {escape_markdown(calibration.description)}, {calibration.windows} "
             f"windows of {calibration.window_tokens} tokens."
         )
-    evaluated = [
-        f"{escape_markdown(corpus.name)} ({corpus.windows} windows of {corpus.window_tokens} "
-        f"tokens)"
-        for corpus in context.evaluations
-    ]
-    sentences.append(f"Perplexity on {_listed(evaluated)}; lower is better.")
     if len(context.models) > 1:
         sentences.append(
-            "Each model counts tokens of its own tokenizer: compare perplexities within a model."
+            "Each model counts tokens of its own tokenizer: compare figures per token within a "
+            "model."
         )
     return " ".join(sentences)
 
@@ -173,19 +175,28 @@ def _facts(context: ReportContext) -> str:
             f"- Training: {escape_markdown(training.description)}{rest}; {training.windows} "
             f"windows of {training.window_tokens} tokens; SHA-256 `{training.digest}`"
         )
-    for corpus in context.evaluations:
-        start = "each window starts with BOS" if corpus.bos else "no BOS"
-        lines.append(
-            f"- Evaluation {escape_markdown(corpus.name)}: {escape_markdown(corpus.description)}; "
-            f"{corpus.windows} windows of {corpus.window_tokens} tokens, "
-            f"{corpus.predicted_tokens} predicted tokens, {start}; SHA-256 `{corpus.digest}`"
-        )
+    lines += [
+        f"- {escape_markdown(title)}: {escape_markdown(text)}"
+        for title, text in context.measured.items()
+    ]
     lines.append(f"- Weights in {escape_markdown(context.dtype)}")
     lines += [
         f"- {escape_markdown(name)}: {escape_markdown(value)}"
         for name, value in context.environment.items()
     ]
     return "\n".join(lines)
+
+
+def _across(context: ReportContext) -> list[str]:
+    lines = [
+        [escape_markdown(figure.label), shown(figure, {figure.column: value})]
+        for figure, value in context.across
+    ]
+    return [markdown_table(("figure", "value"), lines)] if lines else []
+
+
+def _notes(context: ReportContext) -> list[str]:
+    return ["\n".join(f"- {escape_markdown(note)}" for note in context.notes)] * bool(context.notes)
 
 
 def _model_line(model: ModelFacts) -> str:

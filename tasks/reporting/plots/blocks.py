@@ -1,4 +1,4 @@
-"""Where a method loses: sparsity and reconstruction error of each block, one above the other."""
+"""Where a method loses: sparsity and a figure of each block, one above the other."""
 
 from __future__ import annotations
 
@@ -6,42 +6,46 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from tasks.reporting.plot_layers import LayerSparsity, layer_place
-from tasks.reporting.plot_parts import log_label, place_legend, title
-from tasks.reporting.quality import LOG_SPREAD
-from tasks.reporting.style import WIDTH, linear_axis, method_styles, perplexity_axis
+
+from tasks.measures.figures import Figure
+from tasks.reporting.plots.layers import Layers, layer_place
+from tasks.reporting.plots.parts import folded, is_log, log_label, place_legend, title
+from tasks.reporting.plots.style import WIDTH, linear_axis, log_axis, method_styles
+from tasks.reporting.text import axis_label, on_axis
+from tasks.reporting.views import SPARSITY
 
 _HEIGHT = 3.2
 
 
-def draw_errors(
-    model: str, target: str, sparsity: LayerSparsity, errors: LayerSparsity
-) -> Figure | None:
+def draw_blocks(
+    model: str, target: str, sparsity: Layers, values: Layers, figure: Figure
+) -> Drawing | None:
     """A line a method over the blocks; a block's value is the mean of its layers'.
 
     Args:
         target: the cells drawn, those whose label ends in it, ``<method> <target>``.
         sparsity: label → layer → fraction of zeros.
-        errors: label → layer → relative error, 0 for an unpruned layer and 1 for one of zeros.
+        values: label → layer → the figure there.
 
     Returns:
-        None when no cell of ``target`` has an error.
+        None when no cell of ``target`` has one.
     """
     labels = [
-        label for label, layers in errors.items() if layers and label.split(" ")[-1] == target
+        label for label, layers in values.items() if layers and label.split(" ")[-1] == target
     ]
     if not labels:
         return None
-    figure = Figure(figsize=(WIDTH, _HEIGHT), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.4])
+    drawing = Drawing(figsize=(WIDTH, _HEIGHT), layout="constrained")
+    upper, lower = drawing.subplots(2, 1, sharex=True, height_ratios=[1, 1.4])
     methods = [label.rpartition(" ")[0] for label in labels]
-    zeros = {m: _by_block(sparsity.get(x, {}), 100) for m, x in zip(methods, labels, strict=True)}
-    lost = {m: _by_block(errors[x], 1) for m, x in zip(methods, labels, strict=True)}
-    _draw_lines(upper, zeros, "sparsity\n(% zeros)", least_spread=10)
-    _draw_lines(lower, lost, "reconstruction error", least_spread=0)
+    named = list(zip(methods, labels, strict=True))
+    zeros = {method: _by_block(sparsity.get(label, {}), SPARSITY) for method, label in named}
+    lost = {method: _by_block(values[label], figure) for method, label in named}
+    _draw_lines(upper, zeros, SPARSITY, "sparsity\n(% zeros)", least_spread=10)
+    _draw_lines(lower, lost, figure, folded(axis_label(figure), 24), least_spread=0)
     lower.set_xlabel("block")
     lower.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     title(upper, model, f"target {target}; mean over each block's layers")
@@ -51,19 +55,24 @@ def draw_errors(
                ls=styles[name].line, label=name)
         for name in methods
     ]  # fmt: skip
-    place_legend(figure, handles)
-    return figure
+    place_legend(drawing, handles)
+    return drawing
 
 
-def _by_block(layers: Mapping[str, float], factor: float) -> dict[int, float]:
+def _by_block(layers: Mapping[str, float], figure: Figure) -> dict[int, float]:
     found: dict[int, list[float]] = {}
     for name, value in layers.items():
-        found.setdefault(layer_place(name).block, []).append(factor * value)
+        found.setdefault(layer_place(name).block, []).append(on_axis(figure, value))
     return {block: sum(values) / len(values) for block, values in sorted(found.items())}
 
 
 def _draw_lines(
-    axes: Axes, lines: Mapping[str, Mapping[int, float]], label: str, *, least_spread: float
+    axes: Axes,
+    lines: Mapping[str, Mapping[int, float]],
+    figure: Figure,
+    label: str,
+    *,
+    least_spread: float,
 ) -> None:
     styles = method_styles(lines)
     for rank, (name, by_block) in enumerate(lines.items()):
@@ -79,8 +88,8 @@ def _draw_lines(
     if not values:
         axes.set_ylabel(label)
         return
-    log = min(values) > 0 and max(values) / min(values) > LOG_SPREAD
-    (perplexity_axis if log else linear_axis)([axes], _widened(values, least_spread))
+    log = is_log(figure, values)
+    (log_axis if log else linear_axis)([axes], _widened(values, least_spread))
     axes.set_ylabel(log_label(label) if log else label)
 
 

@@ -11,13 +11,13 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from tasks.reporting.style import FAINT, WIDTH
 
+from tasks.reporting.plots.style import FAINT, WIDTH
 from tasks.reporting.text import one_line
 from tasks.reporting.views import short_name
 
-LayerSparsity = Mapping[str, Mapping[str, float]]
-"""Label of a cell → layer name → fraction of zeros, layers in the model's order."""
+Layers = Mapping[str, Mapping[str, float]]
+"""Label of a cell → layer name → its value, layers in the model's order."""
 
 _MOST_EVEN = 3
 """Panels that are drawn of cells with the same sparsity in every layer."""
@@ -33,7 +33,7 @@ class LayerPlace(NamedTuple):
     kind: str
 
 
-def draw_layers(model: str, cells: LayerSparsity) -> Figure | None:
+def draw_layers(model: str, cells: Layers) -> Figure | None:
     """Sparsity of each block (columns) and kind of layer (rows), a panel a cell, one colour scale.
 
     Cells with the same sparsity in every layer have nothing to show: where others have, or there
@@ -72,7 +72,7 @@ def draw_layers(model: str, cells: LayerSparsity) -> Figure | None:
     return figure
 
 
-def _worth_drawing(cells: LayerSparsity) -> LayerSparsity:
+def _worth_drawing(cells: Layers) -> Layers:
     even = {
         label
         for label, layers in cells.items()

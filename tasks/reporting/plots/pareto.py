@@ -1,34 +1,36 @@
-"""Quality against a cost: the front in colour and joined, what it dominates in grey."""
+"""A figure against what it costs, a panel a target: the front in full colour, the rest paler."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from tasks.reporting.costs import Cost
-from tasks.reporting.labels import place_labels
-from tasks.reporting.pareto import pareto_front
-from tasks.reporting.plot_parts import (
+
+from tasks.measures.figures import Figure
+from tasks.reporting.plots.front import pareto_front
+from tasks.reporting.plots.parts import (
     Look,
+    dense_handle,
     draw_dense,
     draw_point,
+    is_log,
+    label_of,
     log_label,
+    method_handles,
     method_names,
     place_legend,
-    quality_axis,
+    scaled,
     title,
+    value_axis,
 )
-from tasks.reporting.quality import LOG_SPREAD, Quality
-from tasks.reporting.style import (
+from tasks.reporting.plots.style import (
     DENSE_COLOUR,
-    DENSE_LINE,
-    FAINT,
     HEIGHT,
     WIDTH,
     fix_ticks,
@@ -36,154 +38,164 @@ from tasks.reporting.style import (
     method_styles,
     plain_number,
 )
-
-from tasks.reporting.rows import DENSE, Row, is_dense
-from tasks.reporting.views import Point, figure_mean, of_model
+from tasks.reporting.rows import Row, is_dense
+from tasks.reporting.text import axis_label, on_axis
+from tasks.reporting.views import (
+    Point,
+    dense_value,
+    mean_of,
+    of_model,
+    points,
+    pruning_seconds,
+    targets,
+)
 
 _LEAST = 1e-3
 """A cost below this stands here on a logarithmic axis."""
+_LEAST_DIFFERENCE = 0.01
+"""Costs that differ by less than this part leave nothing to choose."""
+_PANELS_ABREAST = 3
 
 
 @dataclass(frozen=True)
 class _Cell:
     cost: float
     point: Point
-    on_front: bool
-
-    @property
-    def quality(self) -> float:
-        return math.inf if self.point.mean is None else self.point.mean
+    on_front: bool = False
 
 
-def draw_pareto(rows: Sequence[Row], model: str, quality: Quality, cost: Cost) -> Figure | None:
-    """None when no completed cell has both, or all cost the same.
+def draw_pareto(rows: Sequence[Row], model: str, figure: Figure, cost: Figure) -> Drawing | None:
+    """None when no completed cell has both, or all of a target cost the same in each.
 
+    Cells compete within their target: that a lighter one is quicker and less harmed is no choice.
     A cell with a seed that diverged is dominated by any that has none.
     """
-    cells = _cells(rows, model, quality, cost)
-    costs = [cell.cost for cell in cells]
-    if not any(cell.point.method != DENSE for cell in cells) or not (
-        cost.differs(costs) or cost.stem == "time-vs-quality"
-    ):
+    of_this = of_model(rows, model)
+    panels = _panels(of_this, model, figure, cost)
+    if not panels:
         return None
-    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-    axes = figure.subplots()
-    edge = quality_axis([axes], quality, [cell.point for cell in cells])
-    _cost_axis(axes, costs, cost.label)
-    names = [name for name in method_names([cell.point for cell in cells]) if name != DENSE]
-    for cell in sorted(cells, key=lambda cell: cell.on_front):
-        _draw_cell(axes, cell, names, edge)
-    fronts = _fronts(cells, cost)
-    for front in fronts:
-        places = [(_shown(cell), cell.quality) for cell in front]
-        axes.plot(*zip(*places, strict=True), color=DENSE_COLOUR, lw=0.8, zorder=2.2)
-    if not any(cell.point.method == DENSE for cell in cells):
-        draw_dense(axes, quality.dense)
-    vertical = "lower" if quality.lower_is_better else "upper"
-    side = "left" if cost.lower_is_better else "right"
-    title(axes, model, f"{vertical} {side} is better")
-    _legend(figure, cells, names, quality, cost)
-    markers = [(_shown(cell), cell.quality) for cell in cells]
-    place_labels(axes, _labels(fronts, cost), markers, leftwards=cost.per_target)
-    return figure
+    found = [cell.point for cells in panels.values() for cell in cells]
+    dense = dense_value(of_this, model, figure)
+    dense = None if dense is None else on_axis(figure, dense)
+    across = min(len(panels), _PANELS_ABREAST)
+    down = math.ceil(len(panels) / across)
+    width = WIDTH * (1 if across == 1 else 0.45 + 0.55 * across)
+    drawing = Drawing(figsize=(width, HEIGHT * down), layout="constrained")
+    grid = drawing.subplots(down, across, sharex=True, squeeze=False)
+    axes = list(grid.flat)
+    _cost_axis(axes, [cell.cost for cells in panels.values() for cell in cells], cost)
+    for place, one in enumerate(axes):
+        one.set_visible(place < len(panels))
+    for one, (target, cells) in zip(axes, panels.items(), strict=False):
+        mine = [cell.point for cell in cells]
+        label = label_of(figure) if one in grid[:, 0] else ""
+        _draw_panel(one, cells, value_axis([one], figure, mine, dense, label))
+        draw_dense(one, dense)
+        one.set_title(target, loc="left")
+    vertical = "lower" if figure.better == "lower" else "upper"
+    side = "right" if cost.better == "higher" else "left"
+    title(axes[0], model, f"{next(iter(panels))} · {vertical} {side} is better")
+    _legend(drawing, found, panels, dense)
+    return drawing
 
 
-def _cells(rows: Sequence[Row], model: str, quality: Quality, cost: Cost) -> list[_Cell]:
-    mine = of_model(rows, model)
-    found = [
-        (mean, point)
-        for point in quality.points(mine, model)
-        if (mean := figure_mean(mine, point, cost.value)) is not None
+def _panels(
+    rows: Sequence[Row], model: str, figure: Figure, cost: Figure
+) -> dict[str, list[_Cell]]:
+    """Target → its cells, of the targets in which at least two cells leave a choice of costs."""
+    at = _cost_of(cost, rows)
+    cells = [
+        _Cell(on_axis(cost, mean), scaled(figure, point))
+        for point in points(rows, model, figure)
+        if (mean := mean_of(at(row) for row in point.rows)) is not None
     ]
-    dense = next((row for row in mine if is_dense(row)), None)
-    if cost.dense_competes and dense is not None and quality.dense is not None:
-        at = cost.value(dense)
-        if at is not None:
-            values = (quality.dense,)
-            point = Point(method=DENSE, target="", sparsity=0.0, seconds=None, values=values)
-            found.append((at, point))
-    worst = math.inf if quality.lower_is_better else -math.inf
+    panels: dict[str, list[_Cell]] = {}
+    differs = False
+    for target in targets(cell.point for cell in cells):
+        group = [cell for cell in cells if cell.point.target == target]
+        spent = [cell.cost for cell in group]
+        differs |= max(spent) - min(spent) > _LEAST_DIFFERENCE * max(spent)
+        panels[target] = _judged(group, figure, cost)
+    return panels if differs else {}
+
+
+def _cost_of(cost: Figure, rows: Sequence[Row]) -> Callable[[Row], float | None]:
+    """What a row cost: with pruning goes its calibration; speed counts where the dense ran only."""
+    if cost.column == "prune_seconds":
+        return pruning_seconds
+    places = {row.get(cost.comparable) for row in rows if is_dense(row)}
+
+    def of(row: Row) -> float | None:
+        same = not cost.comparable or not places or row.get(cost.comparable) in places
+        return cost.value(row) if same else None
+
+    return of
+
+
+def _judged(cells: Sequence[_Cell], figure: Figure, cost: Figure) -> list[_Cell]:
+    lower = figure.better != "higher"
+    worst = math.inf if lower else -math.inf
     coordinates = [
-        (at, worst if point.diverged or point.mean is None else point.mean) for at, point in found
+        (cell.cost, worst if p.diverged or p.mean is None else p.mean)
+        for cell in cells
+        for p in (cell.point,)
     ]
-    better = (cost.lower_is_better, quality.lower_is_better)
-    on_front = [False] * len(found)
-    groups = {point.target if cost.per_target else "" for _, point in found}
-    for group in groups:
-        places = [k for k, (_, p) in enumerate(found) if not cost.per_target or p.target == group]
-        flags = pareto_front([coordinates[k] for k in places], lower_is_better=better)
-        for place, flag in zip(places, flags, strict=True):
-            on_front[place] = flag and math.isfinite(coordinates[place][1])
-    return [_Cell(at, point, flag) for (at, point), flag in zip(found, on_front, strict=True)]
-
-
-def _fronts(cells: Sequence[_Cell], cost: Cost) -> list[list[_Cell]]:
-    groups: dict[str, list[_Cell]] = {}
-    for cell in cells:
-        if cell.on_front:
-            groups.setdefault(cell.point.target if cost.per_target else "", []).append(cell)
-    return [sorted(front, key=lambda cell: cell.cost) for front in groups.values()]
-
-
-def _labels(fronts: Sequence[Sequence[_Cell]], cost: Cost) -> list[tuple[tuple[float, float], str]]:
-    """(place, text): a target at the cheap end of its front, or at each cell of the one front."""
-    if cost.per_target:
-        return [((_shown(front[0]), front[0].quality), front[0].point.target) for front in fronts]
+    flags = pareto_front(coordinates, lower_is_better=(cost.better != "higher", lower))
     return [
-        ((_shown(cell), cell.quality), cell.point.target)
-        for front in fronts
-        for cell in front
-        if cell.point.target
+        _Cell(cell.cost, cell.point, flag and math.isfinite(place[1]))
+        for cell, place, flag in zip(cells, coordinates, flags, strict=True)
     ]
-
-
-def _draw_cell(axes: Axes, cell: _Cell, names: Sequence[str], edge: float) -> None:
-    if cell.point.method == DENSE:
-        look = Look(DENSE_COLOUR, "*", 8.0)
-    else:
-        colour, marker, _ = method_styles(names)[cell.point.method]
-        look = Look(colour if cell.on_front else FAINT, marker, 5.5 if cell.on_front else 4.5)
-    draw_point(axes, _shown(cell), cell.point, look, edge)
 
 
 def _shown(cell: _Cell) -> float:
     return max(cell.cost, _LEAST)
 
 
-def _cost_axis(axes: Axes, costs: Sequence[float], label: str) -> None:
-    low, high = max(min(costs), _LEAST), max(*costs, _LEAST)
-    if high / low <= LOG_SPREAD:
-        spread = high - low
-        bottom = 0.0 if low < 0.5 * high or not spread else low - 0.12 * spread
-        axes.set_xlim(bottom, high + 0.12 * (high - bottom))
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-        axes.set_xlabel(label)
-        return
-    room = (high / low) ** 0.06
-    left, right = low / room**2.2, high * room**1.5
-    axes.set_xscale("log")
-    axes.set_xlim(left, right)
-    ticks = log_ticks(left, right, most=6, gap=0.17)
-    fix_ticks(axes.xaxis, ticks, [plain_number(tick) for tick in ticks])
-    axes.set_xlabel(log_label(label))
+def _draw_panel(axes: Axes, cells: Sequence[_Cell], edge: float) -> None:
+    styles = method_styles(method_names([cell.point for cell in cells]))
+    for cell in cells:
+        colour, marker, _ = styles[cell.point.method]
+        look = Look(colour, marker, 6.5 if cell.on_front else 5.0, pale=not cell.on_front)
+        draw_point(axes, _shown(cell), cell.point, look, edge)
+    front = sorted((cell for cell in cells if cell.on_front), key=_shown)
+    places = [_shown(cell) for cell in front]
+    means = [cell.point.mean or 0.0 for cell in front]
+    axes.plot(places, means, color=DENSE_COLOUR, lw=0.8, zorder=2.2)
+
+
+def _cost_axis(axes: Sequence[Axes], costs: Sequence[float], cost: Figure) -> None:
+    label = axis_label(cost) if cost.column != "prune_seconds" else "calibration and pruning (s)"
+    finite = [max(value, _LEAST) for value in costs]
+    log = is_log(cost, finite)
+    for one in axes:
+        if log:
+            room = max(0.08 * math.log10(max(finite) / min(finite)), 0.05)
+            low, high = min(finite) / 10**room, max(finite) * 10**room
+            one.set_xscale("log")
+            one.set_xlim(low, high)
+            ticks = log_ticks(low, high, most=6, gap=0.14)
+            fix_ticks(one.xaxis, ticks, [plain_number(tick) for tick in ticks])
+        else:
+            one.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+            one.margins(x=0.12)
+        one.set_xlabel(log_label(label) if log else label)
 
 
 def _legend(
-    figure: Figure, cells: Sequence[_Cell], names: Sequence[str], quality: Quality, cost: Cost
+    drawing: Drawing,
+    found: Sequence[Point],
+    panels: dict[str, list[_Cell]],
+    dense: float | None,
 ) -> None:
-    styles = method_styles(names)
-    handles: list[Artist] = []
-    learned = {cell.point.method: cell.point.learned for cell in cells}
-    for name in names:
-        colour, marker, _ = styles[name]
-        label = f"{name}: learned\n{learned[name]}" if learned[name] else name
-        handles.append(Line2D([], [], color=colour, marker=marker, ls="", label=label))
-    front = "front of each target" if cost.per_target else "Pareto front"
-    handles.append(Line2D([], [], color=DENSE_COLOUR, lw=0.8, label=front))
-    if any(not cell.on_front for cell in cells):
-        handles.append(Line2D([], [], color=FAINT, marker="o", ls="", label="dominated"))
-    if any(cell.point.method == DENSE for cell in cells):
-        handles.append(Line2D([], [], color=DENSE_COLOUR, marker="*", ls="", label="dense"))
-    elif quality.dense is not None:
-        handles.append(Line2D([], [], color=DENSE_COLOUR, ls=DENSE_LINE, label=quality.dense_text))
-    place_legend(figure, handles, 2 if any(learned.values()) else 3, handlelength=1.6)
+    handles = method_handles(found)
+    for handle in handles:
+        if isinstance(handle, Line2D):
+            handle.set_linestyle("")
+    handles.append(Line2D([], [], color=DENSE_COLOUR, lw=0.8, label="front of the target"))
+    if any(not cell.on_front for cells in panels.values() for cell in cells):
+        pale: Artist = Line2D([], [], color="#444444", alpha=0.35, marker="o", ls="",
+                              label="paler: beaten in both")  # fmt: skip
+        handles.append(pale)
+    if dense is not None:
+        handles.append(dense_handle("dense"))
+    place_legend(drawing, handles, 2 if any(p.learned for p in found) else 3, handlelength=1.6)

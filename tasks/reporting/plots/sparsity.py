@@ -1,58 +1,93 @@
-"""Any measure of quality or speed against sparsity."""
+"""Any figure of quality or speed against sparsity."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
-from tasks.reporting.plot_parts import (
+
+from tasks.measures.figures import Figure
+from tasks.pruning.core.targets import SemiStructured, TargetError, parse_target
+from tasks.reporting.plots.parts import (
     Look,
+    dense_handle,
     draw_dense,
     draw_point,
-    method_legend,
+    folded,
+    label_of,
+    method_handles,
     method_names,
-    quality_axis,
+    place_legend,
+    scaled,
     title,
+    value_axis,
 )
-from tasks.reporting.quality import Quality
-from tasks.reporting.style import HEIGHT, WIDTH, fix_ticks, method_styles
-
-from tasks.pruning.core.targets import SemiStructured, TargetError, parse_target
+from tasks.reporting.plots.style import HEIGHT, WIDTH, fix_ticks, method_styles
 from tasks.reporting.rows import Row
-from tasks.reporting.views import Point, targets
+from tasks.reporting.text import on_axis, shown
+from tasks.reporting.views import (
+    Point,
+    dense_value,
+    of_model,
+    points,
+    ratio_to_dense,
+    targets,
+)
 
 
-def draw_sparsity(rows: Sequence[Row], model: str, quality: Quality) -> Figure | None:
-    """``quality`` against measured sparsity; None when no completed cell has it.
+def draw_sparsity(rows: Sequence[Row], model: str, figure: Figure) -> Drawing | None:
+    """A figure against measured sparsity; None when no completed cell has it.
 
-    Fractions are joined per method. keep:group targets stand in columns of their own beside them:
-    at the sparsity they share with a fraction they would be taken for points of its line.
+    Speed is drawn as a multiple of the dense model's. Fractions are joined per method. keep:group
+    targets stand in columns of their own beside them: at the sparsity they share with a fraction
+    they would be taken for points of its line.
     """
-    found = [point for point in quality.points(rows, model) if _zeros(point) is not None]
+    mine = of_model(rows, model)
+    value, dense, dense_text, label = _told(mine, model, figure)
+    found = [scaled(figure, p) if value is None else p for p in points(mine, model, figure, value)]
+    found = [point for point in found if _zeros(point) is not None]
     if not found:
         return None
     joined = [point for point in found if not _is_group(point.target)]
     grouped = [point for point in found if _is_group(point.target)]
     columns = targets(grouped)
     width = WIDTH + 0.4 * max(len(columns) - 2, 0)
-    figure = Figure(figsize=(width, HEIGHT), layout="constrained")
+    drawing = Drawing(figsize=(width, HEIGHT), layout="constrained")
     ratios = [*([2.6] if joined else []), *([0.4 + 0.55 * len(columns)] if columns else [])]
-    axes = figure.subplots(1, len(ratios), sharey=True, squeeze=False, width_ratios=ratios)[0]
-    edge = quality_axis(list(axes), quality, found)
+    axes = drawing.subplots(1, len(ratios), sharey=True, squeeze=False, width_ratios=ratios)[0]
+    edge = value_axis(list(axes), figure, found, dense, label)
     names = method_names(found)
     if joined:
         _draw_fractions(axes[0], joined, names, edge)
     if columns:
         _draw_groups(axes[-1], grouped, names, columns, edge)
+    low, high = axes[0].get_ylim()
+    lined = dense is not None and low <= dense <= high
     for place, one in enumerate(axes):
-        draw_dense(one, quality.dense)
+        draw_dense(one, dense if lined else None)
         one.tick_params(left=place == 0)
-    title(axes[0], model, quality.note)
-    method_legend(figure, found, quality, markers=True)
-    return figure
+    title(axes[0], model, "bars: ± 1 standard error" if any(p.error for p in found) else "")
+    handles = method_handles(found) + ([dense_handle(dense_text)] if lined else [])
+    place_legend(drawing, handles, 2 if any(point.learned for point in found) else 3)
+    return drawing
+
+
+def _told(
+    rows: Sequence[Row], model: str, figure: Figure
+) -> tuple[Callable[[Row], float | None] | None, float | None, str, str]:
+    """(what to draw of a row, the dense model's, its words, the axis's label)."""
+    if figure.role == "speed":
+        label = folded(f"{figure.label} (× dense)")
+        return lambda row: ratio_to_dense(row, rows, figure), 1.0, "dense (1×)", label
+    dense = dense_value(rows, model, figure)
+    if dense is None:
+        return None, None, "dense", label_of(figure)
+    told = shown(figure, {figure.column: dense})
+    sign = " %" if figure.format == "percent" else ""
+    return None, on_axis(figure, dense), f"dense ({told}{sign})", label_of(figure)
 
 
 def _draw_fractions(axes: Axes, found: list[Point], names: list[str], edge: float) -> None:

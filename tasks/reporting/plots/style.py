@@ -135,7 +135,7 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def perplexity_axis(axes: Sequence[Axes], values: Sequence[float]) -> float:
+def log_axis(axes: Sequence[Axes], values: Sequence[float]) -> float:
     """Make the y axes logarithmic with the same limits and plain ticks.
 
     Where a value is not finite, the axes get a strip above the finite ones, marked "diverged".
@@ -165,7 +165,7 @@ def linear_axis(axes: Sequence[Axes], values: Sequence[float]) -> float:
     """Give the y axes the same linear limits, from zero where the values come near it.
 
     Returns:
-        The y at which a diverged model's marker stands, as :func:`perplexity_axis` does.
+        The y at which a diverged model's marker stands, as :func:`log_axis` does.
     """
     finite = [value for value in values if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)

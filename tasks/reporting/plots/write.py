@@ -3,148 +3,109 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from matplotlib.figure import Figure
-from tasks.reporting.costs import costs
-from tasks.reporting.measures import ZERO_SHOT_MEAN, measured
-from tasks.reporting.plot_errors import draw_errors
-from tasks.reporting.plot_layers import LayerSparsity, draw_layers
-from tasks.reporting.plot_pareto import draw_pareto
-from tasks.reporting.plot_sparsity import draw_sparsity
-from tasks.reporting.quality import accuracy, perplexity, qualities
-from tasks.reporting.style import plain_style, save
+from matplotlib.figure import Figure as Drawing
 
+from tasks.measures.figures import Figure, present
 from tasks.reporting.ordering import target_key
-from tasks.reporting.rows import Row, corpora
-from tasks.reporting.views import models, of_model
+from tasks.reporting.plots.blocks import draw_blocks
+from tasks.reporting.plots.layers import Layers, draw_layers
+from tasks.reporting.plots.pareto import draw_pareto
+from tasks.reporting.plots.sparsity import draw_sparsity
+from tasks.reporting.plots.style import plain_style, save
+from tasks.reporting.rows import Row
+from tasks.reporting.views import models
 
 FOLDER = "plots"
+SPARSITY_PLOT, PARETO_PLOT, LAYER_PLOT = "-vs-sparsity", "-vs-cost-", "-by-"
+"""Parts of the files' names by which a report sorts plots under headings."""
+Draw = Callable[[], Drawing | None]
 
 
 def write_plots(
     rows: Sequence[Row],
+    figures: Sequence[Figure],
+    layers: Mapping[str, Mapping[str, Layers]],
     folder: Path,
-    layer_sparsity: Mapping[str, LayerSparsity] | None = None,
-    layer_errors: Mapping[str, LayerSparsity] | None = None,
 ) -> list[Path]:
     """Write all plots to ``folder/plots``.
 
     Args:
         rows: results, methods in the order that legends shall have.
-        layer_sparsity: for each model, label of a cell → layer name → fraction of zeros, layers
-            in the model's order.
-        layer_errors: likewise, relative reconstruction error.
+        layers: column → model → label of a cell → layer name → value, layers in the model's order.
 
     Returns:
         The paths written, in the order a report shows them.
     """
-    return [
-        *plot_against_sparsity(rows, folder),
-        *plot_pareto(rows, folder),
-        *plot_sparsity_by_layer(layer_sparsity or {}, folder),
-        *plot_errors_by_block(layer_sparsity or {}, layer_errors or {}, folder),
+    there = present(figures, rows)
+    drawn = [
+        *_against_sparsity(rows, there),
+        *_against_costs(rows, there),
+        *_by_layer(there, layers),
     ]
+    return _write(folder, drawn)
 
 
-def plot_against_sparsity(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """``<measure>-vs-sparsity[-<model>][-<corpus>].png``; names stand where there are several."""
-    names = corpora(rows)
-    return _write(
-        folder,
-        (
-            (_name(quality.stem, rows, model, corpus), _drawn(draw_sparsity, rows, model, quality))
-            for model in models(rows)
-            for quality, corpus in qualities(of_model(rows, model), model, names)
-        ),
-    )
-
-
-def plot_pareto(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """``<cost>-vs-quality[-<model>][-<corpus>].png`` for perplexity, ``<cost>-vs-accuracy…`` for
-    the mean over zero-shot tasks; only costs that were measured and differ."""
-    figures = []
+def _against_sparsity(rows: Sequence[Row], there: Sequence[Figure]) -> Iterator[tuple[str, Draw]]:
+    """``<column>-vs-sparsity[-<model>].png``, of quality and speed."""
     for model in models(rows):
-        mine = of_model(rows, model)
-        wanted = [(perplexity(mine, model, corpus), corpus, "") for corpus in corpora(rows)]
-        if measured(mine, ZERO_SHOT_MEAN):
-            wanted.append((accuracy(mine, model), "", "accuracy"))
-        for quality, corpus, word in wanted:
-            for cost in costs(mine, model):
-                stem = cost.stem.replace("quality", word) if word else cost.stem
-                name = _name(stem, rows, model, corpus)
-                figures.append((name, _drawn(draw_pareto, rows, model, quality, cost)))
-    return _write(folder, figures)
+        for figure in there:
+            if figure.role in ("quality", "speed"):
+                name = _named(f"{figure.column}{SPARSITY_PLOT}", rows, model)
+                yield name, partial(draw_sparsity, rows, model, figure)
 
 
-def plot_sparsity_by_layer(layer_sparsity: Mapping[str, LayerSparsity], folder: Path) -> list[Path]:
-    """``sparsity-by-layer-<model>.png`` for each model with a pruned layer."""
-    return _write(
-        folder,
-        [
-            (f"sparsity-by-layer-{model}", partial(draw_layers, model, cells))
-            for model, cells in layer_sparsity.items()
-        ],
-    )
+def _against_costs(rows: Sequence[Row], there: Sequence[Figure]) -> Iterator[tuple[str, Draw]]:
+    """``<column>-vs-cost-<column>[-<model>].png``, of headline figures."""
+    costs = [figure for figure in there if figure.role == "cost"]
+    costs += [figure for figure in there if figure.role == "speed"]
+    for model in models(rows):
+        for figure in (figure for figure in there if figure.headline):
+            for cost in costs:
+                name = _named(f"{figure.column}{PARETO_PLOT}{cost.column}", rows, model)
+                yield name, partial(draw_pareto, rows, model, figure, cost)
 
 
-def plot_errors_by_block(
-    layer_sparsity: Mapping[str, LayerSparsity],
-    layer_errors: Mapping[str, LayerSparsity],
-    folder: Path,
-) -> list[Path]:
-    """``error-by-block-<model>-<target>.png`` for each target with a measured cell."""
-    figures = []
-    for model, errors in layer_errors.items():
-        zeros = layer_sparsity.get(model, {})
-        for target in sorted({label.split(" ")[-1] for label in errors}, key=target_key):
-            name = f"error-by-block-{model}-{target}"
-            figures.append((name, partial(draw_errors, model, target, zeros, errors)))
-    return _write(folder, figures)
+def _by_layer(
+    there: Sequence[Figure], layers: Mapping[str, Mapping[str, Layers]]
+) -> Iterator[tuple[str, Draw]]:
+    """``sparsity-by-layer-<model>.png``, and ``<column>-by-block-<model>-<target>.png``."""
+    zeros = layers.get("sparsity", {})
+    for model, cells in zeros.items():
+        yield f"sparsity{LAYER_PLOT}layer-{model}", partial(draw_layers, model, cells)
+    for figure in (f for f in there if f.column in layers and f.column != "sparsity"):
+        for model, cells in layers[figure.column].items():
+            for target in sorted({label.split(" ")[-1] for label in cells}, key=target_key):
+                name = f"{figure.column}{LAYER_PLOT}block-{model}-{target}"
+                drawn = partial(draw_blocks, model, target, zeros.get(model, {}), cells, figure)
+                yield name, drawn
 
 
-def _drawn(
-    draw: Callable[..., Figure | None], rows: Sequence[Row], model: str, *more: Any
-) -> Callable[[], Figure | None]:
-    return partial(draw, of_model(rows, model), model, *more)
+def _named(stem: str, rows: Sequence[Row], model: str) -> str:
+    return f"{stem}-{model}" if len(models(rows)) > 1 else stem
 
 
-def _name(stem: str, rows: Sequence[Row], model: str, corpus: str) -> str:
-    several_models, several_corpora = len(models(rows)) > 1, len(corpora(rows)) > 1
-    return (
-        stem
-        + (f"-{model}" if several_models else "")
-        + (f"-{corpus}" if several_corpora and corpus else "")
-    )
-
-
-def _write(folder: Path, figures: Iterable[tuple[str, Callable[[], Figure | None]]]) -> list[Path]:
-    """Draw and save each figure under its name, made one for files; None is left out."""
-    named = list(figures)
-    stems = _distinct([name for name, _ in named])
+def _write(folder: Path, drawings: Iterable[tuple[str, Draw]]) -> list[Path]:
+    """Draw and save each under its name, made one for files; None is left out."""
     written: list[Path] = []
-    for stem, (_, draw) in zip(stems, named, strict=True):
+    for stem, draw in _distinct(drawings):
         with plain_style():
-            drawn = draw()
-            if drawn is not None:
-                written.append(save(drawn, _path(folder, stem)))
+            drawing = draw()
+            if drawing is not None:
+                written.append(save(drawing, folder / FOLDER / f"{stem}.png"))
     return written
 
 
-def _path(folder: Path, stem: str) -> Path:
-    return folder / FOLDER / f"{stem}.png"
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
+def _distinct(drawings: Iterable[tuple[str, Draw]]) -> Iterator[tuple[str, Draw]]:
     """Names for files: other characters become dashes, and a number tells equal ones apart."""
-    stems: list[str] = []
-    for name in names:
+    taken: set[str] = set()
+    for name, draw in drawings:
         base = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")[:120]
         stem, number = base, 2
-        while stem.lower() in (taken.lower() for taken in stems):
+        while stem.lower() in taken:
             stem, number = f"{base}-{number}", number + 1
-        stems.append(stem)
-    return stems
+        taken.add(stem.lower())
+        yield stem, draw

@@ -125,7 +125,7 @@ def _with_ratio(rows: list[Row], figure: Figure, errors: bool) -> Iterator[Colum
             format_ratio(ratio_to_dense(row, rows, figure)) if is_completed(row) else ""
             for row in rows
         )
-        yield Column("× dense", [f"{ratio}×" if ratio else "" for ratio in told])
+        yield Column("vs dense", [f"{ratio}×" if ratio else "" for ratio in told])
 
 
 def _cell_of(row: Row) -> tuple[str, str, str]:

@@ -24,7 +24,9 @@ def results_table(rows: Sequence[Row], figures: Sequence[Figure], width: int = 1
     Args:
         width: of the terminal.
     """
-    first, *others = tables(rows, figures)
+    # Details are for the report; whoever waits at a terminal wants what the cells are worth.
+    told = [f for f in figures if f.headline or f.role != "detail"]
+    first, *others = tables(rows, told)
     shown = [first, *_joined(others, width)]
     return Group(*(_drawn(part) for table in shown for part in _parts(table, width)))
 
