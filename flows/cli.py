@@ -140,6 +140,14 @@ def methods() -> None:
 
 
 @app.command()
+def measures() -> None:
+    """Show every measure: its columns in results.csv, and its fields of a sweep file."""
+    from flows.commands.measures import show_measures
+
+    show_measures(console)
+
+
+@app.command()
 def report(
     sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="Name of a sweep that has run.")],
 ) -> None:

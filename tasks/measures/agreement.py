@@ -26,6 +26,7 @@ class Agreement(Measure):
 
     name = "agreement"
     summary = "KL divergence from the dense model and how often both predict the same token"
+    writes = (f"{KL}<name>", f"{TOP1}<name>")
     Settings = AgreementSettings
 
     def steps(self, subject: Subject) -> Mapping[str, Step]:

@@ -56,6 +56,10 @@ class Measure(ABC):
     """Raise it when results change: former artifacts are then not reused."""
     scope: ClassVar[Literal["subject", "sweep"]] = "subject"
     """``subject``: of one dense or pruned model; ``sweep``: of several cells together."""
+    writes: ClassVar[tuple[str, ...]]
+    """The columns that it writes; ``<name>`` stands for what varies."""
+    repeatable: ClassVar[bool] = True
+    """Whether the same weights always give the same figures; no where time or memory is told."""
     Settings: ClassVar[type[Frozen]]
     """The fields that a sweep's ``evaluation`` gets, each with a default and a line of help."""
 

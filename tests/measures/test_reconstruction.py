@@ -8,9 +8,9 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import save_file
-from tasks.measures.reconstruction.layer_errors import CheckpointWeights, reconstruction_errors
 from torch import Tensor, nn
 
+from tasks.measures.reconstruction.layer_errors import CheckpointWeights, reconstruction_errors
 from tasks.pruning.core.blocks import Decoder
 
 

@@ -141,6 +141,7 @@ class Perplexity(Measure):
     name = "perplexity"
     summary = "how well the model predicts a text: exp of the mean loss of a token"
     version = VERSION
+    writes = (f"{PREFIX}<name>",)
     Settings = PerplexitySettings
 
     def steps(self, subject: Subject) -> Mapping[str, Step]:

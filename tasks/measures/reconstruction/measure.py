@@ -33,6 +33,7 @@ class Reconstruction(Measure):
 
     name = "reconstruction"
     summary = "mean relative error of a pruned layer's output, on the dense model's inputs"
+    writes = (COLUMN,)
     Settings = ReconstructionSettings
 
     def steps(self, subject: Subject) -> Mapping[str, Step]:

@@ -101,6 +101,8 @@ class Speed(Measure):
     name = "speed"
     summary = "tokens a second, latency and memory on this hardware"
     version = 2
+    writes = tuple(figure.column for figure in _FIGURES)
+    repeatable = False
     Settings = SpeedSettings
 
     def check(self, subject: Subject, config: Any) -> None:

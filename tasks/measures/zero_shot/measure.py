@@ -68,6 +68,12 @@ class ZeroShot(Measure):
     name = "zero_shot"
     summary = "accuracy on tasks of lm-evaluation-harness, with standard errors"
     version = 2
+    writes = (
+        f"{PREFIX}<task>/<metric>",
+        f"{PREFIX}<task>/<metric>{STDERR}",
+        f"{PREFIX}{MEAN}",
+        f"{PREFIX}{MEAN}{STDERR}",
+    )
     Settings = ZeroShotSettings
 
     def resolve(self, evaluation: Any, trust: Trust) -> tuple[ResolvedTask, ...]:

@@ -1,7 +1,8 @@
 """Every pruning method, by name.
 
 A method registers itself with ``@register``; each module of this package is imported once, so a
-new file is found without being listed anywhere.
+new file is found without being listed anywhere. An installed package names its methods under the
+entry points ``secateur.methods``: each names a registered class, or the module that registers it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import difflib
 import importlib
 import pkgutil
 from functools import cache
+from importlib.metadata import entry_points
 from typing import TypeVar
 
 import tasks.pruning
@@ -18,6 +20,7 @@ from tasks.pruning.core.targets import ALLOWED, Target, TargetError, parse_targe
 
 __all__ = ["ALLOWED", "Target", "TargetError", "get", "methods", "parse_target", "register"]
 
+ENTRY_POINTS = "secateur.methods"
 _registered: dict[str, type[Method]] = {}
 
 MethodType = TypeVar("MethodType", bound=type[Method])
@@ -44,6 +47,8 @@ def _discover() -> None:
             importlib.import_module(module.name)
         elif module.name != "tasks.pruning.core":
             importlib.import_module(f"{module.name}.method")
+    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
+        entry.load()
 
 
 def methods() -> dict[str, type[Method]]:
