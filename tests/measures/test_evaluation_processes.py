@@ -60,7 +60,7 @@ def workers(folder: Path) -> dict[int, int]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             command = (path / "cmdline").read_bytes().split(b"\0")
-            if b"tasks.measures.perplexity.worker:measure_rank" in command and scratch in command:
+            if b"tasks.measures.perplexity.ranks:measure_rank" in command and scratch in command:
                 environment = (path / "environ").read_bytes().split(b"\0")
                 rank = next(e for e in environment if e.startswith(b"RANK="))
                 found[int(rank[5:])] = int(path.name)

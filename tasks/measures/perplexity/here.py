@@ -5,19 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from tasks.measures.perplexity.job import Job
-from tasks.measures.perplexity.reference import ReferenceWriter, open_reference
+from configs.trust import Trust
+from tasks.measures.perplexity.reference import Reference, ReferenceWriter, open_reference
 from tasks.measures.perplexity.windows import WindowFigures, halves_of, measure_windows
 from tasks.models.architecture.head import input_device
 from tasks.models.placement import count_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """How windows are measured, in one process or in several.
+
+    Attributes:
+        reference: the dense model's states to compare with.
+        write_reference: where the model's own states go.
+        dtype: of the weights; None: as saved.
+        on_cpu: else each rank takes the GPU of its number.
+    """
+
+    batch_size: int
+    reference: Reference | None
+    write_reference: Path | None
+    trust: Trust
+    dtype: torch.dtype | None
+    on_cpu: bool
 
 
 @dataclass(frozen=True)
@@ -53,8 +73,7 @@ def measure_here(
         ValueError: for no windows, or a reference of others.
     """
     halves = halves_of(model)
-    reference, kept_in = job.compared_with, job.kept_in
-    device = input_device(model)
+    reference, kept_in, device = job.reference, job.write_reference, input_device(model)
     dense = open_reference(reference, windows_NL, device, job.trust) if reference else None
     keep = ReferenceWriter(kept_in, halves, len(windows_NL)) if kept_in else None
     with closing(keep) if keep else nullcontext():

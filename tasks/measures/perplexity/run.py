@@ -16,10 +16,9 @@ from torch import Tensor
 
 from configs.errors import ConfigurationError
 from configs.trust import Trust
-from tasks.measures.perplexity.here import Measured, measure_here
-from tasks.measures.perplexity.job import Job
+from tasks.measures.perplexity.here import Job, Measured, measure_here
 from tasks.measures.perplexity.perplexity import PerplexityResult, result_of
-from tasks.measures.perplexity.processes import measure_in_processes
+from tasks.measures.perplexity.ranks import measure_in_processes
 from tasks.measures.perplexity.reference import Reference, clear_reference, finish_reference
 from tasks.measures.perplexity.windows import require_predictions
 from tasks.models.placement import load_placed
@@ -85,7 +84,7 @@ def evaluate_windows(
         CallError: a process failed; the message holds its traceback.
     """
     require_predictions(windows_NL)
-    job = Job.of(
+    job = Job(
         batch_size=batch_size,
         reference=reference,
         write_reference=write_reference,
@@ -133,8 +132,8 @@ def _loaded(
     if not isinstance(model, Path):
         return model
     if limits is None:
-        return load_pruned(model, job.torch_dtype, device, job.trust)
-    return load_placed(model, job.torch_dtype, job.trust, max_memory=limits, scratch=scratch)
+        return load_pruned(model, job.dtype, device, job.trust)
+    return load_placed(model, job.dtype, job.trust, max_memory=limits, scratch=scratch)
 
 
 def _folder_for(
