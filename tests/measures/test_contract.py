@@ -1,0 +1,356 @@
+"""What every registered measure promises, those of installed packages included."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from configs import evaluation as evaluation_module
+from configs.frozen import Frozen
+from configs.trust import Trust
+from tasks.data.texts import Texts
+from tasks.measures import registry
+from tasks.measures.base import Measure, Subject
+from tasks.measures.figures import Figure, Value
+from tasks.measures.registry import measures
+from tasks.models.architecture.decoder import describe
+from tasks.models.load import load_model
+from tasks.models.prepare import model_step
+from tasks.models.saved.save import save_checkpoint
+from tasks.models.sources.sources import ResolvedModel
+from tasks.pruning.core.masks import lowest
+from tasks.pruning.core.targets import parse_target
+from tasks.store.context import Context
+from tasks.store.steps import Facts, Step, Work
+from tasks.store.store import Artifact, Store
+
+MODEL = ResolvedModel("tiny-random", "random", "", "", "digest of the random model")
+QUESTION = """\
+task: question
+dataset_path: json
+dataset_kwargs: {data_files: {test: questions.jsonl}}
+output_type: multiple_choice
+test_split: test
+doc_to_text: "Which? {{question}}"
+doc_to_target: answer
+doc_to_choice: [red, green, blue]
+metric_list:
+  - {metric: acc, aggregation: mean, higher_is_better: true}
+  - {metric: acc_norm, aggregation: mean, higher_is_better: true}
+"""
+ALWAYS = {"perplexity", "size"}
+"""Measured in every sweep: no field switches them off."""
+
+
+class SpreadSettings(Frozen):
+    """Whether models are compared with each other."""
+
+    spread: bool = True
+    """Compare all models of the sweep."""
+
+
+class Spread(Measure):
+    """Looks at several models together."""
+
+    name = "spread"
+    summary = "how far the sweep's models are apart in their share of zeros"
+    scope = "sweep"
+    writes = ("spread",)
+    Settings = SpreadSettings
+
+    def sweep_steps(self, subjects: Sequence[Subject]) -> Mapping[str, Step]:
+        if not all(subject.evaluation.spread for subject in subjects):
+            return {}
+        counts = {s.label: measures()["size"].steps(s)["docs"] for s in subjects}
+        return {"all": Step(name="spread", inputs={}, needs=counts, produce=self._produce)}
+
+    def _produce(self, work: Work) -> Facts:
+        facts = [work.need(role).facts for role in work.step.needs]
+        shares = [entry["nonzero_parameters"] / entry["parameters"] for entry in facts]
+        return {"spread": max(shares) - min(shares)}
+
+    def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
+        return {"spread": found["all"].facts["spread"]}
+
+    def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
+        figure = Figure(column="spread", label="spread of zeros", heading="spread", group="sweep",
+                        better="", format="percent")  # fmt: skip
+        return [figure] if "spread" in columns else []
+
+
+@dataclass
+class Sweep:
+    """A dense model and a pruned one, with everything that is measured of them in one store."""
+
+    context: Context
+    subjects: tuple[Subject, Subject]
+
+    def found(self, name: str) -> list[dict[str, Artifact]]:
+        """The measure's artifacts of each subject, or of all together."""
+        measure = measures()[name]
+        if measure.scope == "sweep":
+            asked = [measure.sweep_steps(self.subjects)]
+        else:
+            asked = [measure.steps(subject) for subject in self.subjects]
+        return [{n: self.context.make(step) for n, step in steps.items()} for steps in asked]
+
+    def rows(self, name: str) -> list[dict[str, Value]]:
+        measure = measures()[name]
+        return [dict(measure.columns(found)) if found else {} for found in self.found(name)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def with_spread() -> Iterator[None]:
+    """One more measure, as a package brings it, of several cells together."""
+    entry = SimpleNamespace(name="spread", load=lambda: Spread)
+    with pytest.MonkeyPatch.context() as patch:
+        known = registry.entry_points
+        patch.setattr(registry, "entry_points", lambda group: [*known(group=group), entry])
+        measures.cache_clear()
+        patch.setattr(evaluation_module, "Evaluation", evaluation_module._evaluation())
+        yield
+    measures.cache_clear()
+
+
+NAMES = [*measures(), "spread"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Texts and a zero-shot task."""
+    folder, draw = tmp_path_factory.mktemp("files"), random.Random(0)
+    for name in ("docs.txt", "tales.txt"):
+        (folder / name).write_text(" ".join(draw.choices(("red", "fox", "a", "tree."), k=200)))
+    asked = [{"question": draw.choice("abcdef") * 3, "answer": draw.randrange(3)} for _ in range(9)]
+    (folder / "questions.jsonl").write_text("\n".join(map(json.dumps, asked)))
+    (folder / "question.yaml").write_text(QUESTION)
+    return folder
+
+
+def asked_of(files: Path, **changes: Any) -> Any:
+    """An ``evaluation`` in which every measure is asked, in a few small windows."""
+    switches = {
+        name: True
+        for measure in measures().values()
+        for name, entry in measure.Settings.model_fields.items()
+        if entry.annotation is bool
+    }
+    texts = [
+        {
+            "name": name,
+            "corpus": {"source": "files", "files": [str(files / f"{name}.txt")]},
+            "sequence_length": 24,
+            "windows": 5,
+        }
+        for name in ("docs", "tales")
+    ]
+    few = {"prompt_tokens": 9, "new_tokens": 3, "warmup": 0, "repetitions": 2}
+    zero_shot = {"tasks": ["question"], "include_path": str(files)}
+    settings = {"perplexity": texts, "speed_options": few, "zero_shot": zero_shot, "processes": 1}
+    return evaluation_module.Evaluation.model_validate({**switches, **settings, **changes})
+
+
+def halved(work: Work) -> Facts:
+    """A checkpoint of magnitude pruning, without the machinery of a sweep."""
+    source = work.need("model").path
+    dense = load_model(source, torch.float32, torch.device("cpu"), Trust())
+    half = parse_target("0.5")
+    weights = {
+        f"{name}.weight": layer.stored.masked_fill(lowest(layer.stored.abs(), half), 0)
+        for name, layer in describe(dense).layers().items()
+    }
+    save_checkpoint(dense, source, weights, work.out, dtype=torch.float32, metadata={})
+    return {}
+
+
+def sweep_in(folder: Path, evaluation: Any) -> Sweep:
+    context, weights = Context(Store(folder)), model_step(MODEL)
+    resolved = {m.name: m.resolve(evaluation, context.trust) for m in measures().values()}
+    common = {
+        "dtype": "float32",
+        "evaluation": evaluation,
+        "resolved": resolved,
+        "windows": Texts(weights).windows,
+    }
+    dense = Subject(label="tiny dense", weights=weights, dense=None, **common)
+    pruned = Step(name="checkpoint", inputs={}, needs={"model": weights}, produce=halved)
+    return Sweep(context, (dense, Subject(label="halved", weights=pruned, dense=dense, **common)))
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory, files: Path) -> Sweep:
+    return sweep_in(tmp_path_factory.mktemp("store"), asked_of(files))
+
+
+def require_same(name: str, sweep: Sweep, other: Sweep, tolerance: float) -> None:
+    if not measures()[name].repeatable:
+        pytest.skip("it tells time and memory")
+    for row, again in zip(sweep.rows(name), other.rows(name), strict=True):
+        assert row == pytest.approx(again, rel=tolerance, abs=tolerance)
+
+
+def figures_of(name: str, row: Mapping[str, Value]) -> list[Figure]:
+    return list(measures()[name].figures([*row, "of no measure", "other/docs"]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_writes_what_it_says_and_no_more(name: str, sweep: Sweep) -> None:
+    rows = sweep.rows(name)
+    patterns = [
+        re.sub(r"<\w+>", "[^/]+", re.escape(text).replace(r"\<", "<").replace(r"\>", ">"))
+        for text in measures()[name].writes
+    ]
+    assert any(rows), "nothing was measured"
+    for column in {column for row in rows for column in row}:
+        assert any(re.fullmatch(pattern, column) for pattern in patterns), column
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_column_has_one_complete_figure(name: str, sweep: Sweep) -> None:
+    for row in sweep.rows(name):
+        figures = figures_of(name, row)
+        told = [f.column for f in figures] + [f.error for f in figures if f.error]
+        assert sorted(told) == sorted(row)
+        for figure in figures:
+            assert figure.label
+            assert figure.heading
+            assert figure.group
+            text = isinstance(row[figure.column], str)
+            assert text == (figure.format == "text"), figure.column
+            assert not figure.comparable or figure.comparable in row
+            assert not (figure.headline or figure.role == "quality") or figure.better
+
+
+def test_no_column_is_of_two_measures(sweep: Sweep) -> None:
+    columns = [c for name in NAMES for c in {c for row in sweep.rows(name) for c in row}]
+    assert len(columns) == len(set(columns))
+    headlines = [f.column for f in registry.figures_of(columns) if f.headline]
+    assert headlines == ["perplexity/docs", "perplexity/tales", "zero_shot/mean"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_it_is_by_definition_is_what_the_dense_model_has(name: str, sweep: Sweep) -> None:
+    for figure in figures_of(name, sweep.rows(name)[-1]):
+        dense = figure.value(sweep.rows(name)[0])
+        assert figure.dense is None or dense in (None, figure.dense) or name == "spread"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_is_made_once(name: str, sweep: Sweep) -> None:
+    assert any(sweep.found(name))
+    for found in sweep.found(name):
+        assert all(artifact.reused for artifact in found.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_facts_read_back_as_they_were(name: str, sweep: Sweep) -> None:
+    """What a store holds says the same as what was just computed."""
+    first, again = sweep.rows(name), sweep.rows(name)
+    assert first == again
+    for found in sweep.found(name):
+        for artifact in found.values():
+            assert artifact.facts["step_seconds"] > 0
+            json.dumps(dict(artifact.facts), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_figures_in_another_store(name: str, sweep: Sweep, again: Sweep) -> None:
+    require_same(name, sweep, again, 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_does_not_depend_on_the_batch_size(name: str, sweep: Sweep, batches: Sweep) -> None:
+    require_same(name, sweep, batches, 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_does_not_depend_on_the_processes(name: str, sweep: Sweep, processes: Sweep) -> None:
+    require_same(name, sweep, processes, 1e-5)
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory: pytest.TempPathFactory, files: Path) -> Sweep:
+    return sweep_in(tmp_path_factory.mktemp("again"), asked_of(files))
+
+
+@pytest.fixture(scope="module")
+def batches(tmp_path_factory: pytest.TempPathFactory, files: Path) -> Sweep:
+    return sweep_in(tmp_path_factory.mktemp("batches"), asked_of(files, batch_size=3))
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory, files: Path) -> Sweep:
+    return sweep_in(tmp_path_factory.mktemp("processes"), asked_of(files, processes=2))
+
+
+def test_how_it_is_computed_names_no_other_step(sweep: Sweep, batches: Sweep) -> None:
+    for name in set(NAMES) - {"spread"}:
+        for subject, other in zip(sweep.subjects, batches.subjects, strict=True):
+            assert measures()[name].steps(subject) == measures()[name].steps(other)
+
+
+def test_a_measure_that_nobody_asked_has_no_step(sweep: Sweep, files: Path, tmp_path: Path) -> None:
+    off = {
+        name: False
+        for measure in measures().values()
+        for name, entry in measure.Settings.model_fields.items()
+        if entry.annotation is bool
+    }
+    quiet = sweep_in(tmp_path, asked_of(files, **off, zero_shot={}))
+    asked = {name for name in NAMES if any(measures()[name].steps(s) for s in quiet.subjects)}
+    assert asked == ALWAYS
+    assert not measures()["spread"].sweep_steps(quiet.subjects)
+    dense, pruned = (measures()["perplexity"].steps(s)["docs"] for s in quiet.subjects)
+    assert dense.needs.keys() == pruned.needs.keys() == {"weights", "tokens"}
+    assert dense != measures()["perplexity"].steps(sweep.subjects[0])["docs"], "it keeps no states"
+
+
+def test_notes_and_texts_are_told(sweep: Sweep) -> None:
+    rows = [row for name in NAMES for row in sweep.rows(name)]
+    for measure in measures().values():
+        assert all(note.endswith(".") for note in measure.notes(rows))
+        assert not measure.notes([{"method": "dense"}])
+    found = sweep.found("perplexity")[0]
+    told = measures()["perplexity"].described(sweep.subjects[0], found)
+    assert list(told) == ["perplexity on docs", "perplexity on tales"]
+    assert (
+        "5 windows of 24 tokens, 115 predicted tokens, no BOS; SHA-256"
+        in told["perplexity on docs"]
+    )
+
+
+def test_layers_agree_with_their_mean(sweep: Sweep) -> None:
+    measure, found = measures()["reconstruction"], sweep.found("reconstruction")[1]
+    errors = measure.layers(found)["reconstruction_error"].values()
+    assert sweep.rows("reconstruction")[1]["reconstruction_error"] == pytest.approx(
+        sum(errors) / len(errors)
+    )
+    assert len(errors) == 21
+
+
+def test_the_mean_waits_for_every_task(sweep: Sweep) -> None:
+    measure = measures()["zero_shot"]
+    found = sweep.found("zero_shot")[0]
+    question = {"question": found["question"]}
+    assert "zero_shot/mean" not in measure.columns(question)
+    assert (
+        measure.columns(found)["zero_shot/mean"] == measure.columns(found)["zero_shot/question/acc"]
+    )
+
+
+def test_two_measures_of_one_name_are_refused() -> None:
+    class Twin(Spread):
+        """Another class of the same name."""
+
+    with pytest.raises(ValueError, match="two measures are called 'spread'"):
+        registry._add(measures(), Twin)
