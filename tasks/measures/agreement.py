@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from configs.frozen import Frozen
 from tasks.measures.base import Measure, Subject
-from tasks.measures.figures import Figure, Value, instances
+from tasks.measures.figures import Figure, Value, instances, present
 from tasks.measures.perplexity.measure import steps_of
 from tasks.store.steps import Step
 from tasks.store.store import Artifact
@@ -73,7 +73,7 @@ class Agreement(Measure):
         return [*divergences, *agreements]
 
     def notes(self, rows: Sequence[Mapping[str, Value]]) -> Sequence[str]:
-        if not any(column.startswith(KL) for row in rows for column in row):
+        if not present(self.figures([column for row in rows for column in row]), rows):
             return ()
         return (
             "KL: mean divergence of the pruned model's predictions from the dense model's.",

@@ -24,16 +24,14 @@ from tasks.measures.figures import Figure, Value
 from tasks.measures.registry import measures
 from tasks.models.architecture.decoder import describe
 from tasks.models.load import load_model
-from tasks.models.prepare import model_step
 from tasks.models.saved.save import save_checkpoint
-from tasks.models.sources.sources import ResolvedModel
+from tasks.models.sources import random_model
 from tasks.pruning.core.masks import lowest
 from tasks.pruning.core.targets import parse_target
 from tasks.store.context import Context
 from tasks.store.steps import Facts, Step, Work
 from tasks.store.store import Artifact, Store
 
-MODEL = ResolvedModel("tiny-random", "random", "", "", "digest of the random model")
 QUESTION = """\
 task: question
 dataset_path: json
@@ -159,6 +157,15 @@ def asked_of(files: Path, **changes: Any) -> Any:
     return evaluation_module.Evaluation.model_validate({**switches, **settings, **changes})
 
 
+def random_weights(work: Work) -> Facts:
+    """A random model of bytes, with tokens that begin and end a text."""
+    random_model.write(work.out)
+    tokenizer = random_model.tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "Ā", "eos_token": "Ā"})
+    tokenizer.save_pretrained(work.out)
+    return {}
+
+
 def halved(work: Work) -> Facts:
     """A checkpoint of magnitude pruning, without the machinery of a sweep."""
     source = work.need("model").path
@@ -173,7 +180,8 @@ def halved(work: Work) -> Facts:
 
 
 def sweep_in(folder: Path, evaluation: Any) -> Sweep:
-    context, weights = Context(Store(folder)), model_step(MODEL)
+    context = Context(Store(folder))
+    weights = Step(name="model", inputs={}, produce=random_weights)
     resolved = {m.name: m.resolve(evaluation, context.trust) for m in measures().values()}
     common = {
         "dtype": "float32",

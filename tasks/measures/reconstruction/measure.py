@@ -73,7 +73,7 @@ class Reconstruction(Measure):
         return {COLUMN: {name: float(error) for name, error in errors.items()}}
 
     def notes(self, rows: Sequence[Mapping[str, Value]]) -> Sequence[str]:
-        if not any(COLUMN in row for row in rows):
+        if all(row.get(COLUMN) is None for row in rows):
             return ()
         return (
             "Reconstruction error: ‖X(W−Ŵ)ᵀ‖ / ‖XWᵀ‖ of a layer on the dense model's inputs, "

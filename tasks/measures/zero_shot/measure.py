@@ -13,7 +13,7 @@ from configs.frozen import Frozen, unique
 from configs.trust import Trust
 from tasks.measures.base import Measure, Subject
 from tasks.measures.computing import network, processes_of, scratch_of
-from tasks.measures.figures import Figure, Value, instances
+from tasks.measures.figures import Figure, Value, instances, present
 from tasks.measures.zero_shot.results import TaskResult, main_of
 from tasks.models.load import best_device, load_tokenizer
 from tasks.runtime.memory import measured
@@ -157,7 +157,7 @@ class ZeroShot(Measure):
         return [mean, *told]
 
     def notes(self, rows: Sequence[Mapping[str, Value]]) -> Sequence[str]:
-        if not any(column.startswith(PREFIX) for row in rows for column in row):
+        if not present(self.figures([column for row in rows for column in row]), rows):
             return ()
         return (
             "Zero-shot: ± one standard error; the mean is over each task's main metric, its error "
