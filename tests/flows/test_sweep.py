@@ -17,6 +17,8 @@ import pytest
 import torch
 from conftest import CELLS, Home, figures, kill_group
 
+from flows.compute.leases import devices
+
 pytestmark = pytest.mark.slow
 
 
@@ -178,7 +180,8 @@ def test_an_unreachable_tracking_server_delays_and_loses_nothing(
         status, output = home.run("run", "sweep.yaml", MLFLOW_TRACKING_URI=uri)
     assert status == 0, output
     assert "run the same command again" in output
-    assert len(asked) <= 2, "it is waited for once, not once a cell"
+    processes = 1 if len(devices()) < 2 else 1 + CELLS  # with several devices, one a cell
+    assert len(asked) <= processes, "each process waits for it once"
     assert figures(home.rows()) == figures(finished.rows())
     assert not any(row["mlflow_run_id"] for row in home.rows())
     status, output = home.run("run", "sweep.yaml")
