@@ -6,8 +6,8 @@ X are the inputs that the layer has in the *dense* model, so that a layer is not
 the layers before it lost: it is the quantity that Wanda, SparseGPT and SwiftPrune make small. 0 is
 an unpruned layer, 1 is as bad as a layer of zeros, and more is worse than none.
 
-Products are float32, their squares are summed in float64. One forward pass, block by block: the
-inputs of one block's layers are in memory at a time, and one pruned weight. A few windows are
+Products and their norm over one token's outputs are float32, sums over tokens float64. One forward
+pass, block by block: the pruned weights of one block are in memory at a time. A few windows are
 enough, for the error is a ratio of sums over every token and output.
 
 Shapes: ``N`` windows, ``L`` tokens of a window, ``T`` tokens, ``O × I`` out- and in-features,
@@ -16,12 +16,14 @@ Shapes: ``N`` windows, ``L`` tokens of a window, ``T`` tokens, ``O × I`` out- a
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tasks.pruning.ast.slorb import SCALE, SUM
 from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
@@ -61,14 +63,36 @@ class CheckpointWeights(Mapping[str, Tensor]):
         return len(self._files)
 
 
-class _Inputs:
-    """Keeps what a layer is called with, batch by batch."""
+class _Unused:
+    """Of a walk that only runs the block: hooks on the layers do the work."""
 
-    def __init__(self, *_: object) -> None:
-        self.batches_TI: list[Tensor] = []
+    def __init__(self, *_: object) -> None: ...
 
-    def add(self, inputs_NLI: Tensor) -> None:
-        self.batches_TI.append(inputs_NLI.flatten(0, 1))
+    def add(self, inputs_NLI: Tensor) -> None: ...
+
+
+class _Energies:
+    """‖XΔᵀ‖² and ‖XWᵀ‖² of one layer, added up while its block runs.
+
+    Args:
+        lost_OI: Δ = W − Ŵ, float32.
+    """
+
+    def __init__(self, layer: LinearLayer, lost_OI: Tensor) -> None:
+        self._layer, self._lost_OI = layer, lost_OI
+        self.lost = self.whole = 0.0
+
+    def __call__(self, _: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> None:
+        inputs_TI = args[0].flatten(0, -2)
+        self.lost += _energy(functional.linear(inputs_TI.float(), self._lost_OI))
+        if outputs.dtype == torch.float32:
+            # The dense outputs are there already, with the bias that they should lack.
+            bias = self._layer.module.bias
+            outputs_TO = outputs.flatten(0, -2)
+            self.whole += _energy(outputs_TO - bias if isinstance(bias, Tensor) else outputs_TO)
+        else:
+            weight_OI = self._layer.weight_OI.float()
+            self.whole += _energy(functional.linear(inputs_TI.float(), weight_OI))
 
 
 @torch.no_grad()
@@ -111,12 +135,17 @@ def reconstruction_errors(
     errors: dict[str, float] = {}
 
     def visit(block: BlockAtWork) -> None:
-        inputs = block.collect(_Inputs)
-        for short, layer in block.layers.items():
-            name = f"{block.name}.{short}"
-            if f"{name}.weight" in pruned_weights:
-                lost_OI = layer.weight_OI.float() - _effective(name, layer, pruned_weights)
-                errors[name] = _relative(name, layer, lost_OI, inputs[short].batches_TI)
+        found: dict[str, _Energies] = {}
+        with contextlib.ExitStack() as hooks:
+            for short, layer in block.layers.items():
+                name = f"{block.name}.{short}"
+                if f"{name}.weight" in pruned_weights:
+                    lost_OI = layer.weight_OI.float() - _effective(name, layer, pruned_weights)
+                    found[name] = _Energies(layer, lost_OI)
+                    handle = layer.module.register_forward_hook(found[name])
+                    hooks.callback(handle.remove)
+            block.collect(_Unused)
+        errors.update((name, _relative(name, energies)) for name, energies in found.items())
 
     walk(decoder, windows_NL, visit, batch=batch_size, progress=progress)
     return errors
@@ -136,10 +165,8 @@ def _effective(name: str, layer: LinearLayer, weights: Mapping[str, Tensor]) -> 
     return weight_OI
 
 
-def _relative(name: str, layer: LinearLayer, lost_OI: Tensor, batches_TI: list[Tensor]) -> float:
-    weight_OI = layer.weight_OI.float()
-    lost = sum(_energy(batch_TI, lost_OI) for batch_TI in batches_TI)
-    whole = sum(_energy(batch_TI, weight_OI) for batch_TI in batches_TI)
+def _relative(name: str, energies: _Energies) -> float:
+    lost, whole = energies.lost, energies.whole
     if not math.isfinite(lost) or not math.isfinite(whole):
         raise FloatingPointError(f"{name}: its outputs are not finite")
     if whole == 0:
@@ -147,7 +174,6 @@ def _relative(name: str, layer: LinearLayer, lost_OI: Tensor, batches_TI: list[T
     return math.sqrt(lost / whole)
 
 
-def _energy(inputs_TI: Tensor, weight_OI: Tensor) -> float:
-    """‖XWᵀ‖²_F."""
-    outputs_TO = inputs_TI.float() @ weight_OI.T
-    return float(torch.linalg.vector_norm(outputs_TO, dtype=torch.float64).square())
+def _energy(outputs_TO: Tensor) -> float:
+    """Its squared Frobenius norm."""
+    return float(torch.linalg.vector_norm(outputs_TO, dim=-1).double().square().sum())
