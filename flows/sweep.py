@@ -15,8 +15,8 @@ from prefect.states import Cancelled, Completed, Failed
 
 from configs.schema import SweepConfig
 from flows.compute.cancelling import SweepCancelledError
+from flows.compute.devices import devices
 from flows.compute.here import reason_of, run_here
-from flows.compute.leases import devices
 from flows.compute.pool import run_in_pool
 from flows.compute.pool_runs import check_pool
 from tasks.models.resident import DENSE, PLACED, PRUNED

@@ -15,7 +15,9 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
 
 REPOSITORY = Path(__file__).parents[1]
@@ -143,6 +145,15 @@ class Cluster:
         )
         return ended.returncode, ended.stdout
 
+    def serve_prefect(self, database: str = "") -> None:
+        """Start a Prefect server, on SQLite or on the database of this URL."""
+        port = free_port()
+        self.prefect_url = f"http://127.0.0.1:{port}/api"
+        changes = {"PREFECT_API_DATABASE_CONNECTION_URL": database} if database else {}
+        arguments = ("server", "start", "--host", "127.0.0.1", "--port", str(port))
+        self.start("server", "prefect", *arguments, **changes)
+        answers(f"{self.prefect_url}/health", 300)
+
     def worker(
         self, name: str, pool: str, limit: int = 1, **changes: str
     ) -> subprocess.Popen[bytes]:
@@ -166,6 +177,17 @@ class Cluster:
                 if engine and folder.startswith(str(self.folder / name)):
                     found.append(process)
         return found
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Flow runs by Prefect's API, oldest first."""
+        body = {"sort": "START_TIME_ASC", "limit": 200}
+        return httpx.post(f"{self.prefect_url}/flow_runs/filter", json=body, timeout=30).json()
+
+    def running_cells(self) -> list[dict[str, Any]]:
+        """Runs of cells that Prefect calls running."""
+        return [
+            run for run in self.runs() if run["deployment_id"] and run["state_type"] == "RUNNING"
+        ]
 
     def close(self) -> None:
         """End everything, children included."""

@@ -39,7 +39,6 @@ def collect_garbage(console: Console, *, dry_run: bool) -> None:
         removed, freed = _account(root, path, dry_run, removed, freed)
     if not dry_run:
         _drop_locks(root, needed)
-        _drop_pulses(root)
     verb = "would remove" if dry_run else "removed"
     console.print(
         f"{verb} {removed} folders, {freed / 1e6:.0f} MB; {len(needed)} artifacts are needed by "
@@ -86,16 +85,6 @@ def _remove(root: Path, path: Path, dry_run: bool) -> bool:
     finally:
         lock.release()
     return True
-
-
-def _drop_pulses(root: Path) -> None:
-    """Delete what cells of work pools left behind when they, or their sweep, were killed."""
-    for path in (root / "pulses").glob("*"):
-        # The mark of a sweep is as old as the sweep, which may take weeks.
-        longest = 30 * 24 * _HOUR if path.suffix == ".sweep" else 24 * _HOUR
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > longest:
-                path.unlink()
 
 
 def _drop_locks(root: Path, needed: set[str]) -> None:

@@ -61,14 +61,17 @@ def _run(config: SweepConfig, console: Console, work_pool: str) -> int:
         plan = session().checked_plan(config)
         log_to_file(config.name)
         _announce(console, config, len(plan.cells), len(plan.skipped))
+        from prefect import tags
+
         from flows.commands.live import live_view
+        from flows.compute.heartbeats import TAG
         from flows.sweep import sweep
         from tasks.steps.record import recorder_of
 
         # MLflow takes seconds to import and open, as the server does to start: side by side.
         recorder_of(plan, session())
         with api(server):
-            with live_view(console, len(plan.cells)):
+            with live_view(console, len(plan.cells)), tags(TAG):
                 state = sweep(plan.config, work_pool, return_state=True)
             return _show(console, config.name, state)
     finally:
@@ -96,9 +99,8 @@ def log_to_file(sweep: str) -> None:
 
 
 def _show(console: Console, name: str, state: object) -> int:
-    from tasks.reporting.tables import errors_text, results_table
-
     from tasks.reporting.rows import read_results
+    from tasks.reporting.tables import errors_text, results_table
     from tasks.steps.report import figures_in
 
     folder = sweep_folder(name)

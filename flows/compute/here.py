@@ -18,7 +18,7 @@ from typing import Any
 from configs.yaml_file import validate
 from flows.cell import run_cell
 from flows.compute.cancelling import raise_if_cancelled
-from flows.compute.leases import devices, devices_of, environment_of, lease
+from flows.compute.devices import devices, devices_of, environment_of, lease
 from tasks.plan.plan import Cell, Plan
 from tasks.processes.call import CallError, call
 from tasks.runtime.progress import Piece as Progress

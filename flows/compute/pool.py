@@ -1,8 +1,9 @@
 """Sends the cells of a sweep to a Prefect work pool and watches them to their end.
 
-Each cell is a run of the ``cell`` deployment; any number of workers take them. A run whose process
-dies, with or without its machine, is taken up again as a new run: the cell's pulse in the shared
-home tells, and the store makes sure that what was computed is not computed twice.
+Each cell is a run of the ``cell`` deployment; any number of workers take them. A run that Prefect
+calls crashed, since its process or its heartbeats have ended, is taken up again as a new run: a
+retry of the same one kills a worker with ``--limit 1``. The store makes sure that what was computed
+is not computed twice.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ from prefect.client.schemas.objects import State
 
 from flows.compute.cancelling import SweepCancelledError, current_run
 from flows.compute.here import Ended, Note, Piece
-from flows.compute.pool_runs import PoolRuns, mark_of
-from flows.compute.pulse import Pulse, silence_seconds
+from flows.compute.pool_runs import PoolRuns
 from tasks.plan.plan import Cell, Plan
 from tasks.steps.run import is_complete
 from tasks.steps.session import session
@@ -30,8 +30,8 @@ log = logging.getLogger("secateur.pool")
 ATTEMPTS = 3
 """So often a cell's process may die before the cell counts as failed."""
 _POLL_SECONDS = 2.0
-_SETTLE_SECONDS = 15.0
-"""How long Prefect may take to learn what the pulse has told."""
+_PENDING_SECONDS = 90.0
+"""How long a worker may take to start a cell's process: it beats only from then on."""
 _LAG_SECONDS = 60.0
 """How long a shared folder may hide what another machine wrote."""
 _OUTAGE_SECONDS = 600.0
@@ -39,52 +39,41 @@ _NOBODY_SECONDS = 30.0
 
 
 @dataclass
-class Sent:
+class Submission:
     """A cell in the pool, in its latest attempt."""
 
     cell: Cell
     run: UUID
-    pulse: Pulse
     attempt: int = 1
     state: State | None = None
     piece: Piece | None = None
-    _since: float = 0.0
+    cancelling: bool = False
+    _pending_since: float = 0.0
     _ended_at: float = 0.0
 
     def update(self, state: State | None) -> None:
-        """Take note of what Prefect and the pulse say now."""
-        taken = bool(state and not state.is_scheduled())
-        if taken and not self._since:
-            self._since = time.monotonic()
-        if taken and self.piece is None:
-            self.piece = Piece(self.cell)
-        if state and state.is_final() and not self._ended_at:
-            self._ended_at = time.monotonic()
+        """Take note of what Prefect says now."""
         self.state = state
-        if taken:
-            self.pulse.look()
+        if state is None or state.is_scheduled():
+            return
+        self.piece = self.piece or Piece(self.cell)
+        self.cancelling |= state.is_cancelling()
+        self._pending_since = self._pending_since or time.monotonic()
+        if state.is_final():
+            self._ended_at = self._ended_at or time.monotonic()
 
     @property
     def seconds_since_end(self) -> float:
         return time.monotonic() - self._ended_at if self._ended_at else 0.0
 
-    def death(self, silence: float) -> str:
+    def death(self) -> str:
         """How the run's process died; empty while it may be alive."""
-        if self.state is None or self.state.is_scheduled():
-            return ""
-        if self.state.is_crashed():
+        if self.state and self.state.is_crashed():
             return self.state.message or "its process ended without a result"
-        if self.state.is_final():
-            return ""
-        if self.pulse.ended and self.pulse.silent_seconds > _SETTLE_SECONDS:
-            return f"its process {self.pulse.where} is gone"
-        if self.pulse.begun:
-            quiet = self.pulse.silent_seconds
-            where = self.pulse.where
-            return f"no sign of life from {where} for {quiet:.0f} s" if quiet > silence else ""
-        waited = time.monotonic() - self._since
-        # Before the first beat a process loads its libraries.
-        return f"it has not begun within {waited:.0f} s" if waited > 2 * silence else ""
+        if self.state and self.state.is_pending():
+            waited = time.monotonic() - self._pending_since
+            return f"it has not begun within {waited:.0f} s" if waited > _PENDING_SECONDS else ""
+        return ""
 
 
 @dataclass
@@ -94,8 +83,7 @@ class _Pool:
     plan: Plan
     runs: PoolRuns
     note: Note
-    silence: float
-    open: dict[UUID, Sent] = field(default_factory=dict)
+    open: dict[UUID, Submission] = field(default_factory=dict)
     _answered: float = field(default_factory=time.monotonic)
     _idle_since: float = field(default_factory=time.monotonic)
     _complained: bool = False
@@ -103,15 +91,14 @@ class _Pool:
 
     def send(self, cell: Cell, attempt: int, piece: Piece | None = None) -> None:
         run = self.runs.send(cell, attempt)
-        pulse = Pulse(self.runs.pulse_path(run))
-        self.open[run] = Sent(cell, run, pulse, attempt, piece=piece)
+        self.open[run] = Submission(cell, run, attempt, piece=piece)
 
     def watch(self) -> Iterator[Ended]:
         """Look at every cell once, and tell those that ended."""
         states = self._states()
         for sent in list(self.open.values()):
             sent.update(states.get(sent.run, sent.state))
-            if reason := sent.death(self.silence):
+            if reason := sent.death():
                 yield from self._again(sent, reason)
             elif sent.state and sent.state.is_final():
                 yield from self._ended(sent)
@@ -134,7 +121,7 @@ class _Pool:
             raise SweepCancelledError("the sweep was cancelled")
         return states
 
-    def _ended(self, sent: Sent) -> Iterator[Ended]:
+    def _ended(self, sent: Submission) -> Iterator[Ended]:
         state = sent.state
         assert state is not None
         if state.is_completed():
@@ -154,12 +141,11 @@ class _Pool:
             error = state.message or "its run failed"
         yield self._close(sent, error)
 
-    def _again(self, sent: Sent, reason: str) -> Iterator[Ended]:
+    def _again(self, sent: Submission, reason: str) -> Iterator[Ended]:
         """Send a cell whose process died once more, unless that has happened too often."""
-        # Should it be only cut off, it ends itself when it sees this.
-        cancelling = bool(sent.state and sent.state.is_cancelling())
-        self.runs.abandon(sent.run, sent.pulse, reason)
-        if cancelling:
+        if not (sent.state and sent.state.is_final()):
+            self.runs.give_up(sent.run, reason)
+        if sent.cancelling:
             yield self._close(sent, f"its run was cancelled in Prefect; {reason}")
             return
         if sent.attempt >= ATTEMPTS:
@@ -169,9 +155,8 @@ class _Pool:
         del self.open[sent.run]
         self.send(sent.cell, sent.attempt + 1, sent.piece)
 
-    def _close(self, sent: Sent, error: str) -> Ended:
+    def _close(self, sent: Submission, error: str) -> Ended:
         del self.open[sent.run]
-        sent.pulse.forget()
         return (sent.piece or Piece(sent.cell)).end(error, self.note)
 
     def _complain_when_idle(self) -> None:
@@ -183,7 +168,7 @@ class _Pool:
             name = self.runs.pool
             log.warning(
                 "%d cells wait, and no worker takes any; start one on each machine: "
-                "prefect worker start --pool %s --type process",
+                "prefect worker start --pool %s",
                 len(self.open),
                 name,
             )
@@ -201,8 +186,8 @@ def run_in_pool(
     assert sweep is not None, "cells are sent by a sweep's flow run"
     if not cells:
         return
-    with PoolRuns(plan, pool, sweep) as runs, mark_of(sweep):
-        state = _Pool(plan, runs, note, silence_seconds())
+    with PoolRuns(plan, pool, sweep) as runs:
+        state = _Pool(plan, runs, note)
         try:
             for cell in cells:
                 state.send(cell, 1)
@@ -212,4 +197,4 @@ def run_in_pool(
                     time.sleep(_POLL_SECONDS)
         finally:
             with contextlib.suppress(Exception):
-                runs.cancel([(sent.run, sent.pulse) for sent in state.open.values()])
+                runs.cancel([*state.open])

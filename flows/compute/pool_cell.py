@@ -12,15 +12,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import flow
-from prefect.states import Failed
+from prefect.states import Cancelled, Failed
 
 from configs.schema import SweepConfig
-from flows.compute.cancelling import current_run
-from flows.compute.leases import devices, devices_of, environment_of, lease
-from flows.compute.pulse import beating
-from tasks.store.home import home
+from flows.compute.cancelling import ending_with, over
+from flows.compute.devices import devices, devices_of, environment_of, lease
+from tasks.store.home import home, sweep_folder
 
 _LAG_SECONDS = 60.0
 """How long a shared folder may hide what another machine wrote."""
@@ -49,11 +49,12 @@ def run_pool_cell(
         sources: the digests of models and texts, as the sweep read them.
         sweep: id of the sweep's flow run.
     """
-    run = current_run()
-    if problem := _not_shared(sweep):
+    if over(UUID(sweep)):
+        return Cancelled(message="its sweep has ended")
+    if problem := _not_shared(config.name):
         return Failed(message=problem)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    with beating(home() / "pulses" / f"{run}.beat"), _lent(config):
+    with ending_with(UUID(sweep)), _lent(config):
         from flows.cell import run_cell
         from tasks.steps.session import session
 
@@ -64,7 +65,7 @@ def run_pool_cell(
         return run_cell.fn(plan.config, model, method, target, seed)
 
 
-def _not_shared(sweep: str) -> str:
+def _not_shared(name: str) -> str:
     """Why this machine cannot compute for the sweep; empty when it can."""
     host = socket.gethostname()
     if not os.environ.get("SECATEUR_HOME"):
@@ -72,25 +73,23 @@ def _not_shared(sweep: str) -> str:
             f"the worker on {host} has no SECATEUR_HOME: "
             "start it with the shared folder that the sweep writes to"
         )
-    mark = home() / "pulses" / f"{sweep}.sweep"
+    sweeps = sweep_folder(name).parent
     deadline = time.monotonic() + _LAG_SECONDS
-    while not _listed(mark):
-        if not mark.parent.is_dir() or time.monotonic() > deadline:
+    # A network file system may remember for a while that a file was not there; listings are newer.
+    while name not in _listing(sweeps):
+        if not sweeps.is_dir() or time.monotonic() > deadline:
             return (
                 f"SECATEUR_HOME of the worker on {host} is {home()}, and that is not the folder "
-                "that the sweep writes to: it must be the same shared folder, "
-                "and the sweep must still run"
+                "that the sweep writes to: it must be the same shared folder"
             )
         time.sleep(1.0)
     return ""
 
 
-def _listed(path: Path) -> bool:
-    # A network file system may remember for a while that a file was not there; listings are newer.
-    try:
-        return path in path.parent.iterdir()
-    except OSError:
-        return False
+def _listing(folder: Path) -> set[str]:
+    with contextlib.suppress(OSError):
+        return {path.name for path in folder.iterdir()}
+    return set()
 
 
 def _other_cell(config: SweepConfig) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
@@ -18,12 +17,12 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Crashed
+from prefect.states import Cancelled, Crashed
 from prefect.utilities.callables import parameter_schema
 
 from configs.errors import ConfigurationError
+from flows.compute.heartbeats import BEATING, TAG, watch_heartbeats
 from flows.compute.pool_cell import run_pool_cell
-from flows.compute.pulse import Pulse, silence_seconds, stop
 from tasks.plan.plan import Cell, Plan
 from tasks.plan.sources import to_json
 from tasks.store.home import home
@@ -32,39 +31,16 @@ ENTRYPOINT = "flows.compute.pool_cell.run_pool_cell"
 """A module, and no file: each worker runs the package that is installed beside it."""
 _FIELD = "--work-pool"
 _BATCH = 100
-_POLITE_SECONDS = 8.0
-"""How long workers have to end cancelled cells before the cells are told by their pulse."""
 _PATIENCE_SECONDS = 22.0
 """Prefect gives a process that it cancels 30 s; all of this must fit."""
-
-
-def pulses() -> Path:
-    return home() / "pulses"
-
-
-@contextlib.contextmanager
-def mark_of(sweep: UUID) -> Iterator[None]:
-    """A file by which a worker knows that its home is the sweep's."""
-    path = pulses() / f"{sweep}.sweep"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def check_pool(pool: str) -> None:
     """Make sure that cells can be sent to ``pool``.
 
     Raises:
-        ConfigurationError: there is no server, no such pool, or it has another type.
+        ConfigurationError: there is no server, or no such pool.
     """
-    try:
-        silence_seconds()
-    except ValueError as error:
-        name, given = "SECATEUR_SILENCE_SECONDS", os.environ.get("SECATEUR_SILENCE_SECONDS")
-        raise ConfigurationError(name, given, str(error).partition("; ")[2]) from error
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         raise ConfigurationError(
@@ -75,7 +51,7 @@ def check_pool(pool: str) -> None:
         )
     try:
         with get_client(sync_client=True) as client:
-            found = client.read_work_pool(pool)
+            client.read_work_pool(pool)
     except ObjectNotFound:
         with get_client(sync_client=True) as client:
             pools = client.read_work_pools(limit=_BATCH)
@@ -89,10 +65,6 @@ def check_pool(pool: str) -> None:
         raise ConfigurationError(
             "PREFECT_API_URL", url.rpartition("@")[2], f"no Prefect server answers there: {error}"
         ) from error
-    if found.type != "process":
-        raise ConfigurationError(
-            _FIELD, pool, f"it must be a pool of type process, and is of type {found.type}"
-        )
 
 
 class PoolRuns:
@@ -116,9 +88,6 @@ class PoolRuns:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def pulse_path(self, run: UUID) -> Path:
-        return pulses() / f"{run}.beat"
-
     def send(self, cell: Cell, attempt: int) -> UUID:
         """Schedule a cell's run, once for each attempt of this sweep's run."""
         again = f" · attempt {attempt}" if attempt > 1 else ""
@@ -136,7 +105,7 @@ class PoolRuns:
             # Workers take the earliest first: what was begun once goes before what was not.
             scheduled_time=self._begun - (attempt - 1) * timedelta(minutes=1),
             flow_run_name=f"{cell.label} · {cell.model.spec} · seed {cell.seed}{again}",
-            tags=[f"sweep:{self._name}"],
+            tags=[TAG, f"sweep:{self._name}"],
             idempotency_key=f"{self.sweep}:{cell.fingerprint}:{attempt}",
         )
         return run.id
@@ -155,45 +124,38 @@ class PoolRuns:
                     found[run.id] = run.state
         return found
 
-    def abandon(self, run: UUID, pulse: Pulse, reason: str) -> None:
-        """Call a run dead; should it only be cut off, it ends itself once it is not."""
-        stop(pulse.path)
+    def give_up(self, run: UUID, reason: str) -> None:
+        """Call a run dead; should it live all the same, it ends itself when it learns of that."""
         with contextlib.suppress(Exception):
             self._client.set_flow_run_state(run, Crashed(message=reason), force=True)
 
-    def cancel(self, open_runs: Sequence[tuple[UUID, Pulse]]) -> None:
-        """End runs wherever they are, and return when they have ended."""
-        left = dict(open_runs)
-        for run in left:
+    def cancel(self, runs: Sequence[UUID]) -> None:
+        """End runs wherever they are, and return when they have ended.
+
+        Their workers end them, or they themselves where those are gone.
+        """
+        for run in runs:
             with contextlib.suppress(Exception):
                 self._client.set_flow_run_state(run, State(type=StateType.CANCELLING))
-        begun = time.monotonic()
-        told = False
-        while left:
+        left, begun = set(runs), time.monotonic()
+        while left and time.monotonic() - begun < _PATIENCE_SECONDS:
             states = self.states([*left])
-            for run in [run for run in left if run in states and states[run].is_final()]:
-                left.pop(run).forget()
-            waited = time.monotonic() - begun
-            if left and waited > _POLITE_SECONDS and not told:
-                # A worker that is gone ends nothing; the cell's own pulse does.
-                told = True
-                for pulse in left.values():
-                    stop(pulse.path)
-            if waited > _PATIENCE_SECONDS:
-                break
+            left -= {run for run, state in states.items() if state.is_final()}
             time.sleep(0.5)
         for run in left:
-            gone = State(type=StateType.CANCELLED, message="the sweep was cancelled")
+            gone = Cancelled(message="the sweep was cancelled")
             self._client.set_flow_run_state(run, gone, force=True)
 
 
 def deploy_cell(pool: str) -> UUID:
     """Make or refresh the deployment ``cell/POOL``, whose runs are a sweep's cells."""
     with get_client(sync_client=True) as client:
+        watch_heartbeats(client)
         return client.create_deployment(
             flow_id=client.create_flow(run_pool_cell),
             name=pool,
             work_pool_name=pool,
+            job_variables={"env": BEATING},
             entrypoint=ENTRYPOINT,
             # Said, since a deployment without any gets this machine's folder.
             pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": "."}}],

@@ -20,6 +20,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from flows.compute.heartbeats import BEATING
 from tasks.processes.lifeline import Child, end_with_parent
 
 HOSTS = "SECATEUR_HOSTS"
@@ -42,7 +43,7 @@ def prefect_environment(home: Path) -> dict[str, str]:
         "DO_NOT_TRACK": "true",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     }
-    return {name: os.environ.get(name, value) for name, value in defaults.items()}
+    return {name: os.environ.get(name, value) for name, value in defaults.items()} | BEATING
 
 
 _LEAN = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}

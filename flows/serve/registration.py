@@ -22,6 +22,7 @@ def register(pool: str = POOL) -> dict[str, str]:
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
 
+    from flows.compute.heartbeats import TAG
     from flows.deployments import preset_form, sweep_form
 
     made: dict[str, str] = {}
@@ -36,6 +37,7 @@ def register(pool: str = POOL) -> dict[str, str]:
                     description=(form.fn.__doc__ or "").partition("Args:")[0].strip(),
                     entrypoint=f"flows.deployments.{name}_form",
                     work_pool_name=pool,
+                    tags=[TAG],
                     schedules=_schedules(client, name),
                     # A misspelt field is refused in the form, not when the run starts.
                     parameter_openapi_schema=form.parameters.model_dump_for_openapi()

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
-from cluster import Cluster, answers, free_port, kill_tree
+from cluster import Cluster, free_port, kill_tree
 from conftest import Home, figures
 
-from flows.compute.leases import SLOTS
+from flows.compute.devices import SLOTS
 
 pytestmark = pytest.mark.slow
 WAITING = Path(__file__).parents[1] / "waiting_method.py"
@@ -29,15 +30,10 @@ evaluation:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A Prefect server with a pool of each kind, and MLflow's file in the shared home."""
+    """A Prefect server with a pool, and MLflow's file in the shared home."""
     made = Cluster(tmp_path_factory.mktemp("cluster"), methods=(WAITING,))
-    port = free_port()
-    made.prefect_url = f"http://127.0.0.1:{port}/api"
     try:
-        made.start(
-            "server", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)
-        )
-        answers(f"{made.prefect_url}/health")
+        made.serve_prefect()
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.actions import WorkPoolCreate
         from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -47,7 +43,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             get_client(sync_client=True) as client,
         ):
             client.create_work_pool(WorkPoolCreate(name="cells", type="process"))
-            client.create_work_pool(WorkPoolCreate(name="boxes", type="docker"))
         yield made
     finally:
         made.close()
@@ -63,14 +58,8 @@ def sweep_file(cluster: Cluster) -> Path:
 def test_a_pool_that_cannot_be_used_is_a_mistake_that_names_what_to_do(cluster: Cluster) -> None:
     run = ("flows.cli", "run", str(sweep_file(cluster)), "--work-pool")
     for pool, changes, parts in [
-        ("nowhere", {}, ["--work-pool", "'nowhere'", "boxes, cells", "work-pool create nowhere"]),
-        ("boxes", {}, ["--work-pool", "'boxes'", "type process", "type docker"]),
+        ("nowhere", {}, ["--work-pool", "'nowhere'", "cells", "work-pool create nowhere"]),
         ("cells", {"PREFECT_API_URL": ""}, ["--work-pool", "set PREFECT_API_URL"]),
-        (
-            "cells",
-            {"SECATEUR_SILENCE_SECONDS": "3"},
-            ["SECATEUR_SILENCE_SECONDS: '3'", "at least 15"],
-        ),
         (
             "cells",
             {"PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api"},
@@ -105,7 +94,6 @@ def test_two_workers_compute_what_one_process_would_without_the_texts(
     assert sorted(logged) == sorted(row["fingerprint"] for row in pooled.rows("pooled"))
     taken = [cluster.log(f"worker-{index}", "prefect").count("submitted to") for index in (1, 2, 3)]
     assert sum(taken) == 3
-    assert not list((cluster.home / "pulses").glob("*")), "what a finished sweep leaves behind"
 
 
 def test_ctrl_c_ends_the_cells_on_every_machine(cluster: Cluster) -> None:
@@ -115,10 +103,8 @@ def test_ctrl_c_ends_the_cells_on_every_machine(cluster: Cluster) -> None:
         "sender", "flows.cli", "run", str(path), "--work-pool", "cells", "--set", "name=stopped",
         "--set", "methods=[waiting]", "--set", "options.waiting.seconds=30",
     )  # fmt: skip
-    pulses = cluster.home / "pulses"
-    until(lambda: list(pulses.glob("*.beat")), 120)
-    cells = cluster.cells("worker-4")
-    assert cells
+    until(cluster.running_cells, 120)
+    assert cluster.cells("worker-4")
     sweep.send_signal(signal.SIGINT)
     assert sweep.wait(150) == 130, cluster.log("sender")
     assert "interrupted" in cluster.log("sender")
@@ -129,7 +115,41 @@ def test_ctrl_c_ends_the_cells_on_every_machine(cluster: Cluster) -> None:
         "select status from runs where name = 'stopped' order by start_time desc"
     )
     assert logged == [("KILLED",)]
-    assert not list(pulses.glob("*"))
+
+
+def test_a_killed_workers_cell_is_taken_up_again_by_another(cluster: Cluster) -> None:
+    path = sweep_file(cluster)
+    worker = cluster.worker("worker-5", "cells")
+    sweep = cluster.start(
+        "sender", "flows.cli", "run", str(path), "--work-pool", "cells", "--set", "name=killed",
+        "--set", "methods=[waiting]", "--set", "targets=[0.5]",
+        "--set", "options.waiting.seconds=1",
+    )  # fmt: skip
+    until(cluster.running_cells, 120)
+    kill_tree(worker.pid)
+    cluster.worker("worker-6", "cells")
+    assert sweep.wait(300) == 0, cluster.log("sender")
+    names = [run["name"] for run in cluster.runs() if "sweep:killed" in run["tags"]]
+    assert len(names) == 2
+    assert "attempt 2" in names[-1]
+    with httpx.Client(base_url=cluster.prefect_url) as client:
+        watching = client.post("/automations/filter", json={}).json()
+    assert len(watching) == 1, "each sweep asks for it, and it is made once"
+
+
+def test_cells_end_with_a_sweep_that_was_killed(cluster: Cluster) -> None:
+    """Nobody cancels them: they ask themselves what has become of it."""
+    path = sweep_file(cluster)
+    cluster.worker("worker-7", "cells")
+    sweep = cluster.start(
+        "sender", "flows.cli", "run", str(path), "--work-pool", "cells", "--set", "name=orphaned",
+        "--set", "methods=[waiting]", "--set", "options.waiting.seconds=60",
+    )  # fmt: skip
+    until(cluster.running_cells, 120)
+    kill_tree(sweep.pid)
+    until(lambda: not cluster.cells("worker-7"), 240)
+    states = {run["state_type"] for run in cluster.runs() if "sweep:orphaned" in run["tags"]}
+    assert "COMPLETED" not in states
 
 
 def until(condition: Callable[[], object], seconds: float) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from configs.schema import SweepConfig
-from flows.compute.leases import (
+from flows.compute.devices import (
     SLOTS,
     NotEnoughDevicesError,
     devices,
@@ -75,7 +75,7 @@ def test_more_than_there_are_is_refused_and_not_waited_for(tmp_path: Path) -> No
 
 def test_a_killed_holder_frees_its_device(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from flows.compute.leases import lease\n"
+        "import sys, time; from pathlib import Path; from flows.compute.devices import lease\n"
         "with lease(['0'], folder=Path(sys.argv[1])):\n"
         "    print('held', flush=True); time.sleep(600)"
     )
