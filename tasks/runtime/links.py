@@ -6,7 +6,8 @@ They are known when ``secateur up`` runs, or when the variables are set by whoev
 from __future__ import annotations
 
 import os
-from urllib.parse import urlsplit, urlunsplit
+import re
+from urllib.parse import urlsplit
 
 MLFLOW_URL = "SECATEUR_MLFLOW_URL"
 PREFECT_URL = "PREFECT_UI_URL"
@@ -20,7 +21,6 @@ def mlflow_page() -> str:
     return without_credentials(given).rstrip("/")
 
 
-def without_credentials(url: str) -> str:
-    """``url`` without user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+def without_credentials(text: str) -> str:
+    """``text`` without user and password in any address in it."""
+    return re.sub(r"//[^/\s]+@", "//", text)

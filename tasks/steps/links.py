@@ -39,7 +39,7 @@ def link_sweep(tracker: Tracker, name: str) -> None:
     from tasks.tracking import CELLS, CURVES
 
     if base := mlflow_page():
-        for kind, text in ((CELLS, "table of cells"), (CURVES, "perplexity against sparsity")):
+        for kind, text in ((CELLS, "table of cells"), (CURVES, "quality against sparsity")):
             address = tracker.view_url(base, kind, name)
             _link(address, f"MLflow: {text}", f"In MLflow: {text}", f"{name} {kind} in MLflow")
 

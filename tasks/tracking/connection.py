@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from tasks.tracking.addresses import DATABASES, lend_credentials, scheme
+from tasks.tracking.addresses import DATABASES, address_of, scheme
 from tasks.tracking.names import clean_name
 from tasks.tracking.outages import TrackingUnavailableError, locked, outages_surfaced
-from tasks.tracking.probe import probe
 from tasks.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -32,30 +33,20 @@ ENVIRONMENT = {
 _log = logging.getLogger(__name__)
 
 
-def connect(
-    uri: str | None, home: Path, experiment: str, *, timeout_seconds: float = 3.0
-) -> Tracker:
+def connect(uri: str | None, home: Path, experiment: str) -> Tracker:
     """Opens ``experiment`` at ``uri``, creating what is missing.
 
     Args:
         uri: tracking URI; None: ``MLFLOW_TRACKING_URI``, else the SQLite file ``home/mlflow.db``.
         home: folder of the SQLite file, its artifacts (``mlartifacts``) and the locks.
         experiment: the experiment's name; a deleted one of that name is restored with its runs.
-        timeout_seconds: how long the server may take to give its first sign of life.
 
     Raises:
         TrackingUnavailableError: no answer, or a server error. A refusal (4xx) or an unusable URI
             raises what mlflow raises.
     """
     home = home.resolve()
-    given = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
-    uri = lend_credentials(given)
-    for variable, value in ENVIRONMENT.items():
-        os.environ.setdefault(variable, value)
-    for noisy in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    probe(uri, timeout_seconds)
-
+    uri = prepare(uri, home)
     with outages_surfaced(uri):
         from mlflow import MlflowClient
 
@@ -66,6 +57,28 @@ def connect(
     return Tracker(client, uri, home, found)
 
 
+def prepare(uri: str | None, home: Path) -> str:
+    """The address to open, once MLflow's settings are made and a database server listens there.
+
+    Raises:
+        TrackingUnavailableError: nothing listens.
+    """
+    address = address_of(uri, home)
+    for variable, value in ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    kind, host = scheme(address), urlsplit(address).hostname
+    if kind in DATABASES and host:
+        # MLflow would try to connect fifteen times, each after twice the time of the one before.
+        place = (host, urlsplit(address).port or DATABASES[kind])
+        try:
+            socket.create_connection(place, timeout=3).close()
+        except OSError as error:
+            raise TrackingUnavailableError(address, str(error)) from error
+    return address
+
+
 def initialise(home: Path | str) -> None:
     """Makes the SQLite file of a home, for a server that is started on it.
 
@@ -73,9 +86,7 @@ def initialise(home: Path | str) -> None:
         TrackingUnavailableError: the file is there and no database.
     """
     home = Path(home).resolve()
-    uri = f"sqlite:///{home / 'mlflow.db'}"
-    for variable, value in ENVIRONMENT.items():
-        os.environ.setdefault(variable, value)
+    uri = prepare(f"sqlite:///{home / 'mlflow.db'}", home)
     with outages_surfaced(uri), locked(home, uri, "mlflow"):
         _initialise_sqlite(uri, home)
 

@@ -35,10 +35,10 @@ def experiment_note(experiment_id: str, tags: Mapping[str, str]) -> str:
 
 def _links(experiment_id: str, name: str) -> str:
     cells, curves = (view_path(experiment_id, kind, name) for kind in (CELLS, CURVES))
-    return f"[table of cells]({cells}), [perplexity against sparsity]({curves})"
+    return f"[table of cells]({cells}), [quality against sparsity]({curves})"
 
 
 _READING = """
 Each sweep is one run; its cells (model × method × target × seed) are its children, with all figures
-as metrics. Runs called *curve* hold perplexity by sparsity. `report.md` and the plots are among the
+as metrics. Runs called *curve* hold figures by sparsity. `report.md` and the plots are among the
 sweep's artifacts. Both links are in the menu *Views* of the page *Runs*, too."""

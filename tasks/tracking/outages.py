@@ -10,7 +10,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from filelock import FileLock, Timeout
 
-from tasks.tracking.addresses import DATABASES, scheme, without_credentials
+from tasks.runtime.links import without_credentials
+from tasks.store.steps import PassingError
+from tasks.tracking.addresses import DATABASES, scheme
 from tasks.tracking.names import cut
 
 LOCK_SECONDS = 300.0
@@ -25,7 +27,7 @@ class _Connected(Protocol):
 S = TypeVar("S", bound=_Connected)
 
 
-class TrackingUnavailableError(RuntimeError):
+class TrackingUnavailableError(PassingError):
     """The tracking server cannot be reached, does not answer, or answers with a server error.
 
     Args:

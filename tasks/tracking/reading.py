@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.tracking.addresses import lend_credentials, without_credentials
-from tasks.tracking.connection import ENVIRONMENT
+from tasks.runtime.links import without_credentials
+from tasks.tracking.connection import prepare
 from tasks.tracking.outages import outages_surfaced
-from tasks.tracking.probe import probe
 
 
 class NoSuchRunError(LookupError):
@@ -38,9 +35,7 @@ class RecordedRun:
     children: tuple[tuple[str, str], ...] = ()
 
 
-def read_run(
-    run_id: str, home: Path, *, uri: str | None = None, timeout_seconds: float = 3.0
-) -> RecordedRun:
+def read_run(run_id: str, home: Path, *, uri: str | None = None) -> RecordedRun:
     """A run with its params and metrics.
 
     Args:
@@ -50,17 +45,11 @@ def read_run(
         NoSuchRunError: there is no such run, or no database yet.
         TrackingUnavailableError: the server does not answer.
     """
-    given = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
-    address = lend_credentials(given)
+    address = prepare(uri, home)
     if address.startswith("sqlite:///"):
         path = Path(address.removeprefix("sqlite:///").partition("?")[0])
         if not path.is_file():
             raise NoSuchRunError(f"there is no MLflow database {path}")
-    for variable, value in ENVIRONMENT.items():
-        os.environ.setdefault(variable, value)
-    for noisy in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    probe(address, timeout_seconds)
     with outages_surfaced(address):
         return _read(run_id, address)
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from tasks.tracking.addresses import without_credentials
-from tasks.tracking.figures import metrics_of
-from tasks.tracking.names import clean_name
+from tasks.measures.figures import Figure
+from tasks.runtime.links import without_credentials
+from tasks.tracking.figures import finite, summary_of
 from tasks.tracking.notes import HEADING, NOTE, experiment_note, sweep_note
 from tasks.tracking.outages import surfacing
 from tasks.tracking.records import PARENT, SweepIdentity
@@ -69,57 +67,51 @@ class Sweeps(Runs):
 
     @surfacing
     def finish_sweep(
-        self, parent_run_id: str, rows: Sequence[Mapping[str, Any]], folder: Path, status: str
+        self,
+        parent_run_id: str,
+        rows: Sequence[Mapping[str, Any]],
+        figures: Sequence[Figure],
+        folder: Path,
+        status: str,
+        across: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Uploads the report, logs the summary and ends the sweep's run.
 
         The run is FAILED when no cell completed; ``status``, the sweep's own word for how it
-        ended, becomes the tag ``status``. The summary counts cells and gives the lowest
-        perplexity of each method, over all of its targets.
+        ended, becomes the tag ``status``.
+
+        Args:
+            across: column → figure of several cells together.
         """
         run = self.client.get_run(parent_run_id)
-        cells = [row for row in rows if row["method"] != "dense"]
-        counts = Counter(row["status"] for row in cells)
-        summary = {
-            f"cells_{word}": float(counts[word]) for word in ("completed", "failed", "skipped")
-        }
-        for row in (row for row in cells if row["status"] == "completed"):
-            for key, value in metrics_of(row).items():
-                if key.startswith("perplexity/"):
-                    best = f"best_{key}/{clean_name(row['method'])}"
-                    summary[best] = min(value, summary.get(best, value))
-        self._append(run, {key: [(0, value)] for key, value in summary.items()})
+        summary = summary_of(rows, figures)
+        told = finite(across) | summary
+        self._append(run, {key: [(0, value)] for key, value in told.items()})
         self._describe(run, {}, {"status": status})
         names = ("report.html", "report.md", "results.csv", "results.json", "config.yaml")
         files = {name: folder / name for name in names if (folder / name).is_file()}
         files |= {f"plots/{plot.name}": plot for plot in sorted((folder / "plots").glob("*.png"))}
         self._upload(run, files)
-        self._publish_views(run, rows)
+        self._publish_views(run, rows, figures)
         # Last: a run without it was cut off, and is finished by the next run of the same sweep.
         self._describe(run, {}, {"secateur.reported": "true"})
-        self.client.set_terminated(parent_run_id, "FINISHED" if counts["completed"] else "FAILED")
+        ended = "FINISHED" if summary["cells_completed"] else "FAILED"
+        self.client.set_terminated(parent_run_id, ended)
 
     def view_url(self, base: str, kind: str, name: str) -> str:
         """A view of a sweep in the dashboard at ``base``: CELLS or CURVES, by the sweep's name."""
         address = without_credentials(base).rstrip("/")
         return f"{address}/{view_path(self.experiment_id, kind, name)}"
 
-    def _publish_views(self, run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _publish_views(
+        self, run: Run, rows: Sequence[Mapping[str, Any]], figures: Sequence[Figure]
+    ) -> None:
         """Saves what the dashboard shall show of this sweep, and says so where users look."""
         name = str(run.info.run_name)
-        columns = sorted({metric for row in rows for metric in metrics_of(row)})
         sweep = run.data.tags.get("secateur.sweep", "")
-        for key, view in saved_views(name, sweep, columns, run.info.start_time).items():
+        for key, view in saved_views(name, sweep, rows, figures, run.info.start_time).items():
             self.client.set_experiment_tag(self.experiment_id, key, view)
         tags = self.client.get_experiment(self.experiment_id).tags
         if tags.get(NOTE, "").startswith(HEADING) or not tags.get(NOTE):
             note = experiment_note(self.experiment_id, tags)
             self.client.set_experiment_tag(self.experiment_id, NOTE, note)
-
-    def compare_url(self, base: str, run_ids: Sequence[str]) -> str:
-        """The page of the dashboard at ``base`` that compares runs."""
-        runs = quote(json.dumps(list(run_ids), separators=(",", ":")), safe="")
-        experiments = quote(json.dumps([self.experiment_id]), safe="")
-        address = without_credentials(base).rstrip("/")
-        mode = "workflowType=machine_learning"
-        return f"{address}/#/compare-runs?runs={runs}&experiments={experiments}&{mode}"

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.tracking.figures import curves_of, metrics_of, tags_of
+from tasks.measures.figures import Figure
+from tasks.tracking.figures import curves_of, finite, metrics_of, step_of, tags_of
 from tasks.tracking.names import clean_name, cut, digest, row_cell, row_identity, short, title_of
 from tasks.tracking.outages import surfacing
 from tasks.tracking.records import AXES, DURATIONS, PARENT, InputRecord
@@ -43,6 +44,7 @@ class Tracker(Sweeps):
         parent_run_id: str,
         row: Mapping[str, Any],
         *,
+        figures: Sequence[Figure],
         inputs: Sequence[InputRecord] = (),
         extra_params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
@@ -51,12 +53,13 @@ class Tracker(Sweeps):
     ) -> str:
         """Run id of the child run that holds ``row``, one row of results.csv.
 
-        Numbers become metrics at step round(100·sparsity); a figure that is not finite becomes
+        Figures become metrics at step round(100·sparsity); one that is not finite becomes
         ``diverged`` = 1. A run of the same row is completed rather than repeated. One with another
         fingerprint or other params (it had failed, say) is deleted and made anew, since MLflow can
         neither change a param nor take a metric back.
 
         Args:
+            figures: what the row's columns mean.
             files: path in the run's artifacts → file or folder.
             history: figures of training by step; the run ends only when they are all there.
         """
@@ -65,7 +68,8 @@ class Tracker(Sweeps):
             clean_name(key): cut(str(value))
             for key, value in (axes | dict(extra_params or {})).items()
         }
-        seconds = sum(value for key, value in metrics_of(row).items() if key in DURATIONS)
+        metrics = metrics_of(row, figures)
+        seconds = sum(metrics.get(name, 0.0) for name in DURATIONS)
         place = {PARENT: parent_run_id, "secateur.row": row_identity(row)}
         identity = {**place, "secateur.cell": row_cell(row)}
         with self._locked("row", "".join(place.values())):
@@ -74,8 +78,7 @@ class Tracker(Sweeps):
                 run = self._created(title_of(row), identity, seconds)
             sweep = self._sweep_tag(parent_run_id)
             self._describe(run, params, {**axes, **tags_of(row), **sweep, **(tags or {})})
-            step = round(100 * float(row.get("sparsity") or 0))
-            self._append(run, {key: [(step, value)] for key, value in metrics_of(row).items()})
+            self._append(run, {key: [(step_of(row), value)] for key, value in metrics.items()})
             self._record_inputs(run, inputs)
             self._upload(run, files or {})
             if history:
@@ -86,10 +89,13 @@ class Tracker(Sweeps):
         return run.info.run_id
 
     @surfacing
-    def log_curves(self, parent_run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Perplexity against sparsity: a child run for each (model, method, seed, kind of target).
+    def log_curves(
+        self, parent_run_id: str, rows: Sequence[Mapping[str, Any]], figures: Sequence[Figure]
+    ) -> None:
+        """Headline and quality figures against sparsity, one child run a curve.
 
-        The step is round(100·sparsity), so the chart view draws the curve by itself; the dense
+        A curve is one model, method, seed and kind of target. The step is round(100·sparsity), so
+        the chart view draws the curve by itself; the dense
         model is step 0. ``rows`` are all of the sweep: a curve with points that they no longer
         hold is deleted and made anew.
         """
@@ -97,7 +103,7 @@ class Tracker(Sweeps):
             runs = self._runs({PARENT: parent_run_id, "secateur.kind": "curve"})
             existing = {run.data.tags.get("secateur.curve"): run for run in runs}
             sweep = self._sweep_tag(parent_run_id)
-            for axes, points in curves_of(rows).items():
+            for axes, points in curves_of(rows, figures).items():
                 model, method, seed, kind = axes
                 params = {"model": model, "method": method, "seed": seed, "targets": kind}
                 curve = digest(*axes)
@@ -119,6 +125,6 @@ class Tracker(Sweeps):
         """Figures of training, step by step; what is there already is not logged again."""
         points: dict[str, list[tuple[int, float]]] = {}
         for step, figures in history:
-            for key, value in metrics_of(figures).items():
+            for key, value in finite(figures).items():
                 points.setdefault(key, []).append((step, value))
         self._append(self.client.get_run(run_id), points)

@@ -15,7 +15,9 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tasks.tracking.names import digest
+from tasks.measures.figures import Figure, Row, present
+from tasks.tracking.figures import drawn, finite, metrics_of
+from tasks.tracking.names import clean_name, digest
 
 KEY = "mlflow.sharedViewState."
 PREFIX = "secateur-"
@@ -23,7 +25,8 @@ CELLS, CURVES = "cells", "curves"
 _LIMIT = 5000
 """Characters that MLflow takes for the tag of an experiment."""
 _SECTION = "secateur"
-_COSTS = ("prune_seconds", "sparsity", "evaluate_seconds", "peak_memory_bytes")
+_WIDE = 10
+"""A linear axis crushes figures that lie further apart than this factor."""
 
 
 def view_id(kind: str, name: str) -> str:
@@ -36,21 +39,24 @@ def view_id(kind: str, name: str) -> str:
     return f"{PREFIX}{kind}-{digest(name)[:12]}"
 
 
-def saved_views(name: str, sweep: str, columns: Sequence[str], made_at: int) -> Mapping[str, str]:
+def saved_views(
+    name: str, sweep: str, rows: Sequence[Row], figures: Sequence[Figure], made_at: int
+) -> Mapping[str, str]:
     """Tags of the experiment that hold the two views of a sweep.
 
     Args:
         name: the sweep's name.
         sweep: its fingerprint; of several sweeps with the same name the views show the latest.
-        columns: its rows' metrics, by the names that MLflow has them under.
+        figures: what the rows' columns mean.
         made_at: milliseconds since 1970.
     """
-    quality = sorted(column for column in columns if column.startswith("perplexity/"))
-    views = {
-        CELLS: (f"{name}: cells", _cells(sweep, columns, quality)),
-        CURVES: (f"{name}: perplexity against sparsity", _curves(sweep, columns, quality)),
+    shown = present(figures, rows)
+    metrics = sorted({metric for row in rows for metric in metrics_of(row, figures)})
+    states = {
+        CELLS: (f"{name}: cells", _cells(sweep, metrics, shown)),
+        CURVES: (f"{name}: quality against sparsity", _curves(sweep, metrics, shown, rows)),
     }
-    packed = {kind: _packed(title, state, made_at) for kind, (title, state) in views.items()}
+    packed = {kind: _packed(title, state, made_at) for kind, (title, state) in states.items()}
     # Columns may be so many that a view is too long; better none than a broken one.
     return {KEY + view_id(kind, name): text for kind, text in packed.items() if len(text) <= _LIMIT}
 
@@ -62,37 +68,50 @@ def view_path(experiment_id: str, kind: str, name: str) -> str:
     return f"#/experiments/{experiment_id}/runs?{key}&workflowType=machine_learning{mode}"
 
 
-def _cells(sweep: str, columns: Sequence[str], quality: Sequence[str]) -> Mapping[str, Any]:
-    tasks = [
-        c
-        for c in columns
-        if c.startswith(("kl/", "zero_shot/mean", "speed/prefill", "speed/decode"))
-    ]
+def _cells(sweep: str, metrics: Sequence[str], figures: Sequence[Figure]) -> Mapping[str, Any]:
+    headlines = [_name(figure) for figure in figures if figure.headline]
+    quality = [_name(f) for f in figures if f.role in ("quality", "speed") and not f.headline]
+    costs = [_name(figure) for figure in figures if figure.role == "cost"]
     names = [
         *map(_param, ("method", "target")),
-        *map(_metric, [*quality, *tasks, *(c for c in _COSTS if c in columns)]),
+        *map(_metric, dict.fromkeys((*headlines, *quality, *costs, "sparsity"))),
         *map(_param, ("seed", "model", "status")),
     ]
-    charts = [_scatter(metric, "prune_seconds") for metric in quality]
-    charts += [_chart("BAR", metric, metricKey=metric) for metric in quality]
+    charts = [_scatter(headline, cost) for headline in headlines for cost in costs]
+    charts += [_chart("BAR", headline, metricKey=headline) for headline in headlines]
     return {
         "searchFilter": _filter(sweep, "!= 'curve'") + " and tags.`secateur.kind` != 'sweep'",
         # Not by time: then MLflow would fold the cells into their parent.
-        "orderByKey": _metric(quality[0]) if quality else _param("method"),
+        "orderByKey": _metric(headlines[0]) if headlines else _param("method"),
         "selectedColumns": names,
         "columnOrder": names,  # else all metrics would come before all params
-        **_charts("Quality against time", columns, charts),
+        **_charts("Quality against costs", metrics, charts),
     }
 
 
-def _curves(sweep: str, columns: Sequence[str], quality: Sequence[str]) -> Mapping[str, Any]:
-    charts = [_line(metric) for metric in quality]
+def _curves(
+    sweep: str, metrics: Sequence[str], figures: Sequence[Figure], rows: Sequence[Row]
+) -> Mapping[str, Any]:
+    charts = [_line(_name(figure), _scale(figure, rows)) for figure in drawn(figures)]
     return {
         "searchFilter": _filter(sweep, "= 'curve'"),
         "orderByKey": _param("method"),
         "selectedColumns": [*map(_param, ("method", "targets", "seed", "model"))],
-        **_charts("Perplexity against sparsity", columns, charts),
+        **_charts("Quality against sparsity", metrics, charts),
     }
+
+
+def _scale(figure: Figure, rows: Sequence[Row]) -> str:
+    """``log`` or ``linear``: the figure's own axis, or as the spread of its values demands."""
+    if figure.axis != "auto":
+        return figure.axis
+    values = [found for row in rows for found in finite({"": figure.value(row)}).values()]
+    wide = bool(values) and min(values) > 0 and max(values) > _WIDE * min(values)
+    return "log" if wide else "linear"
+
+
+def _name(figure: Figure) -> str:
+    return clean_name(figure.column)
 
 
 def _filter(sweep: str, kind: str) -> str:
@@ -108,7 +127,7 @@ def _packed(title: str, state: Mapping[str, Any], made_at: int) -> str:
 
 
 def _charts(
-    title: str, columns: Sequence[str], charts: Sequence[Mapping[str, Any]]
+    title: str, metrics: Sequence[str], charts: Sequence[Mapping[str, Any]]
 ) -> Mapping[str, Any]:
     """Exactly these charts, one below the other; MLflow would add one for each other metric."""
     section = {"uuid": _SECTION, "name": title, "display": True, "isReordered": True,
@@ -116,7 +135,7 @@ def _charts(
     drawn = {chart.get("metricKey") for chart in charts}
     unwanted = [
         _chart("BAR", metric, metricKey=metric, deleted=True, isGenerated=True)
-        for metric in columns
+        for metric in metrics
         if metric not in drawn
     ]
     return {
@@ -127,10 +146,10 @@ def _charts(
     }
 
 
-def _chart(kind: str, metric: str, **fields: Any) -> Mapping[str, Any]:
+def _chart(kind: str, name: str, **fields: Any) -> Mapping[str, Any]:
     return {
         "type": kind,
-        "uuid": digest(kind, metric)[:8],
+        "uuid": digest(kind, name)[:8],
         "metricSectionId": _SECTION,
         "deleted": False,
         "isGenerated": False,
@@ -139,18 +158,18 @@ def _chart(kind: str, metric: str, **fields: Any) -> Mapping[str, Any]:
     }
 
 
-def _line(metric: str) -> Mapping[str, Any]:
-    """A curve of each method; 2:4 may cost a thousand times what 0.2 costs, hence the scale."""
+def _line(metric: str, scale: str) -> Mapping[str, Any]:
+    """A curve of each method."""
     axis = {"xAxisKey": "metric", "selectedXAxisMetricKey": "sparsity", "useGlobalXaxisKey": False}
     # By default MLflow smooths, which draws lines past the figures.
     exact = {"lineSmoothness": 0, "useGlobalLineSmoothing": False, "displayPoints": True}
     metrics = {"metricKey": metric, "selectedMetricKeys": [metric]}
-    return _chart("LINE", metric, scaleType="log", **metrics, **axis, **exact)
+    return _chart("LINE", metric, scaleType=scale, **metrics, **axis, **exact)
 
 
 def _scatter(metric: str, cost: str) -> Mapping[str, Any]:
     axes = {"xaxis": {"key": cost, "type": "METRIC"}, "yaxis": {"key": metric, "type": "METRIC"}}
-    return _chart("SCATTER", metric, **axes)
+    return _chart("SCATTER", f"{metric} {cost}", **axes)
 
 
 def _param(name: str) -> str:

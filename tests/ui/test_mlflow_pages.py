@@ -79,12 +79,11 @@ def test_the_curves_draw_perplexity_against_sparsity(
 
 
 def test_two_cells_compare_side_by_side(runs: dict[str, Any], served: Up, watched: Any) -> None:
-    from tasks.tracking import connect
-
     page = watched.page
-    tracker = connect(f"sqlite:///{served.home / 'mlflow.db'}", served.home, NAME)
-    chosen = [run.info.run_id for run in runs["cells"][:2]]
-    watched.open(tracker.compare_url(served.mlflow, chosen))
+    chosen = ",".join(f'"{run.info.run_id}"' for run in runs["cells"][:2])
+    experiments = f'["{runs["experiment"].experiment_id}"]'
+    mode = "workflowType=machine_learning"
+    watched.open(f"{served.mlflow}/#/compare-runs?runs=[{chosen}]&experiments={experiments}&{mode}")
     for run in runs["cells"][:2]:
         page.get_by_text(run.info.run_name).first.wait_for()
     page.get_by_text("perplexity/python-docs").first.wait_for()
@@ -104,8 +103,8 @@ def test_report_and_plots_open_and_the_description_links(
     page.locator("img[src*=blob], canvas, .image-outer-container").first.wait_for()
     watched.shot("mlflow-plot")
     watched.open(base)
-    page.get_by_role("link", name="perplexity against sparsity").first.wait_for()
+    page.get_by_role("link", name="quality against sparsity").first.wait_for()
     watched.shot("mlflow-run")
-    page.get_by_role("link", name="perplexity against sparsity").first.click()
+    page.get_by_role("link", name="quality against sparsity").first.click()
     target = page.context.pages[-1]
     target.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for(timeout=90_000)

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from tasks.measures.figures import PRUNING, Figure
 from tasks.tracking import (
     InputRecord,
     SweepIdentity,
@@ -30,7 +31,21 @@ from tasks.tracking import (
     connect,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def figure(column: str, **others: Any) -> Figure:
+    return Figure(column=column, label=column, heading=column, group="g", **others)
+
+
+FIGURES = [
+    *PRUNING,
+    figure("loss/wiki", axis="log", role="quality", headline=True, relative=True),
+    figure("drift/wiki", role="quality", dense=0.0),
+    figure("accuracy", better="higher", axis="linear", headline=True, error="accuracy_error"),
+    figure("parameters", better=""),
+]
+"""Of measures that exist nowhere: what is tracked follows from figures alone."""
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +94,8 @@ def make_row(
         "status": "completed",
         "error": None,
         "sparsity": 0.5 if ":" in target else float(target or 0),
-        "perplexity/wiki": 30.25,
-        "dense_perplexity/wiki": 20.5,
+        "loss/wiki": 30.25,
+        "dense_loss/wiki": 20.5,
         "prune_seconds": 2.0,
         "evaluate_seconds": 1.5,
         "parameters": 1000,
@@ -116,7 +131,7 @@ def test_a_sweep_is_one_run_that_is_found_again(tracker: Tracker) -> None:
 
 def test_a_deleted_sweep_or_experiment_is_restored(tracker: Tracker, home: Path) -> None:
     parent = tracker.begin_sweep(identity())
-    run_id = tracker.log_row(parent, make_row())
+    run_id = tracker.log_row(parent, make_row(), figures=FIGURES)
     tracker.client.delete_run(parent)
     assert tracker.begin_sweep(identity()) == parent
     assert tracker.logged(parent) == {"wanda-0.5-0": run_id}
@@ -135,7 +150,8 @@ def test_a_row_is_a_child_with_params_tags_metrics_inputs_and_files(
     parent = tracker.begin_sweep(identity())
     run_id = tracker.log_row(
         parent,
-        make_row(**{"arc@(5),acc": 0.25, "../odd//name": 1}),
+        make_row(**{"arc@(5),acc": 0.25, "../odd//name": 1, "of no figure": 7.0}),
+        figures=[*FIGURES, figure("arc@(5),acc"), figure("../odd//name")],
         inputs=[
             InputRecord(name="wiki", digest="a" * 64, source="files", context="evaluation"),
             InputRecord(name="org/tiny", digest="b" * 64, source="hub:org/tiny", context="model"),
@@ -158,7 +174,7 @@ def test_a_row_is_a_child_with_params_tags_metrics_inputs_and_files(
         "code_version": "0.1.0",
     }.items()  # fmt: skip
     assert run.data.metrics == {
-        "sparsity": 0.5, "perplexity/wiki": 30.25, "dense_perplexity/wiki": 20.5,
+        "sparsity": 0.5, "loss/wiki": 30.25, "dense_loss/wiki": 20.5,
         "prune_seconds": 2.0, "evaluate_seconds": 1.5, "parameters": 1000.0,
         "arc__5__acc": 0.25, "odd/name": 1.0,
     }  # fmt: skip
@@ -175,7 +191,9 @@ def test_a_row_is_a_child_with_params_tags_metrics_inputs_and_files(
 
 def test_a_dense_row_bears_no_target(tracker: Tracker) -> None:
     parent = tracker.begin_sweep(identity())
-    run_id = tracker.log_row(parent, make_row("dense", "", seed=None, sparsity=0.0))
+    run_id = tracker.log_row(
+        parent, make_row("dense", "", seed=None, sparsity=0.0), figures=FIGURES
+    )
     run = tracker.client.get_run(run_id)
     assert run.info.run_name == "dense · tiny"
     assert run.data.tags["secateur.kind"] == "dense"
@@ -185,11 +203,11 @@ def test_a_dense_row_bears_no_target(tracker: Tracker) -> None:
 def test_logging_a_row_again_changes_nothing(tracker: Tracker) -> None:
     parent = tracker.begin_sweep(identity())
     record = InputRecord(name="wiki", digest="a" * 64, source="files", context="evaluation")
-    first = tracker.log_row(parent, make_row(), inputs=[record])
+    first = tracker.log_row(parent, make_row(), figures=FIGURES, inputs=[record])
     tracker.client.update_run(first, status="RUNNING")  # as a killed process leaves it
     assert tracker.logged(parent) == {}
     before = tracker.client.get_run(first)
-    assert tracker.log_row(parent, make_row(), inputs=[record]) == first
+    assert tracker.log_row(parent, make_row(), figures=FIGURES, inputs=[record]) == first
     after = tracker.client.get_run(first)
     assert after.data.metrics == before.data.metrics
     assert len(history(tracker, first, "prune_seconds")) == 1
@@ -200,18 +218,18 @@ def test_logging_a_row_again_changes_nothing(tracker: Tracker) -> None:
 
 def test_a_figure_measured_again_shows_its_latest_value(tracker: Tracker) -> None:
     parent = tracker.begin_sweep(identity())
-    tracker.log_row(parent, make_row(prune_seconds=9.0))
-    run_id = tracker.log_row(parent, make_row(prune_seconds=2.0))
+    tracker.log_row(parent, make_row(prune_seconds=9.0), figures=FIGURES)
+    run_id = tracker.log_row(parent, make_row(prune_seconds=2.0), figures=FIGURES)
     assert tracker.client.get_run(run_id).data.metrics["prune_seconds"] == 2.0
-    tracker.log_row(parent, make_row(prune_seconds=2.0))
+    tracker.log_row(parent, make_row(prune_seconds=2.0), figures=FIGURES)
     assert len(history(tracker, run_id, "prune_seconds")) == 2
 
 
 def test_a_failed_row_is_replaced_when_it_completes(tracker: Tracker) -> None:
     parent = tracker.begin_sweep(identity())
-    empty = {"perplexity/wiki": None, "prune_seconds": 7.0, "fingerprint": ""}
+    empty = {"loss/wiki": None, "prune_seconds": 7.0, "fingerprint": ""}
     row = make_row(status="failed", error="no memory " * 1000, sparsity=None, **empty)
-    failed = tracker.log_row(parent, row, extra_params={"code_version": "1"})
+    failed = tracker.log_row(parent, row, figures=FIGURES, extra_params={"code_version": "1"})
     run = tracker.client.get_run(failed)
     assert run.info.status == "FAILED"
     assert run.data.tags["error"].startswith("no memory")
@@ -219,7 +237,9 @@ def test_a_failed_row_is_replaced_when_it_completes(tracker: Tracker) -> None:
     assert list(tracker.logged(parent, [row]).values()) == [failed]
     assert "wanda-0.5-0" not in tracker.logged(parent, [make_row()])
 
-    completed = tracker.log_row(parent, make_row(), extra_params={"code_version": "2"})
+    completed = tracker.log_row(
+        parent, make_row(), figures=FIGURES, extra_params={"code_version": "2"}
+    )
     (run,) = children(tracker, parent)
     assert run.info.run_id == completed
     assert run.data.params["status"] == run.data.tags["status"] == "completed"
@@ -230,19 +250,19 @@ def test_a_failed_row_is_replaced_when_it_completes(tracker: Tracker) -> None:
 def test_seeds_that_share_a_fingerprint_are_two_runs(tracker: Tracker) -> None:
     parent = tracker.begin_sweep(identity())
     rows = [make_row(seed=seed, fingerprint="same") for seed in (0, 1)]
-    tracker.log_row(parent, rows[0])
+    tracker.log_row(parent, rows[0], figures=FIGURES)
     assert tracker.logged(parent, rows) == {}
-    runs = {tracker.log_row(parent, row) for row in rows}
+    runs = {tracker.log_row(parent, row, figures=FIGURES) for row in rows}
     assert len(runs) == len(children(tracker, parent)) == 2
     assert tracker.logged(parent, rows).keys() == {"same"}
 
 
 def test_what_is_not_finite_is_a_flag(tracker: Tracker) -> None:
     parent = tracker.begin_sweep(identity())
-    run_id = tracker.log_row(parent, make_row(**{"perplexity/wiki": float("inf")}))
+    run_id = tracker.log_row(parent, make_row(**{"loss/wiki": float("inf")}), figures=FIGURES)
     metrics = tracker.client.get_run(run_id).data.metrics
     assert metrics["diverged"] == 1.0
-    assert "perplexity/wiki" not in metrics
+    assert "loss/wiki" not in metrics
 
 
 def curves_of(tracker: Tracker, parent: str) -> dict[str, Any]:
@@ -259,50 +279,57 @@ def test_curves_draw_perplexity_against_sparsity(tracker: Tracker) -> None:
     parent = tracker.begin_sweep(identity())
     rows = [
         make_row("dense", "", sparsity=0.0),
-        make_row(target="0.25", **{"perplexity/wiki": 22.0}),
+        make_row(target="0.25", **{"loss/wiki": 22.0}),
         make_row(target="0.5"),
-        make_row(target="2:4", **{"perplexity/wiki": 40.0}),
-        make_row(target="4:8", **{"perplexity/wiki": 35.0}),
-        make_row("magnitude", **{"perplexity/wiki": float("inf")}),
+        make_row(target="2:4", **{"loss/wiki": 40.0}),
+        make_row(target="4:8", **{"loss/wiki": 35.0}),
+        make_row("magnitude", **{"loss/wiki": float("inf")}),
         make_row("sparsegpt", status="failed", sparsity=None),
+        make_row("ast", **{"drift/wiki": 0.3, "accuracy": 0.5}),
+        make_row("dense", "", seed=None, sparsity=0.0, accuracy=0.75, **{"loss/wiki": 20.5}),
     ]
-    tracker.log_curves(parent, rows)
+    tracker.log_curves(parent, rows, FIGURES)
     curves = curves_of(tracker, parent)
-    tracker.log_curves(parent, rows)
+    tracker.log_curves(parent, rows, FIGURES)
     assert curves_of(tracker, parent) == curves
 
     drawn = {
-        name: [point[:2] for point in points.get("perplexity/wiki", [])]
+        name: [point[:2] for point in points.get("loss/wiki", [])]
         for name, (_, points) in curves.items()
     }
     assert drawn == {
         "wanda unstructured curve · tiny · seed 0": [(0, 20.5), (25, 22.0), (50, 30.25)],
         "wanda n:m curve · tiny · seed 0": [(0, 20.5), (50, 35.0), (50, 40.0)],
         "magnitude unstructured curve · tiny · seed 0": [(0, 20.5)],
+        "ast unstructured curve · tiny · seed 0": [(0, 20.5), (50, 30.25)],
     }
     _, magnitude = curves["magnitude unstructured curve · tiny · seed 0"]
     assert [point[:2] for point in magnitude["diverged"]] == [(50, 1.0)]
+    _, others = curves["ast unstructured curve · tiny · seed 0"]
+    assert [point[:2] for point in others["drift/wiki"]] == [(0, 0.0), (50, 0.3)]
+    assert [point[:2] for point in others["accuracy"]] == [(0, 0.75), (50, 0.5)]
+    assert "parameters" not in others
 
 
 def test_a_curve_grows_with_its_sweep_and_drops_what_was_corrected(tracker: Tracker) -> None:
     name = "wanda unstructured curve · tiny · seed 0"
     parent = tracker.begin_sweep(identity())
-    tracker.log_curves(parent, [make_row(target="0.25")])
+    tracker.log_curves(parent, [make_row(target="0.25")], FIGURES)
     first, _ = curves_of(tracker, parent)[name]
-    tracker.log_curves(parent, [make_row(target="0.25"), make_row(target="0.5")])
+    tracker.log_curves(parent, [make_row(target="0.25"), make_row(target="0.5")], FIGURES)
     grown, points = curves_of(tracker, parent)[name]
     assert grown == first
-    assert [point[0] for point in points["perplexity/wiki"]] == [0, 25, 50]
+    assert [point[0] for point in points["loss/wiki"]] == [0, 25, 50]
 
-    tracker.log_curves(parent, [make_row(target="0.25", **{"perplexity/wiki": 21.0})])
+    tracker.log_curves(parent, [make_row(target="0.25", **{"loss/wiki": 21.0})], FIGURES)
     ((_, points),) = curves_of(tracker, parent).values()
-    assert [point[:2] for point in points["perplexity/wiki"]] == [(0, 20.5), (25, 21.0)]
+    assert [point[:2] for point in points["loss/wiki"]] == [(0, 20.5), (25, 21.0)]
     assert tracker.logged(parent) == {}
 
 
 def test_a_history_of_many_steps_is_logged_once(tracker: Tracker) -> None:
     parent = tracker.begin_sweep(identity())
-    run_id = tracker.log_row(parent, make_row("ast"))
+    run_id = tracker.log_row(parent, make_row("ast"), figures=FIGURES)
     steps = [(step, {"loss": 1 / (1 + step), "mask_change": step / 7}) for step in range(700)]
     tracker.log_history(run_id, steps[:300])
     tracker.log_history(run_id, steps)
@@ -316,22 +343,26 @@ def test_a_finished_sweep_holds_report_and_summary(tracker: Tracker, tmp_path: P
     for name in ("report.md", "results.csv", "plots/quality.png", "plots/notes.txt"):
         (tmp_path / name).write_text(name)
     parent = tracker.begin_sweep(identity())
-    rows = [make_row("dense", ""), make_row(), make_row(target="0.25", **{"perplexity/wiki": 22.0})]
+    best = {"loss/wiki": 22.0, "accuracy": 0.5}
+    rows = [make_row("dense", ""), make_row(accuracy=0.25), make_row(target="0.25", **best)]
     failed = make_row("magnitude", status="failed")
-    tracker.finish_sweep(parent, [*rows, failed], tmp_path, "PartiallyCompleted")
+    across = {"rank correlation": 0.5, "of": "two seeds", "none": None}
+    tracker.finish_sweep(
+        parent, [*rows, failed], FIGURES, tmp_path, "PartiallyCompleted", across=across
+    )
     run = tracker.client.get_run(parent)
     assert run.info.status == "FINISHED"
     assert run.data.tags["status"] == "PartiallyCompleted"
     assert run.data.metrics == {
         "cells_completed": 2, "cells_failed": 1, "cells_skipped": 0,
-        "best_perplexity/wiki/wanda": 22.0,
+        "best_loss/wiki/wanda": 22.0, "best_accuracy/wanda": 0.5, "rank correlation": 0.5,
     }  # fmt: skip
     paths = [entry.path for entry in tracker.client.list_artifacts(parent)]
     assert paths == ["config.yaml", "plots", "report.md", "results.csv"]
     assert [entry.path for entry in tracker.client.list_artifacts(parent, "plots")] == [
         "plots/quality.png"
     ]
-    tracker.finish_sweep(parent, [failed], tmp_path, "Failed")
+    tracker.finish_sweep(parent, [failed], FIGURES, tmp_path, "Failed")
     run = tracker.client.get_run(parent)
     assert run.info.status == "FAILED"
     assert run.data.metrics["cells_completed"] == 0
@@ -353,11 +384,11 @@ def test_a_finished_sweep_saves_its_views(tracker: Tracker, tmp_path: Path) -> N
     for fingerprint in ("e" * 64, "f" * 64):  # the sweep grew: the views show the latest
         parent = tracker.begin_sweep(identity(fingerprint))
         for row in rows:
-            tracker.log_row(parent, row)
-        tracker.log_curves(parent, rows)
-        tracker.finish_sweep(parent, rows, tmp_path, "Completed")
+            tracker.log_row(parent, row, figures=FIGURES)
+        tracker.log_curves(parent, rows, FIGURES)
+        tracker.finish_sweep(parent, rows, FIGURES, tmp_path, "Completed")
     views = saved_states(tracker)
-    assert views.keys() == {"demo: cells", "demo: perplexity against sparsity"}
+    assert views.keys() == {"demo: cells", "demo: quality against sparsity"}
     search = {
         title: tracker.client.search_runs([tracker.experiment_id], view["searchFilter"])
         for title, view in views.items()
@@ -366,7 +397,7 @@ def test_a_finished_sweep_saves_its_views(tracker: Tracker, tmp_path: Path) -> N
         "dense · tiny", "wanda 0.5 · tiny · seed 0", "magnitude 0.5 · tiny · seed 0"
     }  # fmt: skip
     assert len(search["demo: cells"]) == 3
-    assert {run.info.run_name for run in search["demo: perplexity against sparsity"]} == {
+    assert {run.info.run_name for run in search["demo: quality against sparsity"]} == {
         "wanda unstructured curve · tiny · seed 0", "magnitude unstructured curve · tiny · seed 0"
     }  # fmt: skip
     # Every column that is shown is filled in every cell.
@@ -378,10 +409,10 @@ def test_a_finished_sweep_saves_its_views(tracker: Tracker, tmp_path: Path) -> N
         assert missing == (dense if run.info.run_name == "dense · tiny" else set())
     (chart,) = [
         chart
-        for chart in views["demo: perplexity against sparsity"]["compareRunCharts"]
+        for chart in views["demo: quality against sparsity"]["compareRunCharts"]
         if not chart["deleted"]
     ]
-    assert chart["metricKey"] == "perplexity/wiki"
+    assert chart["metricKey"] == "loss/wiki"
     assert chart["selectedXAxisMetricKey"] == "sparsity"
     assert all(len(value) <= 5000 for value in views_as_stored(tracker))
 
@@ -394,7 +425,7 @@ def test_descriptions_link_to_the_views_and_respect_the_users_own(
     tracker: Tracker, tmp_path: Path
 ) -> None:
     parent = tracker.begin_sweep(identity())
-    tracker.finish_sweep(parent, [make_row()], tmp_path, "Completed")
+    tracker.finish_sweep(parent, [make_row()], FIGURES, tmp_path, "Completed")
     note = "mlflow.note.content"
     own = tracker.client.get_experiment(tracker.experiment_id).tags[note]
     run = tracker.client.get_run(parent).data.tags[note]
@@ -403,20 +434,19 @@ def test_descriptions_link_to_the_views_and_respect_the_users_own(
         assert f"({link})" in own
         assert f"({link})" in run
     tracker.client.set_experiment_tag(tracker.experiment_id, note, "mine")
-    tracker.finish_sweep(parent, [make_row()], tmp_path, "Completed")
+    tracker.finish_sweep(parent, [make_row()], FIGURES, tmp_path, "Completed")
     assert tracker.client.get_experiment(tracker.experiment_id).tags[note] == "mine"
 
 
 def test_dashboard_addresses(tracker: Tracker, tmp_path: Path) -> None:
     parent = tracker.begin_sweep(identity())
-    tracker.finish_sweep(parent, [make_row()], tmp_path, "Completed")
+    tracker.finish_sweep(parent, [make_row()], FIGURES, tmp_path, "Completed")
     address = tracker.view_url("http://me:word@host:5000/", "curves", "demo")
     assert address.startswith(f"http://host:5000/#/experiments/{tracker.experiment_id}/runs?")
     chosen = urllib.parse.parse_qs(address.partition("?")[2])
     assert chosen["compareRunsMode"] == ["CHART"]
     tags = tracker.client.get_experiment(tracker.experiment_id).tags
     assert f"mlflow.sharedViewState.{chosen['viewStateShareKey'][0]}" in tags
-    assert "runs=%5B%22a%22%2C%22b%22%5D" in tracker.compare_url("http://host", ["a", "b"])
 
 
 def test_a_refusal_is_raised_as_it_is(tracker: Tracker) -> None:
@@ -429,8 +459,8 @@ def test_a_refusal_is_raised_as_it_is(tracker: Tracker) -> None:
 TWO_AT_ONCE = """
 import sys
 from pathlib import Path
-sys.path.insert(0, "tests")
-from test_tracking import identity, make_row
+sys.path.insert(0, "tests/tracking")
+from test_tracking import FIGURES, identity, make_row
 from tasks.tracking import InputRecord, connect
 
 tracker = connect(None, Path(sys.argv[1]), "shared")
@@ -438,8 +468,8 @@ parent = tracker.begin_sweep(identity())
 rows = [make_row(seed=seed) for seed in range(4)]
 record = InputRecord(name="wiki", digest="a" * 64, source="files", context="evaluation")
 for row in rows:
-    tracker.log_row(parent, row, inputs=[record])
-tracker.log_curves(parent, rows)
+    tracker.log_row(parent, row, figures=FIGURES, inputs=[record])
+tracker.log_curves(parent, rows, FIGURES)
 print(parent)
 """
 
@@ -464,7 +494,7 @@ def test_two_processes_on_a_fresh_home_make_each_run_once(tmp_path: Path) -> Non
     assert set(counts.values()) == {1}
     assert {run.info.status for run in runs} == {"FINISHED"}
     for run in children(tracker, parent, kind="cell"):
-        assert len(history(tracker, run.info.run_id, "perplexity/wiki")) == 1
+        assert len(history(tracker, run.info.run_id, "loss/wiki")) == 1
 
 
 def free_port() -> int:
@@ -490,23 +520,15 @@ def test_a_server_that_accepts_and_never_answers(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{scheme}://127.0.0.1:{server.getsockname()[1]}")
-        with pytest.raises(TrackingUnavailableError):
-            connect(None, tmp_path, "x", timeout_seconds=0.5)
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        with pytest.raises(TrackingUnavailableError, match="timed out"):
+            connect(None, tmp_path, "x")
 
 
-@pytest.mark.timeout(100)  # the black hole holds longer
-def test_a_black_hole_and_a_database_server_that_is_not_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def nobody(*_: Any, **__: Any) -> None:
-        time.sleep(600)
-
-    with pytest.raises(TrackingUnavailableError) as caught:
+def test_a_database_server_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(TrackingUnavailableError, match="refused") as caught:
         connect(f"postgresql://me:secret@127.0.0.1:{free_port()}/mlflow", tmp_path, "x")
     assert "secret" not in str(caught.value)
-    monkeypatch.setattr(socket, "getaddrinfo", nobody)
-    with pytest.raises(TrackingUnavailableError, match=r"no answer within 0\.5 s"):
-        connect("http://nowhere.invalid:5000", tmp_path, "x", timeout_seconds=0.5)
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
@@ -565,15 +587,21 @@ def test_a_server_on_the_same_home(
     # The same calls work through the server, and credentials stay out of sight.
     remote = connect(address.replace("//", "//me:secret@"), home, "through the server")
     assert remote.uri == address
-    rows = [make_row(), make_row(target="0.25", **{"perplexity/wiki": float("inf")})]
+    rows = [make_row(), make_row(target="0.25", **{"loss/wiki": float("inf")})]
     (folder / "layers.json").write_text("{}")
     record = InputRecord(name="wiki", digest="a" * 64, source="files", context="evaluation")
     parent = remote.begin_sweep(identity())
     for _ in range(2):
         for row in rows:
-            remote.log_row(parent, row, inputs=[record], files={"a/b.json": folder / "layers.json"})
-        remote.log_curves(parent, rows)
-    remote.finish_sweep(parent, rows, folder, "Completed")
+            remote.log_row(
+                parent,
+                row,
+                figures=FIGURES,
+                inputs=[record],
+                files={"a/b.json": folder / "layers.json"},
+            )
+        remote.log_curves(parent, rows, FIGURES)
+    remote.finish_sweep(parent, rows, FIGURES, folder, "Completed")
     assert len(children(remote, parent)) == 3
     assert remote.logged(parent).keys() == {row["fingerprint"] for row in rows}
     (curve,) = children(remote, parent, kind="curve")
@@ -589,7 +617,9 @@ def test_a_server_on_the_same_home(
     # And without the server again: the artifacts land where it had put them.
     local = connect(None, home, "through the server")
     run_id = local.logged(parent)[rows[0]["fingerprint"]]
-    assert run_id == local.log_row(parent, rows[0], files={"a/c.json": folder / "layers.json"})
+    assert run_id == local.log_row(
+        parent, rows[0], figures=FIGURES, files={"a/c.json": folder / "layers.json"}
+    )
     assert local.logged(parent).keys() == {row["fingerprint"] for row in rows}
     place = home / "mlartifacts" / local.experiment_id / run_id / "artifacts" / "a"
     assert {path.name for path in place.iterdir()} == {"b.json", "c.json"}
