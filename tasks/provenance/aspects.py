@@ -17,14 +17,17 @@ the place follows from what the input does):
 7. *Environment*: the dense model gave 28.14 on both processors that were tried. Batch size and
    number of processes change the order of sums alone, at most 1e-5 of a perplexity in float32.
 
-Inputs of one group that only say the same thing in other words follow from it: ``follows``.
+What follows from what is read from the trees of steps themselves (:mod:`differences`); ``follows``
+says it where the trees cannot.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-ANY = "*"
+MEASURED_ON = "perplexity"
+"""What the order was found on; other figures may follow another one."""
+
 MEASUREMENT, AMOUNT, METHOD, CALIBRATION, TRAINING, ARITHMETIC, ENVIRONMENT = (
     "measurement",
     "how much was pruned",
@@ -41,63 +44,49 @@ class Aspect:
     """One input.
 
     Attributes:
-        key: as :mod:`tasks.provenance.recorded` names it, without the corpus's name.
+        key: path of roles and the input's name, as :mod:`tasks.provenance.inputs` writes them; one
+            that ends in ``/`` stands for every input there that has no aspect of its own.
         why: one sentence: why a difference matters.
-        also: a second name to compare by where one side has no ``key``; it is shown with it.
-        follows: keys, or prefixes ending in ``/``, whose difference explains this one.
-        proof: a key which, where equal on both sides, shows that this difference changes nothing.
+        follows: keys whose difference explains this one.
     """
 
     key: str
     title: str
     group: str
     why: str
-    also: str = ""
     follows: tuple[str, ...] = ()
-    proof: str = ""
 
 
-def _text(prefix: str, group: str, called: str, same_tokens: str) -> tuple[Aspect, ...]:
+def _text(place: str, group: str, called: str) -> tuple[Aspect, ...]:
     """Text and windows that a model saw for one purpose."""
-    proof = f"{prefix}/tokens_digest"
-    cut = tuple(
-        f"{prefix}/{name}"
-        for name in (
-            "corpus_digest", "corpus", "window_tokens", "windows", "windows_drawn", "vocabulary",
-            "bos", "sampling", "seed", "skipped_tokens",
-        )
-    )  # fmt: skip
     evaluated = group == MEASUREMENT
     return (
         Aspect(
-            f"{prefix}/corpus_digest", f"{called} text", group,
+            f"{place}/corpus", f"{called} text", group,
             "Perplexity belongs to its text: the dense SmolLM2-135M has 28.1 on WikiText-2's test "
             "split and 14.2 on the Python reference."
             if evaluated
             else "The method chooses by what the model does on this text; another one, another "
             "choice.",
-            also=f"{prefix}/corpus", proof=proof,
         ),
         Aspect(
-            f"{prefix}/split", f"{called} split", group,
+            f"{place}/split", f"{called} split", group,
             "Another part of one data set is another text; validation and test are often confused.",
-            proof=proof,
         ),
         Aspect(
-            f"{prefix}/corpus_revision", f"{called} text's revision", group,
+            f"{place}/revision", f"{called} text's revision", group,
             "A data set's revision says which state of it was read; the text decides.",
-            follows=(f"{prefix}/corpus_digest",), proof=f"{prefix}/corpus_digest",
+            follows=(f"{place}/corpus",),
         ),
         Aspect(
-            f"{prefix}/window_tokens", f"{called} window length", group,
+            f"{place}/length", f"{called} window length", group,
             "Every window starts without context: on the same text the dense SmolLM2-135M has 25.7 "
             "in windows of 128 tokens and 14.2 in windows of 512."
             if evaluated
             else "The statistics or gradients come from sequences of this length.",
-            proof=proof,
         ),
         Aspect(
-            f"{prefix}/windows", f"{called} windows", group,
+            f"{place}/count", f"{called} windows", group,
             "More windows average over more text: the dense SmolLM2-135M has 13.1 over 4 windows "
             "of the Python reference and 14.2 over 8."
             if evaluated
@@ -105,142 +94,123 @@ def _text(prefix: str, group: str, called: str, same_tokens: str) -> tuple[Aspec
             "68.0 with 512 calibration tokens to 61.6 with 8192."
             if group == CALIBRATION
             else "It is how much text there is to learn from.",
-            proof=proof,
         ),
         Aspect(
-            f"{prefix}/vocabulary", f"{called} tokenizer", group,
+            f"{place}/seed", f"{called} seed", group,
+            "It decides which windows are drawn; without one they lie at the start of the text.",
+        ),
+        Aspect(
+            f"{place}/skip", f"{called} tokens skipped", group,
+            "The windows begin where another use of the same text ends.",
+            follows=("calibration/count", "calibration/length") if group == TRAINING else (),
+        ),
+        Aspect(
+            f"{place}/vocabulary", f"{called} tokenizer", group,
             "Perplexity is per token, and another vocabulary cuts the same text into other tokens: "
             "such figures do not compare."
             if evaluated
             else "Another vocabulary cuts the same text into other tokens.",
-            follows=("model_digest",), proof=proof,
         ),
         Aspect(
-            f"{prefix}/bos", f"{called} BOS", group,
+            f"{place}/bos", f"{called} BOS", group,
             "A model trained with a BOS token before every text predicts worse without one, and "
             "a window with BOS holds one token of the text less.",
-            proof=proof,
         ),
         Aspect(
-            f"{prefix}/tokens_digest", f"{called} token ids", group,
-            f"The model saw other token ids{same_tokens}",
-            follows=cut,
+            f"{place}/content", f"{called} token ids", group,
+            "The model saw other token ids; where nothing else differs, the tokenizer itself works "
+            "differently.",
         ),
     )  # fmt: skip
 
 
-_UNEXPLAINED = "; where nothing else differs, the tokenizer itself works differently."
-
 ASPECTS: tuple[Aspect, ...] = (
     Aspect(
-        "model_digest", "model", MEASUREMENT,
+        "model", "model", MEASUREMENT,
         "Another model, revision or set of weights has another perplexity before it is pruned.",
-        also="model",
     ),
     Aspect(
-        "model_revision", "model revision", MEASUREMENT,
+        "model/revision", "model revision", MEASUREMENT,
         "A revision says which state of the model was loaded; its digest decides.",
-        follows=("model_digest",), proof="model_digest",
+        follows=("model",),
     ),
-    *_text("evaluation", MEASUREMENT, "evaluation", _UNEXPLAINED),
     Aspect(
-        "evaluation/predicted_tokens", "predicted tokens", MEASUREMENT,
+        "model/source", "model source", MEASUREMENT,
+        "Where the model came from; its digest decides.",
+        follows=("model",),
+    ),
+    *_text("evaluation/tokens", MEASUREMENT, "evaluation"),
+    Aspect(
+        "evaluation/tokens_read", "predicted tokens", MEASUREMENT,
         "It is the number that the total loss is divided by.",
-        follows=("evaluation/", "model_digest"),
     ),
     Aspect(
-        "zero_shot/task_digest", "task", MEASUREMENT,
+        "evaluation/task/", "task's", MEASUREMENT,
         "Another task, wording, data or scoring is another question, whatever its name.",
     ),
     Aspect(
-        "zero_shot/task_version", "version of the task", MEASUREMENT,
-        "The harness raises it when a task's figures change.",
-        follows=("zero_shot/task_digest",), proof="zero_shot/task_digest",
-    ),
-    Aspect(
-        "zero_shot/harness", "harness", MEASUREMENT,
-        "Versions of the harness may ask or score otherwise.",
-        follows=("zero_shot/task_digest",),
-    ),
-    Aspect(
-        "zero_shot/num_fewshot", "examples before a question", MEASUREMENT,
+        "evaluation/num_fewshot", "examples before a question", MEASUREMENT,
         "A model that sees examples answers otherwise.",
     ),
     Aspect(
-        "zero_shot/limit", "documents asked", MEASUREMENT,
+        "evaluation/limit", "documents asked", MEASUREMENT,
         "Another part of the questions is another sample; its standard error stands beside it.",
     ),
     Aspect(
-        "speed/", "speed's", MEASUREMENT,
-        "Tokens a second and latency belong to a prompt, a batch and how often they were measured.",
+        "evaluation/version", "version of the measure", MEASUREMENT,
+        "The measure's code was changed in a way that changes its results.",
     ),
     Aspect(
-        "target", "target", AMOUNT,
+        "pruning/target", "target", AMOUNT,
         "More zeros cost more, and keep:group costs more than as many free ones: Wanda has 60.6 "
         "at 0.5 and 179.7 at 2:4 on SmolLM2-135M.",
     ),
     Aspect(
-        "layers_counted", "layers counted", AMOUNT,
+        "pruning/layers", "layers counted", AMOUNT,
         "Sparsity is a share of these layers: with some left out, the same figure is fewer zeros.",
-        follows=("model_digest",),
+        follows=("model",),
     ),
     Aspect(
-        "weights_counted", "weights counted", AMOUNT,
+        "pruning/counted_weights", "weights counted", AMOUNT,
         "Sparsity is a share of these weights.",
-        follows=("model_digest", "layers_counted"),
+        follows=("model", "pruning/layers"),
     ),
     Aspect(
         "sparsity", "sparsity achieved", AMOUNT,
         "What was removed in fact, as a share of the weights counted; targets are met within half "
         "a point.",
-        follows=(ANY,),
     ),
     Aspect(
-        "method", "method", METHOD,
+        "pruning/method", "method", METHOD,
         "Methods choose other weights: at 0.5, SmolLM2-135M has 508 by magnitude, 60.6 with Wanda, "
         "52.6 with SparseGPT.",
     ),
     Aspect(
-        "options/", "option", METHOD,
+        "pruning/options/", "option", METHOD,
         "An option of the method is part of it; among options alone, SwiftPrune went from 273 to "
         "54.7 at 0.5.",
     ),
     Aspect(
-        "method_version", "version of the method", METHOD,
+        "pruning/version", "version of the method", METHOD,
         "The method's code was changed in a way that changes its results.",
-        follows=("method",),
-    ),
-    *_text("calibration", CALIBRATION, "calibration", _UNEXPLAINED),
-    Aspect(
-        "calibration/sampling", "calibration sampling", CALIBRATION,
-        "Windows from the start and windows from anywhere are other text.",
-        proof="calibration/tokens_digest",
+        follows=("pruning/method",),
     ),
     Aspect(
-        "calibration/seed", "calibration seed", CALIBRATION,
-        "It decides which windows are drawn.",
-        follows=("calibration/sampling",), proof="calibration/tokens_digest",
+        "statistics/windows", "calibration windows used", CALIBRATION,
+        "More of the text steadies what the method knows: SwiftPrune at 0.5 went from 68.0 with "
+        "512 calibration tokens to 61.6 with 8192.",
+        follows=("calibration/count",),
     ),
+    *_text("calibration", CALIBRATION, "calibration"),
+    *_text("training", TRAINING, "training"),
     Aspect(
-        "calibration/windows_drawn", "calibration windows drawn", CALIBRATION,
-        "How many windows were cut; a method may use fewer, and contiguous ones begin alike.",
-        follows=("calibration/windows",),
-    ),
-    *_text("training", TRAINING, "training", _UNEXPLAINED),
-    Aspect(
-        "training/skipped_tokens", "tokens left to calibration", TRAINING,
-        "Training begins in the text where calibration ends.",
-        follows=("calibration/",), proof="training/tokens_digest",
-    ),
-    Aspect(
-        "training/tokens_learned", "tokens learned from", TRAINING,
+        "pruning/training_tokens", "tokens learned from", TRAINING,
         "Methods that learn get better with more tokens, repetitions counted.",
-        follows=("options/", "training/", "method", "target"),
     ),
     Aspect(
-        "seed_used", "seed", TRAINING,
+        "pruning/seed", "seed", TRAINING,
         "It decides what the method draws at random; how far seeds lie apart was not measured.",
-        follows=("method",),
+        follows=("pruning/method",),
     ),
     Aspect(
         "dtype", "dtype", ARITHMETIC,
@@ -248,9 +218,9 @@ ASPECTS: tuple[Aspect, ...] = (
         "and 36.08 in float32.",
     ),
     Aspect(
-        "training/processes", "training processes", ARITHMETIC,
+        "pruning/training_processes", "training processes", ARITHMETIC,
         "Gradients are summed in another order, which training carries on.",
-        follows=("method",),
+        follows=("pruning/method",),
     ),
     Aspect(
         "evaluation/device_map", "device map", ARITHMETIC,
@@ -258,17 +228,30 @@ ASPECTS: tuple[Aspect, ...] = (
     ),
     Aspect(
         "evaluation/processes", "evaluation processes", ARITHMETIC,
-        "The order of sums alone changes: at most 1e-5 of the figure in float32.",
-    ),
-    Aspect(
-        "zero_shot/processes", "evaluation processes", ARITHMETIC,
-        "The order of sums alone changes, and an answer only where two are as good as equal.",
+        "The order of sums alone changes: at most 1e-5 of a perplexity in float32, and an answer "
+        "only where two are as good as equal.",
     ),
     Aspect(
         "evaluation/batch_size", "evaluation batch size", ARITHMETIC,
-        "The order of sums alone changes: at most 1e-5 of the figure in float32.",
+        "The order of sums alone changes: at most 1e-5 of a perplexity in float32.",
+    ),
+    Aspect(
+        "evaluation/", "evaluation's", MEASUREMENT,
+        "A figure belongs to what was measured, and how.",
     ),
 )  # fmt: skip
+
+FACTS = {
+    "vocabulary": "vocabulary", "bos": "bos", "content": "content", "layers": "layers",
+    "tokens": "tokens_read", "counted_weights": "counted_weights",
+    "training_tokens": "training_tokens", "training_processes": "training_processes",
+    "device_map": "device_map", "processes": "processes", "batch_size": "batch_size",
+}  # fmt: skip
+"""What only computing a step tells, of what artifacts record → how it is called here."""
+ON_THEIR_OWN = (
+    "device_map", "processes", "batch_size", "training_processes", "layers", "counted_weights",
+)  # fmt: skip
+"""Facts that somebody chose, or that no input is meant to change: ``follows`` alone explains."""
 
 PRUNED_THERE = ", where it was pruned"
 

@@ -1,33 +1,41 @@
-"""Which inputs of two figures differ: what matters most first, and what merely follows from it."""
+"""Which inputs of two figures differ: what matters most first, and what merely follows from it.
+
+What follows from what is in the trees: what only computing a step tells (its facts) follows from
+the step's inputs and from everything behind it; an input of a text whose token ids are the same on
+both sides changes nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from tasks.provenance.aspects import (
-    ANY,
     ASPECTS,
     ENVIRONMENT,
     ENVIRONMENT_ASPECTS,
+    FACTS,
+    ON_THEIR_OWN,
     OTHER,
     PRUNED_THERE,
     Aspect,
 )
-from tasks.provenance.manifests import Inputs
-from tasks.provenance.views import ENVIRONMENT_PREFIX, PRUNE_ENVIRONMENT_PREFIX
+from tasks.provenance.inputs import (
+    DENSE,
+    DIGEST,
+    ENVIRONMENT_PREFIX,
+    METHOD,
+    NEEDS,
+    NONE,
+    PRUNED_PREFIX,
+    Inputs,
+)
 
 Kind = Literal["input", "consequence", "immaterial", "environment"]
-_PRUNING_ALONE = (
-    "layers_counted", "weights_counted", "sparsity", "method_version", "seed_used",
-    f"{ENVIRONMENT_PREFIX}pruned_on",
-)  # fmt: skip
-"""What a dense model does not have."""
-_TOLD_OF_A_TEXT = ("/corpus_digest", "/window_tokens", "/windows", "/tokens_learned")
+SPARSITY = "sparsity"
+_TOLD_OF_A_TEXT = ("/corpus", "/length", "/count")
 """All that is said of a text which only one side's method looks at."""
-NONE = "none"
-"""What stands for a text or option that one side's method does not use."""
 
 
 @dataclass(frozen=True)
@@ -68,137 +76,151 @@ class Compared:
 
 
 def compare(a: Inputs, b: Inputs) -> Compared:
-    """Compare two views of inputs (:func:`tasks.provenance.views.view`)."""
-    aspects = [*_expanded(a, b), *_environment(a, b)]
+    """Compare two views of inputs (:func:`tasks.provenance.inputs.view`)."""
     found: list[tuple[Aspect, Difference]] = []
     same: list[str] = []
     unknown: list[tuple[str, str]] = []
-    for aspect in aspects:
-        key = _key(aspect, a, b)
-        if (key not in a and key not in b) or _moot(aspect, a, b):
+    for aspect in (*_aspects(a, b), *_environment(a, b)):
+        key = aspect.key
+        if (key not in a and key not in b) or _moot(key, a, b):
             continue
-        if (key in a) != (key in b) and not _unused(aspect, a, b):
+        if (key in a) != (key in b) and not _unused(key, a, b):
             unknown.append((aspect.title, "B" if key in a else "A"))
-        elif a.get(key) == b.get(key):
+        elif _value(key, a, b) == _value(key, b, a):
             same.append(aspect.title)
         else:
-            found.append((aspect, _difference(aspect, key, a, b)))
-    differing = {aspect.key for aspect, _ in found}
-    judged = [_judged(aspect, entry, a, b, differing) for aspect, entry in found]
+            shown = {"a": _shown(key, a), "b": _shown(key, b)}
+            found.append(
+                (
+                    aspect,
+                    Difference(key, aspect.title, aspect.group, "input", **shown, why=aspect.why),
+                )
+            )
+    needs = {k.removesuffix(NEEDS): v.split(", ") for s in (a, b) for k, v in s.items()
+             if k.endswith(NEEDS)}  # fmt: skip
+    kinds = {aspect.key: _certain(aspect, a, b) for aspect, _ in found}
+    open_ = [key for key, kind in kinds.items() if kind is None or kind == "input"]
+    judged = [
+        replace(entry, kind=kinds[aspect.key] or _judged(aspect, open_, needs))
+        for aspect, entry in found
+    ]
     order: tuple[Kind, ...] = ("input", "consequence", "immaterial", "environment")
     judged.sort(key=lambda entry: order.index(entry.kind))
     return Compared(tuple(judged), tuple(same), tuple(unknown))
 
 
-def _expanded(a: Inputs, b: Inputs) -> Iterator[Aspect]:
-    """The aspects in order; those of a prefix once for each of its names, the unknown ones last."""
-    names = dict.fromkeys([*a, *b])
-    claimed: set[str] = set()
+def _aspects(a: Inputs, b: Inputs) -> Iterator[Aspect]:
+    """The aspects in order; those of a path once for each of its names, the unknown ones last."""
+    own = {aspect.key for aspect in ASPECTS}
+    names = [
+        key
+        for key in dict.fromkeys([*a, *b])
+        if key not in own
+        and not key.endswith((DIGEST, NEEDS))
+        and not key.startswith((ENVIRONMENT_PREFIX, PRUNED_PREFIX))
+    ]
     for aspect in ASPECTS:
-        claimed |= {aspect.key, aspect.also}
         if not aspect.key.endswith("/"):
             yield aspect
             continue
-        for key in (name for name in names if name.startswith(aspect.key)):
-            claimed.add(key)
+        for key in [name for name in names if name.startswith(aspect.key)]:
+            names.remove(key)
             yield replace(aspect, key=key, title=f"{aspect.title} {key.removeprefix(aspect.key)}")
-    environment = (ENVIRONMENT_PREFIX, PRUNE_ENVIRONMENT_PREFIX)
     for key in names:
-        if key not in claimed and not key.startswith(environment):
-            group = key.partition("/")[0]
-            yield Aspect(key, key.replace("/", " ").replace("_", " "), group, OTHER)
+        yield Aspect(key, key.replace("/", " · "), key.partition("/")[0], OTHER)
 
 
 def _environment(a: Inputs, b: Inputs) -> Iterator[Aspect]:
     """Versions and hardware; of where it was pruned only what the evaluation's do not say too."""
     names = dict.fromkeys(
         key.removeprefix(prefix)
-        for prefix in (ENVIRONMENT_PREFIX, PRUNE_ENVIRONMENT_PREFIX)
+        for prefix in (ENVIRONMENT_PREFIX, PRUNED_PREFIX)
         for key in (*a, *b)
         if key.startswith(prefix)
     )
-    for name in sorted(names, key=_environment_place):
+    known = list(ENVIRONMENT_ASPECTS)
+    for name in sorted(names, key=lambda n: known.index(n) if n in known else len(known)):
         title, why = ENVIRONMENT_ASPECTS.get(name, (name, OTHER))
         yield Aspect(f"{ENVIRONMENT_PREFIX}{name}", title, ENVIRONMENT, why)
-        there, here = (f"{p}{name}" for p in (PRUNE_ENVIRONMENT_PREFIX, ENVIRONMENT_PREFIX))
+        there, here = (f"{p}{name}" for p in (PRUNED_PREFIX, ENVIRONMENT_PREFIX))
         both = there in a and there in b
         if both and (a[there], b[there]) != (a.get(here), b.get(here)):
             yield Aspect(there, title + PRUNED_THERE, ENVIRONMENT, why)
 
 
-def _environment_place(name: str) -> int:
-    known = list(ENVIRONMENT_ASPECTS)
-    return known.index(name) if name in known else len(known)
+def _value(key: str, side: Inputs, other: Inputs) -> str | None:
+    """What is compared: the digest where both record it, else the words."""
+    return side[key + DIGEST] if key + DIGEST in side and key + DIGEST in other else side.get(key)
 
 
-def _key(aspect: Aspect, a: Inputs, b: Inputs) -> str:
-    """The name to compare by: the second one where only it is known on both sides."""
-    if aspect.key in a and aspect.key in b:
-        return aspect.key
-    return aspect.also if aspect.also in a and aspect.also in b else aspect.key
-
-
-def _unused(aspect: Aspect, a: Inputs, b: Inputs) -> bool:
-    """Whether one side lacks an input because its method has none, and not its record."""
-    return aspect.key.startswith(("calibration/", "training/")) and a["method"] != b["method"]
-
-
-def _moot(aspect: Aspect, a: Inputs, b: Inputs) -> bool:
-    """Whether an input cannot be compared, as options of two methods, or pruning with none."""
-    if aspect.key.startswith("options/"):
-        return a["method"] != b["method"]
-    if _unused(aspect, a, b) and (aspect.key in a) != (aspect.key in b):
-        return not aspect.key.endswith(_TOLD_OF_A_TEXT)
-    dense = "dense" in (a["method"], b["method"])
-    return dense and (
-        aspect.key in _PRUNING_ALONE or aspect.key.startswith(PRUNE_ENVIRONMENT_PREFIX)
-    )
-
-
-def _difference(aspect: Aspect, key: str, a: Inputs, b: Inputs) -> Difference:
-    values = {"a": _shown(aspect, key, a), "b": _shown(aspect, key, b)}
-    return Difference(
-        key=aspect.key,
-        title=aspect.title,
-        group=aspect.group,
-        kind="input",
-        why=aspect.why,
-        **values,
-    )
-
-
-def _shown(aspect: Aspect, key: str, side: Inputs) -> str:
+def _shown(key: str, side: Inputs) -> str:
     """A value as it is told: digests short, behind what they are the digest of."""
     value = side.get(key, NONE)
-    if not key.endswith(("digest", "vocabulary")) or value == NONE:
-        return value
-    brief = f"sha256 {value[:12]}"
-    return f"{side[aspect.also]} ({brief})" if aspect.also in side else brief
+    if digest := side.get(key + DIGEST, ""):
+        return f"{value} (sha256 {digest[:12]})"
+    is_digest = len(value) == 64 and not set(value) - set("0123456789abcdef")
+    return f"sha256 {value[:12]}" if is_digest else value
 
 
-def _judged(
-    aspect: Aspect, entry: Difference, a: Inputs, b: Inputs, differing: set[str]
-) -> Difference:
+def _unused(key: str, a: Inputs, b: Inputs) -> bool:
+    """Whether one side lacks an input because its method has none, and not its record."""
+    path = key.partition("/")[0]
+    return path in ("calibration", "training", "statistics", "pruning") and a[METHOD] != b[METHOD]
+
+
+def _moot(key: str, a: Inputs, b: Inputs) -> bool:
+    """Whether an input cannot be compared, as options of two methods, or pruning with none."""
+    if key.startswith("pruning/options/") and a[METHOD] != b[METHOD]:
+        return True
+    if (key in a) != (key in b) and _unused(key, a, b):
+        told = key.startswith(("calibration/", "training/")) and key.endswith(_TOLD_OF_A_TEXT)
+        return not told and key != "pruning/target"
+    dense = DENSE in (a[METHOD], b[METHOD])
+    pruning_s = key == SPARSITY or key.startswith((PRUNED_PREFIX, f"{ENVIRONMENT_PREFIX}pruned"))
+    return dense and pruning_s
+
+
+def _certain(aspect: Aspect, a: Inputs, b: Inputs) -> Kind | None:
+    """The kind of a difference as far as it does not depend on the others."""
+    key = aspect.key
     if aspect.group == ENVIRONMENT:
-        return replace(entry, kind="environment")
-    proof = aspect.proof
-    if proof and proof in a and a[proof] == b.get(proof):
-        return replace(entry, kind="immaterial")
-    methods_differ = "method" in differing and _unused(aspect, a, b)
-    one_sided = (aspect.key in a) != (aspect.key in b)
-    if methods_differ and one_sided:
-        return replace(entry, kind="consequence")
-    if entry.key == "target" and "dense" in (a["method"], b["method"]):
-        return replace(entry, kind="consequence")
-    others = differing - {aspect.key}
-    if any(_explains(cause, others) for cause in aspect.follows):
-        return replace(entry, kind="consequence")
-    return entry
+        return "environment"
+    content = f"{key.rpartition('/')[0]}/content"
+    if content in a and a[content] == b.get(content):
+        return "immaterial"
+    stem = key.rpartition("/")[0]
+    if f"{stem}{DIGEST}" in a and a[f"{stem}{DIGEST}"] == b.get(f"{stem}{DIGEST}"):
+        return "immaterial"  # the same model from elsewhere
+    one_sided = (key in a) != (key in b)
+    return "consequence" if one_sided and _unused(key, a, b) else None
 
 
-def _explains(cause: str, differing: set[str]) -> bool:
-    if cause == ANY:
-        return bool(differing)
-    if cause.endswith("/"):
-        return any(key.startswith(cause) for key in differing)
-    return cause in differing
+def _judged(aspect: Aspect, differing: list[str], needs: Mapping[str, list[str]]) -> Kind:
+    others = [key for key in differing if key != aspect.key]
+    if any(cause in others for cause in aspect.follows):
+        return "consequence"
+    if aspect.key == SPARSITY:
+        return "consequence" if others else "input"
+    path, _, name = aspect.key.rpartition("/")
+    if name not in FACTS.values() or name in ON_THEIR_OWN:
+        return "input"
+    behind = _behind(path, needs)
+    inputs = [key for key in others if key.rpartition("/")[2] not in FACTS.values()]
+    if name == "content":  # BOS and the tokenizer are facts, too, but decide what tokens there are
+        inputs += [f"{path}/{fact}" for fact in ("bos", "vocabulary") if f"{path}/{fact}" in others]
+    caused = any(key == "dtype" or _lies(key, behind) for key in inputs)
+    return "consequence" if caused else "input"
+
+
+def _behind(path: str, needs: Mapping[str, list[str]]) -> set[str]:
+    """The path of a step and of everything behind it."""
+    found: set[str] = set()
+    new = {path}
+    while new:
+        found |= new
+        new = {need for step in new for need in needs.get(step, ())} - found
+    return found
+
+
+def _lies(key: str, paths: set[str]) -> bool:
+    return any(key == path or key.startswith(f"{path}/") for path in paths)

@@ -6,14 +6,12 @@ depends on the machine, and ``dtype: auto``, is not stated and so not compared.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from configs.errors import ConfigurationError
-from tasks.provenance.manifests import EVALUATION, Inputs
-from tasks.provenance.recorded import split_of
+from tasks.provenance.inputs import DENSE, FIGURES, METHOD, NONE, Inputs, text_of
 from tasks.provenance.references import REPORTED, Axes, Reference, choose
 from tasks.provenance.result import Result, title_of
 
@@ -62,7 +60,7 @@ def _dense_metrics(entry: Reported, entries: Sequence[Reported]) -> dict[str, fl
     return {
         f"dense_{other.metric}": other.value
         for other in entries
-        if other.method == "dense" and other.model == entry.model
+        if other.method == DENSE and other.model == entry.model
     }
 
 
@@ -79,39 +77,39 @@ def unknown_sweep(reference: Reference, sweeps: Sequence[str], where: str) -> Co
 
 
 def _inputs(preset: SweepConfig, entry: Reported) -> Inputs:
-    inputs = {"model": entry.model, "method": entry.method, "target": entry.target or "none"}
+    inputs = {"model": entry.model, METHOD: entry.method}
     if preset.dtype != "auto":
-        inputs["dtype"] = preset.dtype
-    for evaluation in preset.evaluation.perplexity:
-        count = evaluation.windows or "all"
-        inputs |= _text(
-            f"{EVALUATION}{evaluation.name}", evaluation.corpus, evaluation.sequence_length, count
-        )
-    if entry.method == "dense":
+        inputs["pruning/dtype"] = preset.dtype
+    for metric in dict.fromkeys(reported.metric for reported in preset.reported):
+        measure, _, name = metric.partition("/")
+        asked = next(e for e in getattr(preset.evaluation, measure) if e.name == name)
+        inputs |= _text(f"{metric}/tokens", asked.corpus, asked.sequence_length, asked.windows)
+        inputs[metric + FIGURES] = metric
+        if preset.dtype != "auto":
+            inputs[f"{metric}/dtype"] = preset.dtype
+    if entry.method == DENSE:
         return inputs
     method = preset.method(entry.method)
-    if entry.method != method.name:
-        inputs["variant_of"] = method.name
-    inputs["options"] = json.dumps(asdict(method), sort_keys=True)
+    inputs |= {METHOD: method.name, "pruning/target": entry.target or NONE}
+    inputs |= {f"pruning/options/{name}": text_of(v) for name, v in asdict(method).items()}
     if method.uses_calibration:
         calibration = preset.calibration
-        inputs |= _text(
-            "calibration", calibration.corpus, calibration.sequence_length, calibration.samples
-        )
-        inputs["calibration/sampling"] = calibration.sampling
+        length, seed = calibration.sequence_length, None
+        if calibration.sampling != "contiguous":
+            seed = calibration.seed
+        inputs |= _text("calibration", calibration.corpus, length, calibration.samples)
+        inputs["calibration/seed"] = text_of(seed)
     if method.uses_training:
         training = preset.training
         corpus = training.corpus or preset.calibration.corpus
-        inputs |= _text("training", corpus, training.sequence_length, training.samples or "all")
+        inputs |= _text("training", corpus, training.sequence_length, training.samples)
     return inputs
 
 
-def _text(prefix: str, corpus: Corpus, length: int, windows: int | str) -> Inputs:
-    # Of hub data sets alone: what a file or a Python version holds is not known before it is read.
+def _text(place: str, corpus: Corpus, length: int, count: int | None) -> Inputs:
+    inputs = {f"{place}/length": str(length), f"{place}/count": text_of(count)}
+    if not corpus.dataset:  # what a file or a Python version holds is not known before it is read
+        return inputs
     parts = (corpus.dataset, corpus.config, corpus.split)
-    return {
-        f"{prefix}/window_tokens": str(length),
-        f"{prefix}/windows": str(windows),
-        **({f"{prefix}/corpus": " ".join(p for p in parts if p)} if corpus.dataset else {}),
-        **({f"{prefix}/split": split} if (split := split_of(corpus, "")) else {}),
-    }
+    inputs[f"{place}/corpus"] = " ".join(part for part in parts if part)
+    return inputs | ({f"{place}/split": corpus.split} if corpus.split else {})

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tasks.provenance.manifests import Inputs
-
-PERPLEXITY = "perplexity/"
+from tasks.provenance.inputs import Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +17,7 @@ class Result:
         title: method, target, model and seed in a line.
         origin: where it was found.
         metrics: every figure by its column's name.
-        inputs: name → value, as :mod:`tasks.provenance.recorded` names them.
+        inputs: name → value, as :mod:`tasks.provenance.inputs` names them.
         reported: whether a paper reports it, so that inputs are those of the preset.
     """
 

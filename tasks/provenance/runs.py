@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from configs.errors import ConfigurationError
+from tasks.provenance.inputs import METHOD
 from tasks.provenance.references import Reference
 from tasks.provenance.result import Result, title_of
 from tasks.tracking.reading import NoSuchRunError, read_run
@@ -35,11 +36,14 @@ def read_logged(reference: Reference, home: Path) -> Result:
     if run.params.get("status") != "completed":
         allowed = f"the run {run.name!r} is {run.status}, so there is no figure to compare"
         raise ConfigurationError(field, text, allowed)
+    if METHOD not in run.params:
+        allowed = f"the run {run.name!r} was logged by another version; run its sweep again"
+        raise ConfigurationError(field, text, allowed)
     axes = {name: run.params.get(name, "") for name in ("model", "method", "target", "seed")}
     return Result(
         reference=text,
         title=title_of(axes["model"], axes["method"], axes["target"], axes["seed"]),
         origin=f"MLflow at {run.server}",
         metrics=run.metrics,
-        inputs={"target": "none", **run.params},
+        inputs={key: value for key, value in run.params.items() if "/" in key or key == "model"},
     )

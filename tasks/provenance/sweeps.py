@@ -1,18 +1,15 @@
-"""A cell or dense model of a sweep that has run, from its folder and its home's manifests."""
+"""A cell or dense model of a sweep that has run, from its folder alone."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigurationError
-from tasks.provenance.manifests import EVALUATION, Inputs, derived, figure_of
-from tasks.provenance.recorded import INPUTS_NAME
+from tasks.provenance.inputs import INPUTS_NAME, Inputs, OtherVersionError, read_inputs
 from tasks.provenance.references import Axes, Reference, choose
-from tasks.provenance.result import PERPLEXITY, Result, title_of
+from tasks.provenance.result import Result, title_of
 from tasks.reporting.rows import JSON_NAME, Row, read_results
 
 
@@ -69,32 +66,14 @@ def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _inputs(reference: Reference, folder: Path, row: Row) -> Inputs:
-    """What was written with the results; where the artifacts are there, what they say now."""
+    name = folder.name
     try:
-        entries = json.loads((folder / INPUTS_NAME).read_text(encoding="utf-8"))["rows"]
-        entry = entries[str(row["fingerprint"])]
-        inputs, steps = dict(entry["inputs"]), dict(entry["steps"])
+        return read_inputs(folder, str(row["fingerprint"]))
+    except OtherVersionError as error:
+        said = f"was written by another version; run the sweep {name} again"
+        hint, cause = "", error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(
-            reference.field,
-            reference.text,
-            f"{folder / INPUTS_NAME} does not say what this result was made from",
-            f"It is written again by: secateur report {folder.name}",
-        ) from error
-    root = folder.parent.parent
-    if _still_behind(root, steps, row):
-        inputs |= derived(root, steps)
-    return inputs
-
-
-def _still_behind(root: Path, steps: Mapping[str, str], row: Row) -> bool:
-    """Whether the home's artifacts gave these figures, and were not computed anew since."""
-    for role, place in steps.items():
-        name = role.removeprefix(EVALUATION)
-        figure = figure_of(root, place) if role.startswith(EVALUATION) else None
-        recorded = row.get(f"{PERPLEXITY}{name}")
-        if figure is None or not isinstance(recorded, int | float):
-            continue
-        if figure != recorded and not (math.isnan(figure) and math.isnan(recorded)):
-            return False
-    return True
+        said = "does not say what this result was made from"
+        hint, cause = f"It is written again by: secateur report {name}", error
+    allowed = f"{folder / INPUTS_NAME} {said}"
+    raise ConfigurationError(reference.field, reference.text, allowed, hint) from cause

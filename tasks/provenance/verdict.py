@@ -7,16 +7,23 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from configs.errors import ConfigurationError
-from tasks.provenance.aspects import MEASUREMENT
-from tasks.provenance.differences import Compared, Difference, compare
-from tasks.provenance.manifests import EVALUATION
-from tasks.provenance.result import PERPLEXITY, Result
-from tasks.provenance.views import view
+from tasks.provenance.aspects import MEASURED_ON, MEASUREMENT
+from tasks.provenance.differences import SPARSITY, Compared, Difference, compare
+from tasks.provenance.inputs import (
+    DENSE,
+    ENVIRONMENT_PREFIX,
+    EVALUATION,
+    METHOD,
+    Inputs,
+    measurements,
+    view,
+)
+from tasks.provenance.result import Result
 
-DENSE = "dense_"
+_OF_DENSE = "dense_"
 SUMS_ALONE = 1e-5
 """Relative: what another order of sums does to a perplexity in float32 at most; it is tested."""
-_DATES = ("environment/evaluated_on", "environment/pruned_on")
+_DATES = tuple(f"{ENVIRONMENT_PREFIX}{date}" for date in ("evaluated_on", "pruned_on"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,18 +79,18 @@ def compare_results(a: Result, b: Result, metric: str | None) -> Comparison:
     """Compare two results by one figure.
 
     Args:
-        metric: its column; None: the first perplexity that both have.
+        metric: its column; None: the first measured one that both have.
 
     Raises:
         ConfigurationError: a side has no such figure.
     """
     metrics = _metrics(a, b, metric)
     figures = (a.metrics[metrics[0]], b.metrics[metrics[1]])
-    compared = compare(view(a, metrics[0]), view(b, metrics[1]))
+    compared = compare(_seen(a, metrics[0]), _seen(b, metrics[1]))
     dense = _dense(a, b, metrics)
     verdict = _verdict(compared, figures, dense, a.reported or b.reported)
-    if PERPLEXITY not in metrics[0] and compared.differences:
-        verdict += (f"The order is perplexity's; {metrics[0]} may follow another one.",)
+    if not metrics[0].startswith(MEASURED_ON) and compared.differences:
+        verdict += (f"The order is {MEASURED_ON}'s; {metrics[0]} may follow another one.",)
     return Comparison(
         a=a, b=b, metrics=metrics, figures=figures, dense=dense, compared=compared, verdict=verdict
     )
@@ -97,18 +104,33 @@ def _metrics(a: Result, b: Result, wanted: str | None) -> tuple[str, str]:
                 allowed = f"{side.reference} has no such figure; it has: {known}"
                 raise ConfigurationError("--metric", wanted, allowed)
         return wanted, wanted
-    names = [[n for n in side.metrics if n.startswith(PERPLEXITY)] for side in (a, b)]
-    for side, own in zip((a, b), names, strict=True):
+    first, other = _leading(a), _leading(b)
+    for side, own in ((a, first), (b, other)):
         if not own:
             known = ", ".join(side.metrics) or "none"
-            allowed = f"{side.reference} has no perplexity; name another figure: {known}"
+            allowed = f"{side.reference} has no measured figure; name another one: {known}"
             raise ConfigurationError("--metric", "", allowed)
-    common = [name for name in names[0] if name in names[1]]
-    return (common[0], common[0]) if common else (names[0][0], names[1][0])
+    measure = first[0].partition("/")[0]
+    common = [name for name in first if name in other and name.partition("/")[0] == measure]
+    return (common[0], common[0]) if common else (first[0], other[0])
+
+
+def _leading(side: Result) -> list[str]:
+    """The first figure of each measurement that the result has."""
+    columns = [made[0] for made in measurements(side.inputs).values()]
+    return [name for name in side.metrics if name in columns]
+
+
+def _seen(side: Result, metric: str) -> Inputs:
+    """The inputs of one figure, with what was removed in fact."""
+    found = view(side.inputs, metric)
+    if SPARSITY in side.metrics and metric != SPARSITY and found[METHOD] != DENSE:
+        found[SPARSITY] = repr(float(side.metrics[SPARSITY]))
+    return found
 
 
 def _dense(a: Result, b: Result, metrics: tuple[str, str]) -> tuple[float, float] | None:
-    names = tuple(f"{DENSE}{metric}" for metric in metrics)
+    names = tuple(f"{_OF_DENSE}{metric}" for metric in metrics)
     if names[0] not in a.metrics or names[1] not in b.metrics:
         return None
     dense = (a.metrics[names[0]], b.metrics[names[1]])
@@ -163,7 +185,9 @@ def _of_inputs(
             f"The dense models' figures differ already, B's {_times(ratio)} A's: not all of the "
             "difference is pruning's."
         )
-    if any(entry.group == MEASUREMENT and entry.key.startswith(EVALUATION) for entry in inputs):
+    if any(
+        entry.group == MEASUREMENT and entry.key.startswith(f"{EVALUATION}/") for entry in inputs
+    ):
         lines.append("They are not the same measurement, so their ratio ranks no method.")
     if [entry for entry in environment if entry.key not in _DATES]:
         lines.append("The environment differs too.")

@@ -76,7 +76,7 @@ class Recorder:
             row,
             figures=[*PRUNING, *figures_of(list(row))],
             inputs=_inputs(planned),
-            extra_params=params_of(planned.goals, self.context),
+            extra_params=params_of(planned, self.context),
             tags=prefect_tags(),
             history=[(round(step["step"]), _named(step)) for step in history],
         )

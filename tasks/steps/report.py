@@ -94,8 +94,7 @@ def write_folder(
         figures = figures_in(rows)
         write_atomically(folder / "config.yaml", dump(plan.config).encode())
         write_results(rows, folder, figures)
-        goals = {row.fingerprint: row.goals for row in (*plan.models, *plan.cells)}
-        write_inputs(goals, rows, context, folder)
+        write_inputs((*plan.models, *plan.cells), rows, context, folder)
         plots = write_plots(rows, figures, layers_of(plan, context), folder)
         for stale in set((folder / "plots").glob("*.png")) - set(plots):
             stale.unlink(missing_ok=True)
