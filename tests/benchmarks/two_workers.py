@@ -57,7 +57,7 @@ def cluster(folder: Path, database: str) -> Iterator[Cluster]:
         address, mlflow = f"127.0.0.1:{port}", free_port()
         made.start(
             "tracking", "mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow),
-            "--workers", "1", "--backend-store-uri", f"postgresql://secateur@{address}/mlflow",
+            "--workers", "1", "--backend-store-uri", f"postgresql+psycopg2://secateur@{address}/mlflow",
             "--artifacts-destination", str(folder / "mlartifacts"),
             MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false", MLFLOW_DISABLE_TELEMETRY="true",
         )  # fmt: skip
