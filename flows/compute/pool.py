@@ -30,7 +30,7 @@ log = logging.getLogger("secateur.pool")
 ATTEMPTS = 3
 """So often a cell's process may die before the cell counts as failed."""
 _POLL_SECONDS = 2.0
-_PENDING_SECONDS = 90.0
+_PENDING_SECONDS = 120.0
 """How long a worker may take to start a cell's process: it beats only from then on."""
 _LAG_SECONDS = 60.0
 """How long a shared folder may hide what another machine wrote."""
