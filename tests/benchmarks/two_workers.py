@@ -91,7 +91,7 @@ def sweep_file(made: Cluster, name: str, targets: int, seeds: int, cell_seconds:
     return path
 
 
-def wait_for(what: str, check, seconds: float = 300) -> float:
+def wait_for(what: str, check, seconds: float = 900) -> float:
     begun = time.monotonic()
     while not check():
         assert time.monotonic() - begun < seconds, f"not within {seconds} s: {what}"

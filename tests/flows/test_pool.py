@@ -103,7 +103,7 @@ def test_ctrl_c_ends_the_cells_on_every_machine(cluster: Cluster) -> None:
         "sender", "flows.cli", "run", str(path), "--work-pool", "cells", "--set", "name=stopped",
         "--set", "methods=[waiting]", "--set", "options.waiting.seconds=30",
     )  # fmt: skip
-    until(cluster.running_cells, 120)
+    until(cluster.running_cells, 400)
     assert cluster.cells("worker-4")
     sweep.send_signal(signal.SIGINT)
     assert sweep.wait(150) == 130, cluster.log("sender")
@@ -125,10 +125,10 @@ def test_a_killed_workers_cell_is_taken_up_again_by_another(cluster: Cluster) ->
         "--set", "methods=[waiting]", "--set", "targets=[0.5]",
         "--set", "options.waiting.seconds=1",
     )  # fmt: skip
-    until(cluster.running_cells, 120)
+    until(cluster.running_cells, 400)
     kill_tree(worker.pid)
     cluster.worker("worker-6", "cells")
-    assert sweep.wait(300) == 0, cluster.log("sender")
+    assert sweep.wait(500) == 0, cluster.log("sender")
     names = [run["name"] for run in cluster.runs() if "sweep:killed" in run["tags"]]
     assert len(names) == 2
     assert "attempt 2" in names[-1]
@@ -145,7 +145,7 @@ def test_cells_end_with_a_sweep_that_was_killed(cluster: Cluster) -> None:
         "sender", "flows.cli", "run", str(path), "--work-pool", "cells", "--set", "name=orphaned",
         "--set", "methods=[waiting]", "--set", "options.waiting.seconds=60",
     )  # fmt: skip
-    until(cluster.running_cells, 120)
+    until(cluster.running_cells, 400)
     kill_tree(sweep.pid)
     until(lambda: not cluster.cells("worker-7"), 240)
     states = {run["state_type"] for run in cluster.runs() if "sweep:orphaned" in run["tags"]}

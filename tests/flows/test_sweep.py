@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CELLS, Home, figures, kill_group
+
 from flows.compute.devices import devices
 
 pytestmark = pytest.mark.slow
