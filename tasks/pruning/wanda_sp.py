@@ -76,8 +76,8 @@ def walk_metrics(
     channels: list[Tensor] = []
 
     def visit(block: BlockAtWork) -> dict[str, Tensor]:
-        collected = block.collect(ColumnCollector)
         attention, mlp = structure.attention_out, structure.channel_out
+        collected = block.collect(ColumnCollector, {attention, mlp})
         groups_G = _group_metric(_column_metric(block, attention, collected[attention]), structure)
         channels_C = _column_metric(block, mlp, collected[mlp])
         if not (torch.isfinite(groups_G).all() and torch.isfinite(channels_C).all()):

@@ -63,14 +63,6 @@ class CheckpointWeights(Mapping[str, Tensor]):
         return len(self._files)
 
 
-class _Unused:
-    """Of a walk that only runs the block: hooks on the layers do the work."""
-
-    def __init__(self, *_: object) -> None: ...
-
-    def add(self, inputs_NLI: Tensor) -> None: ...
-
-
 class _Energies:
     """‖XΔᵀ‖² and ‖XWᵀ‖² of one layer, added up while its block runs.
 
@@ -85,11 +77,8 @@ class _Energies:
     def __call__(self, _: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> None:
         inputs_TI = args[0].flatten(0, -2)
         self.lost += _energy(functional.linear(inputs_TI.float(), self._lost_OI))
-        if outputs.dtype == torch.float32:
-            # The dense outputs are there already, with the bias that they should lack.
-            bias = self._layer.module.bias
-            outputs_TO = outputs.flatten(0, -2)
-            self.whole += _energy(outputs_TO - bias if isinstance(bias, Tensor) else outputs_TO)
+        if outputs.dtype == torch.float32 and getattr(self._layer.module, "bias", None) is None:
+            self.whole += _energy(outputs.flatten(0, -2))
         else:
             weight_OI = self._layer.weight_OI.float()
             self.whole += _energy(functional.linear(inputs_TI.float(), weight_OI))
@@ -144,7 +133,7 @@ def reconstruction_errors(
                     found[name] = _Energies(layer, lost_OI)
                     handle = layer.module.register_forward_hook(found[name])
                     hooks.callback(handle.remove)
-            block.collect(_Unused)
+            block.run()
         errors.update((name, _relative(name, energies)) for name, energies in found.items())
 
     walk(decoder, windows_NL, visit, batch=batch_size, progress=progress)

@@ -9,7 +9,7 @@ Shapes: ``N`` windows, ``L`` tokens of a window, ``H`` hidden size, ``T`` = batc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -156,19 +156,27 @@ class BlockAtWork:
             outputs.append(result[0] if isinstance(result, tuple) else result)
         return outputs
 
+    def run(self) -> None:
+        """Run the block as it is, for hooks of the caller's own."""
+        self._outputs = self._forward({})
+
     def collect(
-        self, make: Callable[[int, torch.device], CollectorType]
+        self,
+        make: Callable[[int, torch.device], CollectorType],
+        names: Collection[str] | None = None,
     ) -> dict[str, CollectorType]:
-        """Run the block as it is and collect each layer's inputs.
+        """Run the block as it is and collect layers' inputs.
 
         Args:
             make: called with (in-features, device) for each distinct input.
+            names: of the layers; by default, all.
         """
         collectors: dict[str, CollectorType] = {}
+        layers = {n: layer for n, layer in self.layers.items() if names is None or n in names}
         length = self._batches[0].hidden_BLH.shape[1]
-        with _inputs_to(self.layers, collectors, make, length):
-            self._outputs = self._forward({})
-        missing = self.layers.keys() - collectors.keys()
+        with _inputs_to(layers, collectors, make, length):
+            self.run()
+        missing = layers.keys() - collectors.keys()
         if missing:
             raise ValueError(
                 f"{self.name}: {', '.join(sorted(missing))} saw no calibration data; "
@@ -181,7 +189,7 @@ class BlockAtWork:
 
         Args:
             weights: parameter name inside the block → replacement. Without any, the outputs that
-                ``collect`` computed are taken.
+                ``collect`` or ``run`` computed are taken.
         """
         if weights or self._outputs is None:
             self._outputs = self._forward(weights or {})
