@@ -26,6 +26,7 @@ from tasks.models.saved.spill import SpilledWeights
 from tasks.pruning.core import driver
 from tasks.pruning.core.methods import LayerMethod, Method, PruneResult
 from tasks.pruning.core.retraining import RetrainingMethod
+from tasks.pruning.core.sparsity import layer_sparsity, sparsity
 from tasks.pruning.core.targets import Target
 from tasks.runtime.memory import measured
 from tasks.store.steps import Facts, Step, Work
@@ -168,11 +169,11 @@ def _prune(work: Work, recipe: Recipe) -> Facts:
                 into=SpilledWeights(work.out / _SPILL),
             )
         seconds = time.perf_counter() - start
-    by_layer = driver.layer_sparsity(decoder, result.weights)
+    by_layer = layer_sparsity(decoder, result.weights)
     _save(work, dense, source, result)
     return {
         **_costs(recipe, result.figures, seconds, shared_seconds, peak.bytes),
-        "sparsity": driver.sparsity(decoder, by_layer),
+        "sparsity": sparsity(decoder, by_layer),
         "layer_sparsity": by_layer,
         "counted_weights": sum(layer.stored.numel() for layer in decoder.layers().values()),
     }

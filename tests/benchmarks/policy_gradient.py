@@ -24,6 +24,7 @@ from common import Bench, arguments, load, print_environment
 from tasks.measures.perplexity.perplexity import mean_loss, perplexity
 from tasks.pruning.core import driver
 from tasks.pruning.core.registry import parse_target
+from tasks.pruning.core.sparsity import layer_sparsity, sparsity
 from tasks.pruning.policy_gradient.method import PolicyGradient
 from tasks.pruning.wanda_sp import WandaSP
 
@@ -64,9 +65,9 @@ def report(bench: Bench, label: str, method: Any, target: str) -> None:
     start = time.perf_counter()
     measured, result = measure(bench, method, target)
     seconds = time.perf_counter() - start
-    layers = driver.layer_sparsity(bench.decoder, result.weights)
+    layers = layer_sparsity(bench.decoder, result.weights)
     print(
-        f"| {target} | {label} | {measured:.2f} | {driver.sparsity(bench.decoder, layers):.4f} | "
+        f"| {target} | {label} | {measured:.2f} | {sparsity(bench.decoder, layers):.4f} | "
         f"{result.figures.get('training_tokens', 0):.0f} | {seconds:.0f} | "
         f"{curve(result.history)} |",
         flush=True,

@@ -13,6 +13,7 @@ from tasks.pruning.core import driver
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.methods import Method, PruneResult
 from tasks.pruning.core.registry import methods, parse_target
+from tasks.pruning.core.sparsity import layer_sparsity, sparsity
 from tasks.pruning.core.statistics import VECTORS
 from tasks.pruning.core.targets import SemiStructured
 
@@ -80,18 +81,18 @@ def test_reaches_the_target(name: str, target: str, architecture: str) -> None:
     decoder = tiny.decoder(architecture)
     result = run(made(name), architecture, target)
     wanted = parse_target(target)
-    by_layer = driver.layer_sparsity(decoder, result.weights)
+    by_layer = layer_sparsity(decoder, result.weights)
     assert by_layer.keys() == decoder.layers().keys()
-    overall = driver.sparsity(decoder, by_layer)
+    overall = sparsity(decoder, by_layer)
     if name in STRUCTURED:
         # Whole heads: a model of this size has few, and a block keeps one. Where each block rounds
         # its own share, a block of two groups can be a quarter of its attention off.
         assert overall == pytest.approx(wanted.sparsity, abs=0.1)
         return
-    for layer, sparsity in by_layer.items():
+    for layer, share in by_layer.items():
         columns = decoder.layers()[layer].in_features
         tolerance = 1e-9 if isinstance(wanted, SemiStructured) else max(0.005, 0.5 / columns)
-        assert sparsity == pytest.approx(wanted.sparsity, abs=tolerance), layer
+        assert share == pytest.approx(wanted.sparsity, abs=tolerance), layer
     assert overall == pytest.approx(wanted.sparsity, abs=0.02)
     if isinstance(wanted, SemiStructured):
         _require_groups(decoder, result, wanted)

@@ -11,6 +11,7 @@ import torch
 from tasks.models.saved.spill import SpilledWeights
 from tasks.pruning.core import driver
 from tasks.pruning.core.registry import get, parse_target
+from tasks.pruning.core.sparsity import layer_sparsity
 
 
 def test_behaves_as_a_dictionary(tmp_path: Path) -> None:
@@ -40,5 +41,5 @@ def test_pruning_into_files_is_pruning(name: str, tmp_path: Path) -> None:
     assert outside.weights is spilled
     assert dict(inside.weights).keys() == dict(spilled).keys()
     assert all(torch.equal(weight, spilled[key]) for key, weight in inside.weights.items())
-    by_layer = driver.layer_sparsity(found, spilled)
-    assert by_layer == driver.layer_sparsity(found, inside.weights)
+    by_layer = layer_sparsity(found, spilled)
+    assert by_layer == layer_sparsity(found, inside.weights)

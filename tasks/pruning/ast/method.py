@@ -4,7 +4,7 @@ Retrains a ``keep:group`` model while its mask keeps adapting, with distillation
 model. Every linear layer of the blocks computes y = x(W⊙M)ᵀ + b; the straight-through estimator
 gives the dense W the full gradient; M keeps the largest |W| of each group along the inputs and is
 chosen anew every ``mask_interval`` optimiser steps, after the step. Pruned weights decay
-(``adaptive_optimiser.py``), the loss distils (``distillation.py``), schedules are the paper's
+(``optimiser.py``), the loss distils (``distillation.py``), schedules are the paper's
 (``schedules.py``), ``slorb`` adds the boosted variant's branch (``slorb.py``).
 
 The paper's variants, with everything else as it is: *naive* is ``mask: fixed, decay: none,
@@ -26,7 +26,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from tasks.pruning.ast.run import Run
+from tasks.pruning.ast.loop import Run
 from tasks.pruning.ast.student import Student
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.driver import collect_statistics

@@ -99,10 +99,6 @@ def prune(
             raise ValueError(f"{method.name} needs calibration windows")
         return _prune_blocks(method, decoder, target, generator, tokens_NL, device, progress, into)
     if isinstance(method, StructuredMethod):
-        if method.uses_calibration and tokens_NL is None:
-            raise ValueError(f"{method.name} needs calibration windows")
-        if method.uses_training and training_NL is None:
-            raise ValueError(f"{method.name} needs windows to learn from")
         inputs = LearningInputs(
             tokens_NL=tokens_NL,
             training_NL=training_NL,
@@ -226,6 +222,10 @@ def _remove_structure(
     inputs: LearningInputs,
     weights: MutableMapping[str, Tensor],
 ) -> PruneResult:
+    if method.uses_calibration and inputs.tokens_NL is None:
+        raise ValueError(f"{method.name} needs calibration windows")
+    if method.uses_training and inputs.training_NL is None:
+        raise ValueError(f"{method.name} needs windows to learn from")
     chosen = method.choose(decoder, target, generator, inputs)
     for name, weight in masked_weights(decoder, chosen.kept):
         weights[name] = weight
@@ -242,22 +242,3 @@ def _now(device: torch.device | None) -> float:
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def layer_sparsity(decoder: Decoder, weights: Mapping[str, Tensor]) -> dict[str, float]:
-    """Fraction of zeros of each layer after pruning, by full layer name."""
-    result: dict[str, float] = {}
-    for name, layer in decoder.layers().items():
-        weight = weights.get(f"{name}.weight", layer.stored)
-        result[name] = 1.0 - int(weight.count_nonzero()) / weight.numel()
-    return result
-
-
-def sparsity(decoder: Decoder, by_layer: Mapping[str, float]) -> float:
-    """Fraction of zeros over all linear layers of the blocks, embeddings and head left out.
-
-    Args:
-        by_layer: from :func:`layer_sparsity`.
-    """
-    sizes = {name: layer.stored.numel() for name, layer in decoder.layers().items()}
-    return sum(by_layer[name] * size for name, size in sizes.items()) / sum(sizes.values())
