@@ -36,8 +36,9 @@ lint: $(INSTALLED)  ## ruff, pyright and the import contracts
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 
+# One thread a process: tiny models only make threads wait for each other.
 check: lint  ## after each change: linters, unit and contract tests, side by side
-	$(BIN)/pytest -m 'not ($(REST))' --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not ($(REST))' --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test: check  ## everything: then whole sweeps, servers and process groups, one after another
 	$(BIN)/pytest -m '$(REST)'
