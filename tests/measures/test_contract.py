@@ -239,7 +239,7 @@ def test_every_column_has_one_complete_figure(name: str, sweep: Sweep) -> None:
 
 
 def test_no_column_is_of_two_measures(sweep: Sweep) -> None:
-    columns = [c for name in NAMES for c in {c for row in sweep.rows(name) for c in row}]
+    columns = [c for n in NAMES for c in dict.fromkeys(c for row in sweep.rows(n) for c in row)]
     assert len(columns) == len(set(columns))
     headlines = [f.column for f in registry.figures_of(columns) if f.headline]
     assert headlines == ["perplexity/docs", "perplexity/tales", "zero_shot/mean"]
