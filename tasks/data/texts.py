@@ -82,6 +82,7 @@ class Texts:
 
     model: Step
     known: Mapping[str, ResolvedCorpus] = field(default_factory=dict)
+    _found: dict[str, ResolvedCorpus] = field(default_factory=dict, init=False, repr=False)
 
     def windows(
         self,
@@ -103,9 +104,11 @@ class Texts:
         Raises:
             ConfigurationError: when the corpus cannot be read.
         """
-        facts = self.known.get(corpus_key(corpus, role))
+        key = corpus_key(corpus, role)
+        facts = self.known.get(key) or self._found.get(key)
         if facts is None:
-            facts, _ = _read(corpus, role, field)
+            # Every measure of every cell asks again.
+            facts = self._found[key] = _read(corpus, role, field)[0]
         return Windows(self.model, field, name, corpus, role, facts, length, count, seed, skip)
 
     def calibration(self, calibration: Calibration) -> Windows:

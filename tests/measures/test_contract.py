@@ -17,6 +17,7 @@ import torch
 from configs import evaluation as evaluation_module
 from configs.frozen import Frozen
 from configs.trust import Trust
+from tasks.data import texts
 from tasks.data.texts import Texts
 from tasks.measures import registry
 from tasks.measures.base import Measure, Subject
@@ -142,7 +143,7 @@ def asked_of(files: Path, **changes: Any) -> Any:
         for name, entry in measure.Settings.model_fields.items()
         if entry.annotation is bool
     }
-    texts = [
+    corpora = [
         {
             "name": name,
             "corpus": {"source": "files", "files": [str(files / f"{name}.txt")]},
@@ -153,7 +154,7 @@ def asked_of(files: Path, **changes: Any) -> Any:
     ]
     few = {"prompt_tokens": 9, "new_tokens": 3, "warmup": 0, "repetitions": 2}
     zero_shot = {"tasks": ["question"], "include_path": str(files)}
-    settings = {"perplexity": texts, "speed_options": few, "zero_shot": zero_shot, "processes": 1}
+    settings = {"perplexity": corpora, "speed_options": few, "zero_shot": zero_shot, "processes": 1}
     return evaluation_module.Evaluation.model_validate({**switches, **settings, **changes})
 
 
@@ -321,6 +322,17 @@ def test_a_measure_that_nobody_asked_has_no_step(sweep: Sweep, files: Path, tmp_
     dense, pruned = (measures()["perplexity"].steps(s)["docs"] for s in quiet.subjects)
     assert dense.needs.keys() == pruned.needs.keys() == {"weights", "tokens"}
     assert dense != measures()["perplexity"].steps(sweep.subjects[0])["docs"], "it keeps no states"
+
+
+def test_a_corpus_is_read_once(files: Path, tmp_path: Path) -> None:
+    planned = sweep_in(tmp_path, asked_of(files, zero_shot={}))
+    with pytest.MonkeyPatch.context() as patch:
+        reads: list[object] = []
+        plain = texts.read_corpus
+        patch.setattr(texts, "read_corpus", lambda *a, **k: reads.append(a) or plain(*a, **k))
+        for subject in planned.subjects * 2:
+            assert measures()["perplexity"].steps(subject)
+    assert len(reads) == 2
 
 
 def test_notes_and_texts_are_told(sweep: Sweep) -> None:
