@@ -14,10 +14,10 @@ from typing import Literal
 Value = str | int | float | bool | None
 Row = Mapping[str, Value]
 
-Format = Literal["number", "perplexity", "percent", "bytes", "seconds", "count", "rate", "text"]
-"""How a value is shown: ``number`` with three significant digits, ``perplexity`` with four,
-``percent`` of a share between 0 and 1, ``bytes`` in binary units, ``rate`` as a whole number,
-``count`` with k and M. A plot's axis is scaled the same way."""
+Format = Literal["number", "precise", "percent", "bytes", "seconds", "count", "rate", "text"]
+"""How a value is shown: ``number`` and ``rate`` with three significant digits, ``precise`` with
+four, ``percent`` of a share between 0 and 1, ``bytes`` in binary units, ``count`` with k and M. A
+plot's axis is scaled the same way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,7 @@ class Figure:
         dense: what it is for the dense model by definition; None where it has to be measured.
         error: the column of its standard error; empty where it has none.
         bounds: values that a linear axis reaches, so that noise does not fill it.
+        added: columns of the same cost that plots add to it; tables show each alone.
     """
 
     column: str
@@ -59,6 +60,7 @@ class Figure:
     dense: float | None = None
     error: str = ""
     bounds: tuple[float, ...] = ()
+    added: tuple[str, ...] = ()
 
     @property
     def of_dense(self) -> str:
@@ -69,6 +71,12 @@ class Figure:
         """The row's number, infinity included; None where it was not measured."""
         found = row.get(self.column)
         return float(found) if isinstance(found, int | float) else None
+
+    def total(self, row: Row) -> float | None:
+        """The row's number and those of the columns ``added`` to it; None where it has none."""
+        mine, added = self.value(row), [row.get(column) for column in self.added]
+        more = [number for number in added if isinstance(number, int | float)]
+        return None if mine is None else math.fsum([mine, *more])
 
     def standard_error(self, row: Row) -> float | None:
         """Of the row's number; None where it has none."""
@@ -93,17 +101,17 @@ def instances(columns: Iterable[str], prefix: str) -> list[str]:
 
 
 PRUNING: tuple[Figure, ...] = (
-    Figure(column="sparsity", label="zeros (% of the counted weights)", heading="zeros", unit="%",
+    Figure(column="sparsity", label="zeros", heading="zeros", unit="%",
            group="pruning", better="", format="percent", axis="linear", dense=0.0),
-    Figure(column="prune_seconds", label="seconds of pruning", heading="prune", unit="s",
-           group="pruning", format="seconds", role="cost", axis="auto"),
-    Figure(column="calibration_seconds", label="seconds of calibration", heading="calibrate",
-           unit="s", group="pruning", format="seconds"),
+    Figure(column="prune_seconds", label="calibration and pruning time", heading="prune", unit="s",
+           group="pruning", format="seconds", role="cost", added=("calibration_seconds",)),
+    Figure(column="calibration_seconds", label="time of calibration", heading="calibrate",
+           unit="s", group="pruning", better="", format="seconds"),
     Figure(column="training_tokens", label="tokens learned from", heading="learned from",
            unit="tokens", group="pruning", better="", format="count"),
-    Figure(column="evaluate_seconds", label="seconds of evaluation", heading="evaluate", unit="s",
-           group="pruning", format="seconds"),
-    Figure(column="peak_memory_bytes", label="peak memory", heading="memory", unit="MiB",
-           group="pruning", format="bytes", role="cost"),
+    Figure(column="peak_memory_bytes", label="peak memory of the cell", heading="memory",
+           unit="MiB", group="pruning", format="bytes", role="cost"),
+    Figure(column="evaluate_seconds", label="time of evaluation", heading="evaluate", unit="s",
+           group="pruning", better="", format="seconds"),
 )  # fmt: skip
 """Figures of a row that no measure makes: what pruning removed, and what the cell cost."""

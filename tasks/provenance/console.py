@@ -12,7 +12,7 @@ from rich.text import Text
 from tasks.provenance.aspects import ENVIRONMENT_ASPECTS
 from tasks.provenance.differences import Compared, Difference, Kind
 from tasks.provenance.verdict import Comparison
-from tasks.reporting.text import format_perplexity
+from tasks.reporting.text import format_precise
 
 _WIDEST = 120
 _NAMES = 28
@@ -69,7 +69,7 @@ def _heading(comparison: Comparison, width: int) -> Iterator[RenderableType]:
 
 def _precise(a: float, b: float) -> tuple[str, str]:
     """Both figures, with as many digits as tell them apart."""
-    short = format_perplexity(a), format_perplexity(b)
+    short = format_precise(a), format_precise(b)
     return short if a == b or short[0] != short[1] else (f"{a:.10g}", f"{b:.10g}")
 
 

@@ -74,9 +74,9 @@ class ReportContext:
     training: TrainingFacts | None = None
     """None when no method of the sweep learns."""
     measured: Mapping[str, str]
-    """What was measured → on what, in words."""
+    """What was measured → with what, as each measure describes itself."""
     notes: Sequence[str] = ()
-    """What a reader of the figures must know, a sentence each."""
+    """What a reader of the figures must know, one sentence each."""
     across: Sequence[tuple[Figure, Value]] = ()
     """Figures of several cells together."""
     environment: Mapping[str, str]

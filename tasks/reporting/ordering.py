@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tasks.measures.figures import Value
 from tasks.pruning.core.targets import Fraction, TargetError, parse_target
-from tasks.reporting.rows import DENSE, Row, Value
+from tasks.reporting.rows import DENSE, Row
 
 
 def sort_rows(

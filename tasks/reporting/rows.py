@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,27 +41,22 @@ _LAST = (
     "fingerprint",
 )
 _TEXT = frozenset(
-    (
-        "model",
-        "method",
-        "target",
-        "status",
-        "error",
-        "learned",
-        "checkpoint",
-        "mlflow_run_id",
-        "fingerprint",
-    )
+    (*_FIRST[:3], "status", "error", "learned", "checkpoint", "mlflow_run_id", "fingerprint")
 )
+"""Elsewhere, text that reads like a number JSON lacks would come back as one, and is refused."""
 _NO_JSON_NUMBER = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
 def columns(rows: Sequence[Mapping[str, Value]], figures: Sequence[Figure] = ()) -> list[str]:
-    """All columns: the fixed ones, headline figures among them, then further ones in order."""
-    there = list(dict.fromkeys(key for row in rows for key in row))
-    headlines = [f for f in figures if f.headline and f.column in there]
-    told = [*(f.column for f in headlines), *(f.of_dense for f in headlines if f.of_dense in there)]
-    return list(dict.fromkeys([*_FIRST, *told, *_LAST, *there]))
+    """All columns: the fixed ones, headline figures among them, then others as they appear."""
+    headline = [figure for figure in figures if figure.headline]
+    fixed = [
+        *_FIRST,
+        *(figure.column for figure in headline),
+        *(figure.of_dense for figure in headline if figure.relative),
+        *_LAST,
+    ]
+    return list(dict.fromkeys([*fixed, *(key for row in rows for key in row)]))
 
 
 def write_results(
@@ -79,8 +74,7 @@ def write_results(
         ValueError: for the text ``inf``, ``-inf`` or ``nan`` outside the text columns.
     """
     names = columns(rows, figures)
-    texts = _TEXT | {figure.column for figure in figures if figure.format == "text"}
-    full = [{name: _checked(name, row.get(name), texts) for name in names} for row in rows]
+    full = [{name: _checked(name, row.get(name)) for name in names} for row in rows]
     csv_text = "".join(
         ",".join(cells) + "\n"
         for cells in ([_quoted(n) for n in names], *([_cell(r[n]) for n in names] for r in full))
@@ -118,10 +112,10 @@ def is_completed(row: Mapping[str, Value]) -> bool:
     return row.get("status") == "completed"
 
 
-def _checked(name: str, value: Any, texts: Iterable[str]) -> Value:
+def _checked(name: str, value: Any) -> Value:
     if value is not None and not isinstance(value, str | int | float):
         raise TypeError(f"column {name!r}: {type(value).__name__} is no scalar of a results row")
-    if isinstance(value, str) and value in _NO_JSON_NUMBER and name not in texts:
+    if isinstance(value, str) and value in _NO_JSON_NUMBER and name not in _TEXT:
         raise ValueError(f"column {name!r}: the text {value!r} stands for a number; write a float")
     return value
 

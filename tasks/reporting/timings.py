@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
+from rich.console import Group
 
-from tasks.reporting.text import escape_markdown, format_seconds, markdown_table
+from tasks.reporting.tables.markdown import table_markdown
+from tasks.reporting.tables.table import Column, Table
+from tasks.reporting.tables.terminal import terminal_table
+from tasks.reporting.text import format_seconds
 
 _HEADER = ("step", "prune", "evaluate", "overhead", "wall")
 
@@ -59,52 +60,28 @@ class Timings:
         """Wall time over work: 1 is no overhead; None when nothing was done."""
         return self.total_wall / self.work if self.work > 0 else None
 
-    def table(self) -> Table:
+    def table(self) -> Group:
         """The breakdown for a terminal."""
-        table = Table(
-            title="Time (s)",
-            title_justify="left",
-            caption=self._summary(),
-            caption_justify="left",
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-        )
-        for place, name in enumerate(_HEADER):
-            table.add_column(
-                Text(name),
-                justify="left" if place == 0 else "right",
-                no_wrap=True,
-                overflow="ellipsis",
-            )
-        *parts, total = self._lines()
-        for line in parts:
-            table.add_row(*(Text(cell) for cell in line))
-        table.add_section()
-        table.add_row(*(Text(cell) for cell in total), style="bold")
-        return table
+        return Group("Time (s)", terminal_table(self._table()), self._summary())
 
     def markdown(self) -> str:
         """The breakdown as a Markdown table and a sentence."""
-        lines = [[escape_markdown(label), *figures] for label, *figures in self._lines()]
-        lines[-1] = [f"**{cell}**" if cell else "" for cell in lines[-1]]
-        return f"Seconds.\n\n{markdown_table(_HEADER, lines)}\n\n{self._summary()}"
+        return f"Seconds.\n\n{table_markdown(self._table())}\n\n{self._summary()}"
 
-    def _lines(self) -> list[list[str]]:
+    def _table(self) -> Table:
         lines = [[name, "", "", "", format_seconds(took)] for name, took in self.shared.items()]
-        lines += [
-            [
-                cell.label,
-                *map(format_seconds, (cell.prune, cell.evaluate, cell.overhead, cell.wall)),
-            ]
-            for cell in self.cells
+        for cell in self.cells:
+            parts = (cell.prune, cell.evaluate, cell.overhead, cell.wall)
+            lines.append([cell.label, *map(format_seconds, parts)])
+        pruning = sum(cell.prune for cell in self.cells)
+        evaluating = sum(cell.evaluate for cell in self.cells)
+        total = (pruning, evaluating, self.overhead, self.total_wall)
+        lines.append(["whole sweep", *map(format_seconds, total)])
+        columns = [
+            Column(heading, cells, is_name=heading == "step")
+            for heading, *cells in zip(_HEADER, *lines, strict=True)
         ]
-        figures = (
-            sum(cell.prune for cell in self.cells),
-            sum(cell.evaluate for cell in self.cells),
-            self.overhead,
-            self.total_wall,
-        )
-        return [*lines, ["whole sweep", *map(format_seconds, figures)]]
+        return Table("Time", columns, ["completed"] * (len(lines) - 1) + ["total"])
 
     def _summary(self) -> str:
         spent = (

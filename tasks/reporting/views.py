@@ -1,35 +1,32 @@
-"""What the tables and plots read out of rows: figures, ratios, groups of seeds, the best method."""
+"""What tables and charts read out of rows: ratios, groups of seeds, the best method."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.measures.figures import PRUNING, Figure, Value
+from tasks.measures.figures import Figure, Value
 from tasks.reporting.ordering import target_key, target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
-from tasks.reporting.text import format_count
+from tasks.reporting.text import format_count, shown
 
-SPARSITY = next(figure for figure in PRUNING if figure.column == "sparsity")
+NOISE = 0.1
+"""Of speed and memory, which other work on the machine disturbs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One measure of the completed seeds of one method and target of one model."""
+    """One figure of the completed seeds of one method and target of one model."""
 
     method: str
     target: str
-    sparsity: float | None
-    """Measured, mean over the seeds; None where it was not."""
+    rows: tuple[Row, ...]
+    """One a seed."""
     values: tuple[float, ...]
-    """The measure, one a seed; inf where the model diverged."""
+    """The figure, one a seed; inf where the model diverged."""
     error: float | None = None
-    """Standard error of the measure, mean over the seeds; None where it has none."""
-    learned: str = ""
-    """What the method learned and from how much, as :func:`learning` says; empty for one-shot."""
-    rows: tuple[Row, ...] = ()
-    """Its cells, one a seed."""
+    """Standard error of the figure, mean over the seeds; None where it has none."""
 
     @property
     def finite(self) -> tuple[float, ...]:
@@ -43,11 +40,9 @@ class Point:
     @property
     def mean(self) -> float | None:
         """Mean of the seeds that did not diverge; None when all did."""
-        if not self.finite:
-            return None
         # Rounding can take the mean of equal values out of their range.
-        mean = math.fsum(self.finite) / len(self.finite)
-        return min(max(mean, min(self.finite)), max(self.finite))
+        found = mean(self.finite)
+        return None if found is None else min(max(found, min(self.finite)), max(self.finite))
 
     @property
     def bars(self) -> tuple[float, float]:
@@ -57,6 +52,12 @@ class Point:
         if self.error is not None:
             return (self.error, self.error)
         return (self.mean - min(self.finite), max(self.finite) - self.mean)
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known; None when none is."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 def models(rows: Iterable[Mapping[str, Value]]) -> list[str]:
@@ -69,6 +70,11 @@ def of_model(rows: Iterable[Row], model: str) -> list[Row]:
     return [row for row in rows if str(row.get("model")) == model]
 
 
+def dense_row(rows: Iterable[Row], model: str) -> Row | None:
+    """The model's own."""
+    return next((row for row in of_model(rows, model) if is_dense(row)), None)
+
+
 def short_name(model: str, width: int = 40) -> str:
     """A model's name for a heading: without its folder or organisation, cut to ``width``."""
     name = model.rstrip("/").rpartition("/")[2] or model
@@ -76,58 +82,61 @@ def short_name(model: str, width: int = 40) -> str:
 
 
 def dense_value(rows: Iterable[Row], model: str, figure: Figure) -> float | None:
-    """The dense model's: by definition, from its own row, or as a cell recorded it."""
-    if figure.dense is not None:
-        return figure.dense
+    """The dense model's: from its row, what a cell recorded of it, or what the figure says."""
     mine = of_model(rows, model)
-    own = [figure.value(row) for row in mine if is_dense(row)]
-    told = [float(v) for row in mine if isinstance(v := row.get(figure.of_dense), int | float)]
-    return next((value for value in [*own, *told] if value is not None), None)
+    found = [figure.value(row) for row in mine if is_dense(row)]
+    for row in mine:
+        told = row.get(figure.of_dense)
+        found.append(float(told) if isinstance(told, int | float) else None)
+    return next((value for value in [*found, figure.dense] if value is not None), None)
 
 
-def ratio_to_dense(row: Row, rows: Sequence[Row], figure: Figure) -> float | None:
-    """A multiple of the dense model's; None where either is missing, or they do not compare."""
+def is_comparable(row: Row, rows: Sequence[Row], figure: Figure) -> bool:
+    """Whether the figure was found where the dense model's was, or else where the first row's was.
+
+    Always, unless the figure names a column that must agree.
+    """
+    if not figure.comparable:
+        return True
+    mine = [r for r in of_model([row, *rows], str(row.get("model"))) if figure.value(r) is not None]
+    first = sorted(mine, key=lambda other: not is_dense(other))[:1]
+    return all(other.get(figure.comparable) == row.get(figure.comparable) for other in first)
+
+
+def ratio(row: Row, rows: Sequence[Row], figure: Figure) -> float | None:
+    """The figure as a multiple of the dense model's; None where either is missing, or where they
+    do not compare."""
     mine = figure.value(row)
     dense = dense_value([row, *rows], str(row.get("model")), figure)
-    if mine is None or not dense or not _comparable(row, rows, figure):
+    if mine is None or not dense or not is_comparable(row, rows, figure):
         return None
     return mine / dense
 
 
-def _comparable(row: Row, rows: Sequence[Row], figure: Figure) -> bool:
-    if not figure.comparable:
-        return True
-    dense = (entry for entry in of_model(rows, str(row.get("model"))) if is_dense(entry))
-    return any(entry.get(figure.comparable) == row.get(figure.comparable) for entry in dense)
-
-
 def points(
-    rows: Sequence[Row],
-    model: str,
-    figure: Figure,
-    value: Callable[[Row], float | None] | None = None,
+    rows: Sequence[Row], model: str, figure: Figure, *, relative: bool = False
 ) -> list[Point]:
-    """Completed cells of ``model`` that have a figure, seeds together, in the order of ``rows``.
+    """Completed cells of ``model`` with a figure that compares, seeds together, as rows come.
 
     Args:
-        value: of a row, where it is not the figure itself.
+        relative: as multiples of the dense model's.
     """
-    value = value or figure.value
     groups: dict[tuple[str, str], list[tuple[float, Row]]] = {}
-    for row in of_model(rows, model):
-        measured = value(row)
-        if is_completed(row) and not is_dense(row) and measured is not None:
+    mine = of_model(rows, model)
+    for row in mine:
+        value = ratio(row, mine, figure) if relative else figure.total(row)
+        if value is None or not is_completed(row) or is_dense(row):
+            continue
+        if is_comparable(row, mine, figure):
             key = (str(row.get("method")), target_text(row.get("target")))
-            groups.setdefault(key, []).append((measured, row))
+            groups.setdefault(key, []).append((value, row))
     return [
         Point(
             method=method,
             target=target,
-            sparsity=mean_of(SPARSITY.value(row) for _, row in group),
-            values=tuple(measured for measured, _ in group),
-            error=mean_of(figure.standard_error(row) for _, row in group),
-            learned=learning(group[0][1]),
             rows=tuple(row for _, row in group),
+            values=tuple(value for value, _ in group),
+            error=None if relative else mean(figure.standard_error(row) for _, row in group),
         )
         for (method, target), group in groups.items()
     ]
@@ -139,32 +148,42 @@ def learning(row: Mapping[str, Value]) -> str:
     Empty for methods that do not learn: they change what they prune once, from calibration alone.
     """
     what, tokens = row.get("learned"), row.get("training_tokens")
-    return f"{what}, {format_count(float(tokens))} tokens" if what and tokens else ""
-
-
-def pruning_seconds(row: Mapping[str, Value]) -> float | None:
-    """Seconds of calibration and pruning together; None when pruning was not timed."""
-    pruning, calibration = row.get("prune_seconds"), row.get("calibration_seconds")
-    return None if pruning is None else float(pruning) + float(calibration or 0.0)
+    if not what or not tokens or not isinstance(tokens, int | float):
+        return ""
+    return f"{what}, {format_count(tokens)} tokens"
 
 
 def best(rows: Sequence[Row], model: str, figure: Figure) -> set[tuple[str, str]]:
-    """(method, target) of the best mean for each target.
+    """(method, target) of the best mean of each target, of a figure with a direction.
 
-    Only where at least two methods compete, and never a method with a seed that diverged. Methods
-    that tie are all best.
+    Never a method with a seed that diverged. Methods that tie with the best are best too; where
+    all tie nothing is. What tables show alike ties, and so does what noise can tell apart: one
+    standard error, or :data:`NOISE` of a figure that depends on the hardware.
     """
     winners: set[tuple[str, str]] = set()
     found = points(rows, model, figure) if figure.better else []
-    choose = min if figure.better == "lower" else max
     for target in {point.target for point in found}:
         rivals = [point for point in found if point.target == target]
-        means = {point.method: point.mean for point in rivals if not point.diverged}
-        known = [mean for mean in means.values() if mean is not None]
-        if len(rivals) > 1 and known:
-            top = choose(known)
-            winners |= {(method, target) for method, mean in means.items() if mean == top}
+        sound = [(p.mean, p) for p in rivals if p.mean is not None and not p.diverged]
+        if not sound:
+            continue
+        choose = min if figure.better == "lower" else max
+        top, winner = choose(sound, key=lambda pair: pair[0])
+        tied = [
+            point
+            for value, point in sound
+            if shown(figure, value) == shown(figure, top)
+            or abs(value - top) <= noise(figure) * abs(top)
+            or abs(value - top) < math.hypot(point.error or 0.0, winner.error or 0.0)
+        ]
+        if len(tied) < len(rivals):
+            winners |= {(point.method, target) for point in tied}
     return winners
+
+
+def noise(figure: Figure) -> float:
+    """The part by which the figure may differ between runs of the same model."""
+    return NOISE if figure.comparable else 0.0
 
 
 def targets(found: Iterable[Point]) -> list[str]:
@@ -182,8 +201,3 @@ def cell_label(row: Row) -> str:
 def several_seeds(rows: Iterable[Row]) -> bool:
     """Whether the rows have more than one seed."""
     return len({row.get("seed") for row in rows if not is_dense(row)}) > 1
-
-
-def mean_of(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

@@ -12,7 +12,7 @@ from configs.frozen import Frozen, unique
 from tasks.data.texts import Windows, load_tokens
 from tasks.measures.base import Measure, Subject
 from tasks.measures.computing import as_json, network, processes_of, scratch_of
-from tasks.measures.figures import Figure, Value, instances
+from tasks.measures.figures import Figure, Row, Value, instances
 from tasks.models.load import best_device, resolve_dtype
 from tasks.store.steps import Facts, Step, Work
 from tasks.store.store import Artifact
@@ -158,7 +158,7 @@ class Perplexity(Measure):
                 label=f"perplexity on {name}",
                 heading="perplexity" if len(names) == 1 else f"perplexity {name}",
                 group="perplexity",
-                format="perplexity",
+                format="precise",
                 axis="log",
                 role="quality",
                 headline=True,
@@ -166,6 +166,13 @@ class Perplexity(Measure):
             )
             for name in names
         ]
+
+    def notes(self, rows: Sequence[Row]) -> Sequence[str]:
+        if len({row.get("model") for row in rows}) < 2:
+            return ()
+        return (
+            "Each model counts tokens of its own tokenizer: compare perplexities within a model.",
+        )
 
     def described(self, subject: Subject, found: Mapping[str, Artifact]) -> Mapping[str, str]:
         told: dict[str, str] = {}

@@ -59,7 +59,7 @@ _FIGURES = (
     _latency(50),
     _latency(95),
     Figure(column=f"{PREFIX}peak_memory_bytes", label="peak memory of generation", unit="MiB",
-           heading="memory", group="speed", format="bytes"),
+           heading="memory", group="speed", format="bytes", role="cost", comparable=HARDWARE),
     Figure(column=HARDWARE, label="hardware", heading="hardware", group="speed", better="",
            format="text"),
     Figure(column=DEVICE, label="kind of device", heading="device", group="speed", better="",

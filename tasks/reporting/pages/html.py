@@ -1,22 +1,29 @@
 """``report.html``: the report as one file that needs nothing else, for a phone, a mail, a printer.
 
-Plots are inlined, style is inline, there is no script, and a policy in the page forbids any request
-however its text came about. Text of the report cannot become markup: of HTML in the Markdown
-only ``<br>``, which tables need, is let through.
+Plots are inlined as images, which print and a browser without scripts show; elsewhere the page's
+own script draws them so that a reader can point at a mark. A policy in the page forbids any request
+and any other script, however its text came about. Text of the report cannot become markup: of HTML
+in the Markdown only ``<br>``, which tables need, is let through.
 """
 
 from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from tasks.reporting.charts.chart import Chart
+from tasks.reporting.pages.live import scripts
+
 REPORT_HTML = "report.html"
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'"
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'"
+)
 _STYLE = """
 :root { color-scheme: light }
 * { box-sizing: border-box }
@@ -34,29 +41,39 @@ th, td { padding: .25em .6em; border-bottom: 1px solid #e2e2e2; white-space: now
 th { background: #f4f4f4; text-align: left; border-bottom: 2px solid #909090 }
 td.long { white-space: normal; min-width: 18rem }
 tr.group td { border-top: 2px solid #909090 }
-p:has(> img) { display: inline-block; margin: .5rem 1rem .5rem 0; vertical-align: top }
-img { display: block; width: 24rem; max-width: 100%; height: auto }
+p:has(> .plot) { display: inline-block; margin: .5rem 1rem .5rem 0; vertical-align: top;
+  max-width: 100% }
+.plot { display: block; width: var(--width); max-width: 100% }
+.plot img { display: block; width: 100%; height: auto }
+.live { display: none } .caption { display: block; font-size: .8rem; line-height: 1.3 }
 @media (max-width: 40rem) { body { padding: .75rem } table { font-size: .75rem }
   th, td { padding: .25em .35em }
   td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 5rem }
-  p:has(> img) { display: block; margin-right: 0 } }
+  p:has(> .plot) { display: block; margin-right: 0 } }
+@media screen { .drawn img { display: none } .drawn .live { display: block } }
 @media print { body { max-width: none; padding: 0; font-size: 9.5pt } a { color: inherit }
   .table { overflow: visible } table { font-size: 7.5pt } th, td { padding: .1em .4em }
-  thead { display: table-header-group } tr, p:has(> img) { break-inside: avoid }
-  img { width: 8.5cm } h2, h3 { break-after: avoid } pre { white-space: pre-wrap } }
+  thead { display: table-header-group } tr, p:has(> .plot) { break-inside: avoid }
+  .plot { width: calc(var(--width) * .873) } h2, h3 { break-after: avoid }
+  pre { white-space: pre-wrap } }
 @page { margin: 1.5cm }
 """
+_COLUMN_PIXELS = 1003
+"""Of a plot that is one column of a paper wide."""
 _LONG = 60
 """Cells with more characters than this wrap."""
 
 
-def render_html(markdown: str, folder: Path, title: str) -> str:
+def render_html(
+    markdown: str, folder: Path, title: str, charts: Mapping[str, Chart] | None = None
+) -> str:
     """The page.
 
     Args:
         markdown: the report, as ``render_report`` makes it.
         folder: what its links to PNG files are relative to; one that cannot be read is named.
         title: of the page, as plain text.
+        charts: a plot's name, without suffix → what it shows.
     """
     from markdown_it import MarkdownIt
 
@@ -68,13 +85,16 @@ def render_html(markdown: str, folder: Path, title: str) -> str:
     parser.add_render_rule("image", _image)
     tokens = parser.parse(markdown)
     _mark_cells(tokens)
-    body = parser.renderer.render(tokens, parser.options, {"folder": folder})
+    known = {"folder": folder, "charts": charts or {}}
+    body = parser.renderer.render(tokens, parser.options, known)
+    code, allowed = scripts(charts) if charts else ("", [])
+    policy = _POLICY + (f"; script-src {' '.join(allowed)}" if allowed else "")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n{body}</body>\n</html>\n"
+        f"<body>\n{body}{code}</body>\n</html>\n"
     )
 
 
@@ -94,10 +114,25 @@ def _image(
         path = (folder / unquote(str(token.attrs.get("src", "")))).resolve()
         if not path.is_relative_to(folder) or path.suffix != ".png":
             raise FileNotFoundError(path)
-        data = base64.b64encode(path.read_bytes()).decode()
+        data = path.read_bytes()
     except (OSError, ValueError):
         return f"<em>{text} (plot not found)</em>"
-    return f'<img src="data:image/png;base64,{data}" alt="{text}">'
+    image = f'<img src="data:image/png;base64,{base64.b64encode(data).decode()}" alt="{text}">'
+    chart = env["charts"].get(path.stem)
+    if chart is None:
+        return f'<span class="plot" style="--width: {_width(data):g}rem">{image}</span>'
+    note = html.escape(f"{chart.title}\n{chart.note}").replace("\n", "<br>")
+    return (
+        f'<span class="plot" data-chart="{html.escape(path.stem)}" '
+        f'style="--width: {_width(data):g}rem">{image}<span class="live">'
+        f'<span class="caption">{note}</span><span class="canvas"></span></span></span>'
+    )
+
+
+def _width(png: bytes) -> float:
+    """In rem: a narrow plot, one column of print, has 23, so that three fit abreast."""
+    pixels = int.from_bytes(png[16:20])
+    return round(23 * pixels / _COLUMN_PIXELS, 2)
 
 
 def _mark_cells(tokens: Sequence[Any]) -> None:

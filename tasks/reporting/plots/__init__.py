@@ -1,5 +1,79 @@
-"""Plots as PNG: figures against sparsity, against what they cost, and layer by layer."""
+"""Every plot of a report as PNG, for print; none where no cell completed."""
 
-from tasks.reporting.plots.write import write_plots
+from __future__ import annotations
 
-__all__ = ["write_plots"]
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.measures.figures import Figure
+from tasks.reporting.charts import charts_of
+from tasks.reporting.charts.chart import distinct
+from tasks.reporting.ordering import target_key
+from tasks.reporting.rows import Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawn
+
+FOLDER = "plots"
+Layers = Mapping[str, Mapping[str, float]]
+"""Label of a cell → layer name → value, layers in the model's order."""
+
+
+def write_plots(
+    rows: Sequence[Row],
+    figures: Sequence[Figure],
+    layers: Mapping[str, Mapping[str, Layers]],
+    folder: Path,
+) -> list[Path]:
+    """Write all plots to ``folder/plots``.
+
+    Args:
+        rows: results, methods in the order that legends shall have.
+        layers: column → model → label of a cell → layer → value there.
+
+    Returns:
+        The paths written, in the order a report shows them.
+    """
+    from tasks.reporting.plots.chart import draw_chart  # matplotlib, which takes a second
+    from tasks.reporting.plots.paper import plain_style, save
+
+    drawn: list[tuple[str, Callable[[], Drawn | None]]] = [
+        (chart.stem, partial(draw_chart, chart)) for chart in charts_of(rows, figures)
+    ]
+    drawn += _of_layers(figures, layers)
+    written: list[Path] = []
+    for stem, (_, draw) in zip(distinct([name for name, _ in drawn]), drawn, strict=True):
+        with plain_style():
+            made = draw()
+            if made is not None:
+                written.append(save(made, folder / FOLDER / f"{stem}.png"))
+    return written
+
+
+def _of_layers(
+    figures: Sequence[Figure], layers: Mapping[str, Mapping[str, Layers]]
+) -> list[tuple[str, Callable[[], Drawn | None]]]:
+    """``<column>-by-layer-<model>``, a map of each cell, of a figure with no direction; else
+    ``<column>-by-block-<model>-<target>``, a line a method above which zeros stand."""
+    from tasks.reporting.plots.blocks import draw_blocks
+    from tasks.reporting.plots.layers import draw_layers
+
+    known = {figure.column: figure for figure in figures}
+    zeros = layers.get("sparsity", {})
+    found: list[tuple[str, Callable[[], Drawn | None]]] = []
+    for column, models in layers.items():
+        figure = known.get(column)
+        if figure is None:
+            continue
+        for model, cells in models.items():
+            if not figure.better:
+                drawn = partial(draw_layers, model, figure, cells)
+                found.append((f"{column}-by-layer-{model}", drawn))
+                continue
+            for target in sorted({label.split(" ")[-1] for label in cells}, key=target_key):
+                both = [(known["sparsity"], zeros.get(model, {})), (figure, cells)]
+                drawn = partial(draw_blocks, model, target, both)
+                found.append((f"{column}-by-block-{model}-{target}", drawn))
+    return found

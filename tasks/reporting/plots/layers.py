@@ -1,4 +1,4 @@
-"""How each cell spread its zeros over the layers: one small map a cell, blocks against layers."""
+"""How a figure, such as zeros, spreads over layers: a small map a cell, blocks against layers."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from typing import NamedTuple
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawn
 from matplotlib.ticker import MaxNLocator
 
-from tasks.reporting.plots.style import FAINT, WIDTH
-from tasks.reporting.text import one_line
+from tasks.measures.figures import Figure
+from tasks.reporting.charts.chart import axis_label
+from tasks.reporting.charts.style import FAINT
+from tasks.reporting.plots.paper import WIDTH
+from tasks.reporting.text import one_line, scaled
 from tasks.reporting.views import short_name
 
-Layers = Mapping[str, Mapping[str, float]]
-"""Label of a cell → layer name → its value, layers in the model's order."""
+Cells = Mapping[str, Mapping[str, float]]
+"""Label of a cell → layer name → value, layers in the model's order."""
 
 _MOST_EVEN = 3
-"""Panels that are drawn of cells with the same sparsity in every layer."""
+"""Panels that are drawn of cells with the same value in every layer."""
 _EVEN = 1e-3
-_LEAST_RANGE = 10.0
+LEAST_RANGE = 10.0
 """Percentage points that the colours span at least, so that rounding does not look like choice."""
 
 
@@ -33,10 +36,10 @@ class LayerPlace(NamedTuple):
     kind: str
 
 
-def draw_layers(model: str, cells: Layers) -> Figure | None:
-    """Sparsity of each block (columns) and kind of layer (rows), a panel a cell, one colour scale.
+def draw_layers(model: str, figure: Figure, cells: Cells) -> Drawn | None:
+    """Each block (columns) and kind of layer (rows), a panel a cell, one colour scale.
 
-    Cells with the same sparsity in every layer have nothing to show: where others have, or there
+    Cells with the same value in every layer have nothing to show: where others have, or there
     are many of them, they are counted and not drawn.
 
     Layers that differ only in further numbers, such as experts, share a row and are averaged. A
@@ -48,64 +51,70 @@ def draw_layers(model: str, cells: Layers) -> Figure | None:
     cells = {label: layers for label, layers in cells.items() if layers}
     if not cells:
         return None
-    drawn = _worth_drawing(cells)
-    omitted = len(cells) - len(drawn)
-    cells = drawn
-    places = {name: layer_place(name) for layers in cells.values() for name in layers}
+    kept = _worth_drawing(cells)
+    omitted = len(cells) - len(kept)
+    values = {
+        label: {name: scaled(figure, value) for name, value in cells[label].items()}
+        for label in kept
+    }
+    places = {name: layer_place(name) for layers in values.values() for name in layers}
     kinds = list(dict.fromkeys(place.kind for place in places.values()))
     blocks = 1 + max(place.block for place in places.values())
-    height = 0.75 + len(cells) * (0.42 + max(0.13 * len(kinds), 0.3))
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    grid = figure.subplots(len(cells), 1, sharex=True, sharey=True, squeeze=False)
-    low, high = _colour_range([100 * v for layers in cells.values() for v in layers.values()])
-    for axes, (label, layers) in zip(grid.flat, cells.items(), strict=False):
+    height = 0.75 + len(values) * (0.42 + max(0.13 * len(kinds), 0.3))
+    drawn = Drawn(figsize=(WIDTH, height), layout="constrained")
+    grid = drawn.subplots(len(values), 1, sharex=True, sharey=True, squeeze=False)
+    low, high = _colour_range([v for layers in values.values() for v in layers.values()], figure)
+    for axes, (label, layers) in zip(grid.flat, values.items(), strict=False):
         map_KB = _map(layers, places, kinds, blocks)
         colours = colormaps["viridis"].with_extremes(bad=FAINT)
         axes.imshow(map_KB, aspect="auto", vmin=low, vmax=high, cmap=colours)
-        _label_panel(axes, label, list(layers.values()), kinds)
-    figure.suptitle(f"{short_name(model)}: sparsity by layer")
-    even = f"\n{omitted} more with the same in every layer" if omitted else ""
-    figure.supxlabel(f"block{even}")
+        even = label in _even(cells)
+        _label_panel(axes, label, list(layers.values()), kinds, figure.unit, even=even)
+    drawn.suptitle(f"{short_name(model)}: {figure.label} by layer")
+    more = f"\n{omitted} more with the same in every layer" if omitted else ""
+    drawn.supxlabel(f"block{more}")
     scale = grid[0, 0].images[0]
-    bar = figure.colorbar(scale, ax=grid, label="sparsity (% zeros)", fraction=0.04, pad=0.02)
+    bar = drawn.colorbar(scale, ax=grid, label=axis_label(figure), fraction=0.04, pad=0.02)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-    return figure
+    return drawn
 
 
-def _worth_drawing(cells: Layers) -> Layers:
-    even = {
+def _even(cells: Cells) -> set[str]:
+    return {
         label
         for label, layers in cells.items()
         if max(layers.values()) - min(layers.values()) < _EVEN
     }
+
+
+def _worth_drawing(cells: Cells) -> list[str]:
+    even = _even(cells)
     if len(even) <= _MOST_EVEN:
-        return cells
+        return list(cells)
     kept = list(cells)[:_MOST_EVEN] if len(even) == len(cells) else cells.keys() - even
-    return {label: layers for label, layers in cells.items() if label in kept}
+    return [label for label in cells if label in kept]
 
 
 def _map(
     layers: Mapping[str, float], places: Mapping[str, LayerPlace], kinds: Sequence[str], blocks: int
 ) -> list[list[float]]:
-    """Sparsity in percent, kinds × blocks; nan where the cell has no such layer."""
+    """Values, kinds × blocks; nan where the cell has no such layer."""
     found: dict[LayerPlace, list[float]] = {}
-    for name, sparsity in layers.items():
-        found.setdefault(places[name], []).append(100 * sparsity)
+    for name, value in layers.items():
+        found.setdefault(places[name], []).append(value)
     means = {place: sum(values) / len(values) for place, values in found.items()}
     return [
         [means.get(LayerPlace(block, kind), math.nan) for block in range(blocks)] for kind in kinds
     ]
 
 
-def _label_panel(axes: Axes, label: str, values: list[float], kinds: Sequence[str]) -> None:
-    mean = 100 * sum(values) / len(values)
-    least, most = 100 * min(values), 100 * max(values)
-    spread = (
-        f"{mean:.1f} % in every layer"
-        if most - least < 100 * _EVEN
-        else f"layer mean {mean:.1f} %, {least:.1f} to {most:.1f}"
-    )
-    axes.set_title(f"{one_line(label, 34)}\n{spread}", loc="left")
+def _label_panel(
+    axes: Axes, label: str, values: list[float], kinds: Sequence[str], unit: str, *, even: bool
+) -> None:
+    mean = f"{sum(values) / len(values):.1f} {unit}".strip()
+    spread = f"{min(values):.1f} to {max(values):.1f}"
+    told = f"{mean} in every layer" if even else f"layer mean {mean}, {spread}"
+    axes.set_title(f"{one_line(label, 34)}\n{told}", loc="left")
     axes.set_yticks(range(len(kinds)), _short(kinds))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.grid(visible=False)
@@ -113,9 +122,11 @@ def _label_panel(axes: Axes, label: str, values: list[float], kinds: Sequence[st
     axes.label_outer()
 
 
-def _colour_range(percents: list[float]) -> tuple[float, float]:
-    low, high = min(percents), max(percents)
-    lacking = max(_LEAST_RANGE - (high - low), 0.0) / 2
+def _colour_range(values: list[float], figure: Figure) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    if figure.format != "percent":
+        return low, high
+    lacking = max(LEAST_RANGE - (high - low), 0.0) / 2
     return max(low - lacking, 0.0), min(high + lacking, 100.0)
 
 

@@ -1,146 +1,171 @@
-"""A table of results: which columns there are and what stands in each, whoever shows it.
-
-The first table holds the headline figures, each with its ratio to the dense model, and the share of
-zeros; then one table for each group of figures that was measured, and what pruning cost.
-"""
+"""Rows and figures as tables of text: which there are, which columns, which cell is best."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
-from tasks.measures.figures import Figure, present
+from tasks.measures.figures import PRUNING, Figure, present
 from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
-from tasks.reporting.text import format_ratio, shown, unit
-from tasks.reporting.views import (
-    SPARSITY,
-    best,
-    learning,
-    models,
-    ratio_to_dense,
-    several_seeds,
-    short_name,
-)
+from tasks.reporting.text import format_ratio, shown
+from tasks.reporting.views import best, learning, models, ratio, several_seeds, short_name
 
-LEARNED = "learned from"
-_PRUNING = "pruning"
+RESULTS = "Results"
+COST = "What pruning took"
+_LEARNED_NOTE = (
+    "Methods with an entry under *learned* trained on so many tokens (repetitions counted) of the "
+    "training text: *weights*, the whole model was retrained; *mask*, only which heads and "
+    "channels stay. The others change weights once, from calibration alone."
+)
+_SPARSITY = next(figure for figure in PRUNING if figure.column == "sparsity")
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column.
-
-    Attributes:
-        unit: of its cells; empty where they bear theirs, or have none.
-        bold: places of the rows that are best.
-        name: whether it says which row it is.
-    """
+    """One column; ``best`` holds the places of cells that no other of their target beats."""
 
     heading: str
-    cells: list[str]
+    cells: Sequence[str]
     unit: str = ""
-    bold: frozenset[int] = frozenset()
-    left: bool = False
-    name: bool = False
-
-    @property
-    def width(self) -> int:
-        """Characters that it needs, its heading on as many lines as it has words."""
-        words = (*self.heading.split(), *([f"({self.unit})"] if self.unit else []))
-        return max(map(len, (*words, *self.cells)), default=0)
+    is_name: bool = False
+    is_detail: bool = False
+    best: frozenset[int] = field(default=frozenset())
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns below a title; ``rows`` are those that its cells belong to."""
+    """Columns of equally many cells, those that name a row first.
+
+    Attributes:
+        kinds: each row's: ``failed``, ``dense``, ``completed``, or another status.
+        note: to be read below it; in Markdown.
+    """
 
     title: str
-    rows: list[Row]
-    names: list[Column]
-    columns: list[Column] = field(default_factory=list)
+    columns: Sequence[Column]
+    kinds: Sequence[str]
+    note: str = ""
+
+    @property
+    def names(self) -> list[Column]:
+        return [column for column in self.columns if column.is_name]
+
+    @property
+    def lines(self) -> list[tuple[str, ...]]:
+        return list(zip(*(column.cells for column in self.columns), strict=True))
 
 
-def tables(rows: Sequence[Row], figures: Sequence[Figure], *, errors: bool = False) -> list[Table]:
-    """All tables of the rows, the one with the headline figures first.
+def results_tables(rows: Sequence[Row], figures: Sequence[Figure]) -> list[Table]:
+    """The first with the headline figures, then what pruning took, then one a group of figures.
 
-    Args:
-        errors: show standard errors beside figures that have one.
+    A row of which a later table would say nothing is not in it. Columns for model and seed stand
+    only where there are several.
     """
-    rows = list(rows)
-    there = present(figures, rows)
-    headline = [figure for figure in there if figure.headline]
-    first = [column for figure in headline for column in _with_ratio(rows, figure, errors)]
-    zeros = _column(rows, SPARSITY, lambda row: "" if is_dense(row) else shown(SPARSITY, row))
-    found = [Table("results", rows, _names(rows), [*first, zeros])]
-    groups: dict[str, list[Column]] = {}
-    for figure in there:
-        if figure not in headline and figure.column not in (SPARSITY.column, "training_tokens"):
-            columns = list(_with_ratio(rows, figure, errors))
-            groups.setdefault(figure.group, []).extend(columns)
-    if any(learned := [learning(row) for row in rows]):
-        groups.setdefault(_PRUNING, []).insert(0, Column(LEARNED, learned, left=True))
-    return [*found, *(_group(title, rows, columns) for title, columns in groups.items())]
+    figures = present(figures, [row for row in rows if is_completed(row)])
+    tables = [_headlines(rows, figures), _cost(rows, figures)]
+    own = {figure.column for figure in PRUNING}
+    groups: dict[str, list[Figure]] = {}
+    for figure in figures:
+        if figure.column not in own:
+            groups.setdefault(figure.group, []).append(figure)
+    for group, members in groups.items():
+        if not all(figure.headline for figure in members):
+            columns = _figure_columns(members)
+            tables.append(_table(group[:1].upper() + group[1:], rows, rows, columns))
+    return [tables[0], *(table for table in tables[1:] if table.kinds)]
 
 
-def _group(title: str, rows: list[Row], columns: list[Column]) -> Table:
-    """The rows that have any of the columns."""
-    places = [place for place in range(len(rows)) if any(c.cells[place] for c in columns)]
-    kept = [rows[place] for place in places]
-    return Table(title, kept, _names(kept), [_taken(column, places) for column in columns])
+_Made = Callable[[Sequence[Row], Sequence[Row]], Column]
+"""(rows shown, all rows) → a column."""
 
 
-def _taken(column: Column, places: Sequence[int]) -> Column:
-    cells = [column.cells[place] for place in places]
-    bold = frozenset(at for at, place in enumerate(places) if place in column.bold)
-    return Column(column.heading, cells, column.unit, bold, column.left, column.name)
+def _headlines(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
+    headline = [figure for figure in figures if figure.headline]
+    table = _table(RESULTS, rows, rows, [*_figure_columns(headline), *_figure_columns([_SPARSITY])])
+    first = table.columns[len(table.names)]
+    # What has no figures says why in place of the first.
+    cells = [
+        cell if is_completed(row) else str(row.get("status") or "unknown")
+        for cell, row in zip(first.cells, rows, strict=True)
+    ]
+    columns = [replace(c, cells=cells) if c is first else c for c in table.columns]
+    return replace(table, columns=columns)
 
 
-def _names(rows: Sequence[Row]) -> list[Column]:
-    """What names a row: model and seed only where there are several."""
+def _cost(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
+    def learned(mine: Sequence[Row], _: Sequence[Row]) -> Column:
+        told = [learning(row).replace(" tokens", "") for row in mine]
+        return Column("learned", told, "tokens")
 
-    def named(heading: str, cell: Callable[[Row], str], *, left: bool = False) -> Column:
-        return Column(heading, [cell(row) for row in rows], left=left, name=True)
+    said = any(map(learning, rows))
+    skipped = {"sparsity", "training_tokens"}
+    spent = [f for f in PRUNING if f in figures and f.column not in skipped]
+    columns = [*([learned] if said else []), *_figure_columns(spent)]
+    cells = [row for row in rows if is_completed(row) and not is_dense(row)]
+    return _table(COST, cells, rows, columns, _LEARNED_NOTE if said else "")
 
-    found = [named("method", lambda row: str(row.get("method")), left=True)]
+
+def _figure_columns(figures: Sequence[Figure]) -> list[_Made]:
+    made: list[_Made] = []
+    for figure in figures:
+        made.append(lambda mine, rows, figure=figure: _values(mine, rows, figure))
+        if figure.relative:
+            made.append(lambda mine, rows, figure=figure: _ratios(mine, rows, figure))
+    return made
+
+
+def _table(
+    title: str, mine: Sequence[Row], rows: Sequence[Row], made: Sequence[_Made], note: str = ""
+) -> Table:
+    """``mine`` of ``rows``, less those without a cell, except in the first table."""
+    if title != RESULTS:
+        filled = zip(*(make(mine, rows).cells for make in made), strict=True)
+        mine = [row for row, cells in zip(mine, filled, strict=False) if any(cells)]
+    columns = [*_names(mine, rows), *(make(mine, rows) for make in made)]
+    return Table(title, columns, [_kind(row) for row in mine], note)
+
+
+def _names(mine: Sequence[Row], rows: Sequence[Row]) -> list[Column]:
+    found = [
+        Column("method", [str(row.get("method")) for row in mine], is_name=True),
+        Column("target", [target_text(row.get("target")) for row in mine], is_name=True),
+    ]
     if len(models(rows)) > 1:
-        found.insert(0, named("model", lambda row: short_name(str(row.get("model"))), left=True))
-    found.append(named("target", lambda row: target_text(row.get("target"))))
+        names = [short_name(str(row.get("model")), 80) for row in mine]
+        found.insert(0, Column("model", names, is_name=True))
     if several_seeds(rows):
-        found.append(named("seed", lambda r: "" if r.get("seed") is None else str(r.get("seed"))))
+        seeds = ["" if (seed := row.get("seed")) is None else str(seed) for row in mine]
+        found.append(Column("seed", seeds, is_name=True))
     return found
 
 
-def _with_ratio(rows: list[Row], figure: Figure, errors: bool) -> Iterator[Column]:
-    """A figure, and beside it its ratio to the dense model's where that is told."""
-
+def _values(mine: Sequence[Row], rows: Sequence[Row], figure: Figure) -> Column:
     def cell(row: Row) -> str:
-        if figure.headline and not is_completed(row):
-            return str(row.get("status") or "unknown")
-        return shown(figure, row, with_error=errors)
+        if not is_completed(row) or (figure is _SPARSITY and is_dense(row)):
+            return ""
+        text = shown(figure, row.get(figure.column))
+        error = figure.standard_error(row)
+        return f"{text} ± {shown(figure, error)}" if text and error is not None else text
 
-    yield _column(rows, figure, cell)
-    if figure.relative:
-        told = (
-            format_ratio(ratio_to_dense(row, rows, figure)) if is_completed(row) else ""
-            for row in rows
-        )
-        yield Column("vs dense", [f"{ratio}×" if ratio else "" for ratio in told])
+    # Of what is a part of a cost, such as pruning without calibration, the least is no merit.
+    ranked = models(rows) if not figure.added else []
+    winners = {(model, *cell) for model in ranked for cell in best(rows, model, figure)}
+    named = [
+        (str(row.get("model")), str(row.get("method")), target_text(row.get("target")))
+        for row in mine
+    ]
+    marked = frozenset(place for place, name in enumerate(named) if name in winners)
+    unit = "" if figure.format == "bytes" else figure.unit
+    detail = figure.role == "detail" and not figure.headline and figure is not _SPARSITY
+    cells = [cell(row) for row in mine]
+    return Column(figure.heading, cells, unit, is_detail=detail, best=marked)
 
 
-def _cell_of(row: Row) -> tuple[str, str, str]:
-    return str(row.get("model")), str(row.get("method")), target_text(row.get("target"))
+def _ratios(mine: Sequence[Row], rows: Sequence[Row], figure: Figure) -> Column:
+    ratios = [ratio(row, rows, figure) if is_completed(row) else None for row in mine]
+    return Column("×\u00a0dense", [format_ratio(value) for value in ratios])
 
 
-def _column(rows: list[Row], figure: Figure, cell: Callable[[Row], str]) -> Column:
-    winners = {
-        (model, *winner) for model in models(rows) for winner in best(rows, model, figure)
-    } if figure.headline else set()  # fmt: skip
-    bold = frozenset(
-        place
-        for place, row in enumerate(rows)
-        if (str(row.get("model")), str(row.get("method")), target_text(row.get("target")))
-        in winners
-        and is_completed(row)
-    )
-    return Column(figure.heading, [cell(row) for row in rows], unit(figure), bold)
+def _kind(row: Row) -> str:
+    return "dense" if is_dense(row) and is_completed(row) else str(row.get("status"))

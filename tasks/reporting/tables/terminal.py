@@ -1,90 +1,120 @@
-"""Results in the terminal. Names are never cut; columns that do not fit go to a further table."""
+"""Tables in a terminal: as many as its width needs, names whole.
+
+Cells never mark up an error's own brackets; rich draws the lines in ASCII where the output cannot
+take more.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rich import box
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tasks.measures.figures import Figure
-from tasks.reporting.rows import Row, is_completed, is_dense
-from tasks.reporting.tables.table import Column, Table, tables
+from tasks.measures.figures import PRUNING, Figure
+from tasks.reporting.rows import Row
+from tasks.reporting.tables.table import RESULTS, Column, Table, results_tables
 from tasks.reporting.text import one_line
-from tasks.reporting.views import cell_label
+from tasks.reporting.views import cell_label, models, of_model, short_name
 
 _GAP = 2
+"""Spaces between columns."""
+_BEST = "*"
+_FURTHER = "Further figures"
+_STYLES = {"failed": "red", "dense": "bold", "completed": ""}
 
 
 def results_table(rows: Sequence[Row], figures: Sequence[Figure], width: int = 100) -> Group:
-    """One line a row, in the given order; failed rows in red; see :func:`errors_text`.
+    """One line a row in each table, in the given order; failed rows in red, the best starred.
+
+    First the headline figures, then what pruning took, then further figures but details, which
+    the report has. Several models have tables of their own: a model's name stands above them,
+    where it is never cut.
 
     Args:
-        width: of the terminal.
+        width: of the terminal. Details make way where a table does not fit, and what still does
+            not goes on in a further one.
     """
-    # Details are for the report; whoever waits at a terminal wants what the cells are worth.
-    told = [f for f in figures if f.headline or f.role != "detail"]
-    first, *others = tables(rows, told)
-    shown = [first, *_joined(others, width)]
-    return Group(*(_drawn(part) for table in shown for part in _parts(table, width)))
-
-
-def _joined(found: Sequence[Table], width: int) -> Iterator[Table]:
-    """Groups side by side where they fit: fewer, wider tables are read more easily."""
-    open_table: Table | None = None
-    for table in found:
-        if open_table and len(open_table.rows) == len(table.rows):
-            both = [*open_table.columns, *table.columns]
-            if _width([*table.names, *both]) <= width:
-                open_table = Table("", table.rows, table.names, both)
-                continue
-        if open_table:
-            yield open_table
-        open_table = table
-    if open_table:
-        yield open_table
+    several = len(models(rows)) > 1
+    further = [f for f in figures if f.role != "detail" and not f.headline and f not in PRUNING]
+    chosen = [figure for figure in figures if figure.headline or figure in PRUNING]
+    chosen += [replace(figure, group=_FURTHER) for figure in further]
+    found = [
+        (short_name(model, width) if several else "", table)
+        for model in models(rows) or [""]
+        for table in results_tables(of_model(rows, model), chosen)
+    ]
+    titles = dict.fromkeys(table.title for _, table in found)
+    shown: list[RenderableType] = []
+    for model, table in ((m, t) for title in titles for m, t in found if t.title == title):
+        title = ": ".join(filter(None, [model, table.title if table.title != RESULTS else ""]))
+        shown += [Text(title, style="bold")] if title else []
+        shown += [terminal_table(part) for part in _parts(table, width)]
+    starred = any(column.best for _, table in found for column in table.columns)
+    note = [Text(f"{_BEST} the best of its target", style="dim")] if starred else []
+    return Group(*shown, *note)
 
 
 def _parts(table: Table, width: int) -> Iterator[Table]:
-    """The table, cut into as many as the width demands, each with the names of the rows."""
+    """The table, or several with the columns that name a row and as many others as fit."""
+
+    def fits(columns: Sequence[Column]) -> bool:
+        return sum(_width(column) + _GAP for column in (*table.names, *columns)) <= width
+
+    columns = [column for column in table.columns if not column.is_name]
+    while not fits(columns) and any(column.is_detail for column in columns):
+        last = max(place for place, column in enumerate(columns) if column.is_detail)
+        del columns[last]
     taken: list[Column] = []
-    for column in table.columns:
-        if taken and _width([*table.names, *taken, column]) > width:
-            yield Table(table.title, table.rows, table.names, taken)
-            taken = []
-        taken = [*taken, column]
-    yield Table(table.title, table.rows, table.names, taken)
-
-
-def _width(columns: Sequence[Column]) -> int:
-    return sum(column.width + _GAP for column in columns)
-
-
-def _drawn(table: Table) -> RichTable:
-    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    columns = [*table.names, *table.columns]
     for column in columns:
-        heading = "\n".join(
-            [*column.heading.split(), *([f"({column.unit})"] if column.unit else [])]
-        )
+        if taken and not fits([*taken, column]):
+            yield replace(table, columns=[*table.names, *taken])
+            taken = []
+        taken.append(column)
+    yield replace(table, columns=[*table.names, *taken])
+
+
+def terminal_table(table: Table) -> RichTable:
+    """One table as rich draws it; a line of kind ``total`` is set apart, in bold."""
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for column in table.columns:
         drawn.add_column(
-            Text(heading),
-            justify="left" if column.left else "right",
+            Text("\n".join(_heading(column))),
+            justify="left" if column.is_name and column.heading != "seed" else "right",
             no_wrap=True,
-            min_width=column.width if column.name else None,
-            vertical="bottom",
+            overflow="ellipsis",
         )
-    for place, row in enumerate(table.rows):
-        after = table.rows[place + 1] if place + 1 < len(table.rows) else row
+    for place, kind in enumerate(table.kinds):
         cells = (
-            Text(column.cells[place], style="bold" if place in column.bold else "")
-            for column in columns
+            Text(text, style="bold green" if place in column.best else "")
+            for column in table.columns
+            for text in [_cells(column)[place]]
         )
-        ends = after.get("model") != row.get("model")
-        drawn.add_row(*cells, style=_style(row), end_section=ends)
+        if kind == "total":
+            drawn.add_section()
+        drawn.add_row(*cells, style=_STYLES.get(kind, "bold" if kind == "total" else "dim"))
     return drawn
+
+
+def _heading(column: Column) -> list[str]:
+    """A word a line, so that a column is no wider than its cells need; the unit below."""
+    words = [word.replace("\u00a0", " ") for word in column.heading.replace("×", "x").split(" ")]
+    return [*words, *([column.unit] if column.unit else [])]
+
+
+def _cells(column: Column) -> list[str]:
+    """Without what an ASCII terminal cannot show; the best with a star, beyond the digits."""
+    cells = [text.replace("±", "+-") for text in column.cells]
+    if not column.best:
+        return cells
+    return [text + (_BEST if place in column.best else " ") for place, text in enumerate(cells)]
+
+
+def _width(column: Column) -> int:
+    return max(map(len, [*_heading(column), *_cells(column)]), default=0)
 
 
 def errors_text(rows: Sequence[Row], width: int = 100) -> Text | None:
@@ -95,9 +125,3 @@ def errors_text(rows: Sequence[Row], width: int = 100) -> Text | None:
         if row.get("status") == "failed"
     ]
     return Text("\n".join(lines), style="red", overflow="ellipsis") if lines else None
-
-
-def _style(row: Row) -> str:
-    if row.get("status") == "failed":
-        return "red"
-    return "cyan" if is_dense(row) else "" if is_completed(row) else "dim"

@@ -1,61 +1,30 @@
-"""``report.md`` and ``report.html``: what was run, what came out, what failed, what took time."""
+"""The report as Markdown that GitHub renders."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from urllib.parse import quote
 
-from tasks.measures.figures import Figure
+from tasks.measures.figures import Figure, present
+from tasks.reporting.charts import cost, sparsity
 from tasks.reporting.context import ModelFacts, ReportContext
 from tasks.reporting.ordering import target_text
-from tasks.reporting.pages.html import REPORT_HTML, render_html
-from tasks.reporting.plots.write import LAYER_PLOT, PARETO_PLOT, SPARSITY_PLOT
 from tasks.reporting.rows import Row, is_completed, is_dense
-from tasks.reporting.tables.markdown import results_markdown
-from tasks.reporting.text import escape_markdown, markdown_table, one_line, shown
+from tasks.reporting.tables.markdown import pipe_table, table_markdown
+from tasks.reporting.tables.table import results_tables
+from tasks.reporting.text import escape_markdown, one_line, shown
 from tasks.reporting.views import cell_label
-from tasks.store.files import write_atomically
 
 REPORT_NAME = "report.md"
 _ERROR_WIDTH = 600
 _LAYERS = "Layer by layer"
 _KINDS = {
-    SPARSITY_PLOT: ("Against sparsity", ""),
-    PARETO_PLOT: (
-        "What it costs",
-        "A panel a target. Joined, in full colour: what no other cell of the target beats in both. "
-        "Paler: what another beats.",
-    ),
-    LAYER_PLOT: (_LAYERS, ""),
+    "-vs-sparsity": (sparsity.SECTION, ""),
+    "-vs-": (cost.SECTION, cost.NOTE),
+    "-by-": (_LAYERS, ""),
 }
-"""Part of a plot's name → heading and note."""
-
-
-def write_report(
-    rows: Sequence[Row],
-    figures: Sequence[Figure],
-    context: ReportContext,
-    folder: Path,
-    plots: Iterable[Path] = (),
-) -> Path:
-    """Write ``report.md`` and ``report.html`` to ``folder``, each whole or not at all.
-
-    Args:
-        rows: in the order they shall stand in.
-        plots: PNG files to embed, linked relative to ``folder``; they exist already.
-
-    Returns:
-        The path of ``report.md``.
-    """
-    path = folder / REPORT_NAME
-    links = [Path(os.path.relpath(plot, folder)).as_posix() for plot in plots]
-    text = render_report(rows, figures, context, links)
-    write_atomically(path, text.encode("utf-8", "backslashreplace"))
-    page = render_html(text, folder, f"Sweep {context.name}")
-    write_atomically(folder / REPORT_HTML, page.encode("utf-8", "backslashreplace"))
-    return path
+"""Part of a plot's name → heading and note; the first that fits counts."""
+_EXACT = "Exact figures: [results.csv](results.csv), [results.json](results.json)."
 
 
 def render_report(
@@ -64,18 +33,16 @@ def render_report(
     context: ReportContext,
     plots: Sequence[str] = (),
 ) -> str:
-    """The report as Markdown that GitHub renders.
+    """The report.
 
     Args:
         plots: links to embed, relative to the report.
     """
     parts = [
         f"# Sweep {escape_markdown(context.name)}",
-        _what_was_run(rows, context),
-        "## Results",
-        *results_markdown(rows, figures),
-        *_section("Across cells", _across(context)),
-        *_section("How to read the figures", _notes(context)),
+        _what_was_run(rows, figures, context),
+        *_results(rows, figures, context),
+        *_section("Across the sweep", _across(context)),
         *_section("Plots", _plots(plots)),
         *_section("Failed", _failed(rows)),
         *_section("Skipped", _skipped(context)),
@@ -92,7 +59,32 @@ def _section(title: str, parts: Sequence[str]) -> list[str]:
     return [f"## {title}", *parts] if parts else []
 
 
-def _what_was_run(rows: Sequence[Row], context: ReportContext) -> str:
+def _results(rows: Sequence[Row], figures: Sequence[Figure], context: ReportContext) -> list[str]:
+    """A table each of the headline figures, of what pruning took, and of every group."""
+    completed = [row for row in rows if is_completed(row)]
+    if not completed:
+        return ["## Results", "No cell completed."]
+    first, *further = results_tables(completed, figures)
+    bold = any(column.best for table in (first, *further) for column in table.columns)
+    note = "In bold: the best of each target, and what ties with it. " if bold else ""
+    parts = ["## Results", table_markdown(first), note + _EXACT]
+    for table in further:
+        parts += [f"### {escape_markdown(table.title)}", table_markdown(table)]
+    notes = "\n".join(f"- {escape_markdown(note)}" for note in context.notes)
+    return [*parts, *(["### How to read them", notes] if notes else [])]
+
+
+def _across(context: ReportContext) -> list[str]:
+    lines = [
+        f"- {escape_markdown(figure.label)}: "
+        f"{escape_markdown(f'{shown(figure, value)} {figure.unit}'.strip())}"
+        for figure, value in context.across
+        if value is not None
+    ]
+    return ["\n".join(lines)] if lines else []
+
+
+def _what_was_run(rows: Sequence[Row], figures: Sequence[Figure], context: ReportContext) -> str:
     cells = [row for row in rows if not is_dense(row) and row.get("status") != "skipped"]
     completed = sum(is_completed(row) for row in cells)
     methods = dict.fromkeys(str(row.get("method")) for row in cells)
@@ -109,11 +101,10 @@ def _what_was_run(rows: Sequence[Row], context: ReportContext) -> str:
             f"Calibration: {escape_markdown(calibration.description)}, {calibration.windows} "
             f"windows of {calibration.window_tokens} tokens."
         )
-    if len(context.models) > 1:
-        sentences.append(
-            "Each model counts tokens of its own tokenizer: compare figures per token within a "
-            "model."
-        )
+    headline = [figure for figure in present(figures, rows) if figure.headline]
+    told = [f"{escape_markdown(figure.label)} ({figure.better} is better)" for figure in headline]
+    if told:
+        sentences.append(f"Judged by {_listed(told)}.")
     return " ".join(sentences)
 
 
@@ -149,13 +140,13 @@ def _failed(rows: Sequence[Row]) -> list[str]:
         for row in rows
         if row.get("status") == "failed"
     ]
-    return [markdown_table(("cell", "error"), lines, text_columns=2)] if lines else []
+    return [pipe_table(("cell", "error"), lines, text_columns=2)] if lines else []
 
 
 def _skipped(context: ReportContext) -> list[str]:
     lines = [[escape_markdown(part) for part in entry] for entry in context.skipped]
     header = ("model", "method", "target", "reason")
-    return [markdown_table(header, lines, text_columns=4)] if lines else []
+    return [pipe_table(header, lines, text_columns=4)] if lines else []
 
 
 def _facts(context: ReportContext) -> str:
@@ -176,7 +167,7 @@ def _facts(context: ReportContext) -> str:
             f"windows of {training.window_tokens} tokens; SHA-256 `{training.digest}`"
         )
     lines += [
-        f"- {escape_markdown(title)}: {escape_markdown(text)}"
+        f"- {escape_markdown(title[:1].upper() + title[1:])}: {escape_markdown(text)}"
         for title, text in context.measured.items()
     ]
     lines.append(f"- Weights in {escape_markdown(context.dtype)}")
@@ -185,18 +176,6 @@ def _facts(context: ReportContext) -> str:
         for name, value in context.environment.items()
     ]
     return "\n".join(lines)
-
-
-def _across(context: ReportContext) -> list[str]:
-    lines = [
-        [escape_markdown(figure.label), shown(figure, {figure.column: value})]
-        for figure, value in context.across
-    ]
-    return [markdown_table(("figure", "value"), lines)] if lines else []
-
-
-def _notes(context: ReportContext) -> list[str]:
-    return ["\n".join(f"- {escape_markdown(note)}" for note in context.notes)] * bool(context.notes)
 
 
 def _model_line(model: ModelFacts) -> str:
