@@ -101,12 +101,11 @@ def params_of(planned: ModelPlan | Cell, context: Context) -> Inputs:
 def _goals(planned: ModelPlan | Cell) -> dict[str, Step]:
     """Role → step: the weights, a cell's facts, and each measurement once."""
     goals = {"weights": planned.subject.weights}
-    pruned: Step | None = getattr(planned, "pruned", None)
-    if pruned is not None:
-        goals["pruned"] = pruned
     for measure, named in planned.measured.items():
         goals |= {f"{measure}/{n}": step for n, step in named.items() if step not in goals.values()}
-    return goals
+    pruned: Step | None = getattr(planned, "pruned", None)
+    # Last: its facts outlive the checkpoint's, and what is said twice is said as it says it.
+    return goals | ({"pruned": pruned} if pruned is not None else {})
 
 
 def _columns(planned: ModelPlan | Cell, context: Context) -> dict[str, str]:

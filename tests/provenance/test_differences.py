@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from comparing import ENVIRONMENT, INPUTS, make
+from comparing import ENVIRONMENT, Row, without_calibration
 from rich.console import Console
 
 from configs.errors import ConfigurationError
 from tasks.provenance.aspects import ASPECTS, ENVIRONMENT_ASPECTS
 from tasks.provenance.console import rendered
+from tasks.provenance.result import Result
 from tasks.provenance.verdict import Comparison, compare_results
 
-OTHER_ENVIRONMENT = json.dumps(ENVIRONMENT | {"torch": "2.14.0"})
+OTHER_ENVIRONMENT = ENVIRONMENT | {"torch": "2.14.0"}
+
+
+def make(perplexity: float = 20.0, **figures: Any) -> Result:
+    return Row().result(perplexity, **figures)
+
+
+def bfloat(row: Row) -> Row:
+    for place in ("statistics/s", "checkpoint/k", "perplexity/p"):
+        row.change(place, inputs__dtype="bfloat16")
+    return row
 
 
 def keys(comparison: Comparison, *kinds: str) -> list[str]:
@@ -45,49 +56,64 @@ def test_equal_inputs_with_other_figures_are_called_a_fault() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "inputs", "consequences"),
+    ("change", "inputs", "consequences"),
     [
         (
-            {
-                "evaluation__docs__window_tokens": "32",
-                "evaluation__docs__predicted_tokens": "62",
-                "evaluation__docs__tokens_digest": "t9",
-            },
-            ["evaluation/window_tokens"],
-            ["evaluation/tokens_digest", "evaluation/predicted_tokens"],
+            lambda row: row.change("tokens/e", inputs__length=32, facts__content="t9").change(
+                "perplexity/p", facts__tokens=62
+            ),
+            ["evaluation/tokens/length"],
+            ["evaluation/tokens/content", "evaluation/tokens_read"],
         ),
         (
-            {
-                "calibration__windows": "4",
-                "calibration__windows_drawn": "4",
-                "calibration__tokens_digest": "t9",
-                "sparsity": 0.501,
-            },
-            ["calibration/windows"],
-            ["sparsity", "calibration/tokens_digest", "calibration/windows_drawn"],
+            lambda row: row.change("tokens/c", inputs__count=4, facts__content="t9").change(
+                "statistics/s", inputs__windows=4
+            ),
+            ["calibration/count"],
+            ["sparsity", "statistics/windows", "calibration/content"],
         ),
-        ({"dtype": "bfloat16"}, ["dtype"], []),
-        ({"options": '{"a": 2, "b": "x"}'}, ["options/a"], []),
-        ({"layers_counted": "5 (q_proj)", "weights_counted": "70"}, ["layers_counted"],
-         ["weights_counted"]),
-        ({"evaluation__docs__bos": "token 1", "evaluation__docs__tokens_digest": "t9"},
-         ["evaluation/bos"], ["evaluation/tokens_digest"]),
+        (bfloat, ["dtype"], ["sparsity"]),
         (
-            {"model": "big", "model_digest": "m2", "model_revision": "abc",
-             "evaluation__docs__vocabulary": "v2", "evaluation__docs__tokens_digest": "t9"},
-            ["model_digest"],
-            ["model_revision", "evaluation/vocabulary", "evaluation/tokens_digest"],
+            lambda row: row.change("checkpoint/k", inputs__options={"a": 2, "b": "x"}),
+            ["pruning/options/a"],
+            ["sparsity"],
+        ),
+        (
+            lambda row: row.change("pruned/k", facts__layers="5 (q)", facts__counted_weights=70),
+            ["pruning/layers"],
+            ["pruning/counted_weights", "sparsity"],
+        ),
+        (
+            lambda row: row.change("tokens/e", facts__bos="token 1", facts__content="t9"),
+            ["evaluation/tokens/bos"],
+            ["evaluation/tokens/content", "sparsity"],
+        ),
+        (
+            lambda row: row.change(
+                "model/m", inputs__model="2" * 64, words__model="big", words__source="file"
+            ).change("tokens/e", facts__vocabulary="w" * 64, facts__content="t9"),
+            ["model"],
+            [
+                "model/source",
+                "evaluation/tokens/vocabulary",
+                "evaluation/tokens/content",
+                "sparsity",
+            ],
         ),
         # Neither text nor windows explain it: the tokenizer library itself does.
-        ({"evaluation__docs__tokens_digest": "t9"}, ["evaluation/tokens_digest"], []),
+        (
+            lambda row: row.change("tokens/e", facts__content="t9"),
+            ["evaluation/tokens/content"],
+            ["sparsity"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_input_and_what_follows_from_it_are_told_apart(
-    changes: dict[str, Any], inputs: list[str], consequences: list[str]
+    change: Callable[[Row], Row], inputs: list[str], consequences: list[str]
 ) -> None:
-    found = compare_results(make(), make(21.0, **changes), None)
+    found = compare_results(make(), change(Row()).result(21.0, sparsity=0.501), None)
     assert keys(found, "input") == inputs
-    assert keys(found, "consequence") == consequences
+    assert set(keys(found, "consequence")) == {*consequences, "sparsity"}
     assert not keys(found, "environment", "immaterial")
     first = found.compared.of("input")[0]
     assert first.why.endswith(".")
@@ -95,29 +121,33 @@ def test_an_input_and_what_follows_from_it_are_told_apart(
 
 
 def test_the_order_is_that_of_the_list_whatever_the_record_s() -> None:
-    changes = {
-        "dtype": "bfloat16", "calibration__windows": "4", "calibration__tokens_digest": "t9",
-        "options": '{"b": "y", "a": 2}', "target": "2:4", "evaluation__docs__windows": "4",
-        "evaluation__docs__window_tokens": "32", "evaluation__docs__corpus_digest": "c9",
-        "evaluation__docs__tokens_digest": "t9", "model_digest": "m2", "zz_new": "1",
-        "evaluation__docs__environment": OTHER_ENVIRONMENT,
-    }  # fmt: skip
-    found = compare_results(make(zz_new="0"), make(21.0, **changes), None)
+    other = bfloat(Row())
+    other.change("statistics/s", inputs__windows=4)
+    other.change("tokens/c", inputs__count=4, facts__content="t9")
+    other.change("checkpoint/k", inputs__options={"b": "y", "a": 2}, inputs__target="2:4")
+    other.change("tokens/e", inputs__count=4, inputs__length=32, inputs__corpus="9" * 64)
+    other.change("tokens/e", facts__content="t9").change("model/m", inputs__model="2" * 64)
+    other.change("statistics/s", inputs__zz_new=1)
+    other.change("perplexity/p", facts__environment=OTHER_ENVIRONMENT)
+    base = Row().change("statistics/s", inputs__zz_new=0).result()
+    found = compare_results(base, other.result(21.0), None)
     assert keys(found, "input") == [
-        "model_digest", "evaluation/corpus_digest", "evaluation/window_tokens",
-        "evaluation/windows", "target", "options/a", "options/b", "calibration/windows",
-        "dtype", "zz_new",
+        "model", "evaluation/tokens/corpus", "evaluation/tokens/length",
+        "evaluation/tokens/count", "pruning/target", "pruning/options/a", "pruning/options/b",
+        "calibration/count", "dtype", "statistics/zz_new",
     ]  # fmt: skip
     assert [entry.kind for entry in found.compared.differences][-1] == "environment"
+    assert "statistics · zz_new" in {entry.title for entry in found.compared.differences}
 
 
 def test_what_has_no_effect_is_said_to_have_none() -> None:
     """Other windows on paper, the same token ids in fact."""
-    found = compare_results(make(), make(evaluation__docs__windows="all"), None)
-    assert keys(found, "immaterial") == ["evaluation/windows"]
+    found = compare_results(make(), Row().change("tokens/e", inputs__count=None).result(), None)
+    assert keys(found, "immaterial") == ["evaluation/tokens/count"]
     assert "Nothing differs" in found.verdict[0]
-    renamed = compare_results(make(), make(model="same-weights"), None)
-    assert not renamed.compared.differences
+    renamed = Row().change("model/m", words__model="same", words__source="file").result()
+    found = compare_results(make(), renamed, None)
+    assert keys(found, "immaterial") == keys(found, "input", "immaterial") == ["model/source"]
 
 
 @pytest.mark.parametrize(
@@ -129,59 +159,74 @@ def test_what_has_no_effect_is_said_to_have_none() -> None:
     ],
 )
 def test_only_the_environment(value: float, sentence: str) -> None:
-    other = {"evaluation__docs__environment": OTHER_ENVIRONMENT, "evaluation__docs__evaluated_on":
-             "2026-02-02", "prune_environment": OTHER_ENVIRONMENT}  # fmt: skip
-    found = compare_results(make(), make(value, **other), None)
+    other = Row()
+    for place in ("perplexity/p", "pruned/k", "checkpoint/k"):
+        other.change(place, facts__environment=OTHER_ENVIRONMENT)
+    other.change("perplexity/p", facts__written="2026-02-02")
+    found = compare_results(make(), other.result(value), None)
     assert keys(found, "environment") == ["environment/torch", "environment/evaluated_on"]
     assert found.verdict[0] == "Nothing but the environment differs: torch."
     assert any(sentence in line for line in found.verdict)
 
 
 def test_another_day_alone() -> None:
-    found = compare_results(make(), make(evaluation__docs__evaluated_on="2026-02-02"), None)
+    other = Row().change("perplexity/p", facts__written="2026-02-02").result()
+    found = compare_results(make(), other, None)
     assert found.verdict[0] == "Nothing but the day differs."
 
 
 def test_pruned_elsewhere_is_told_where_the_evaluation_s_environment_agrees() -> None:
-    found = compare_results(make(), make(prune_environment=OTHER_ENVIRONMENT), None)
+    other = Row().change("pruned/k", facts__environment=OTHER_ENVIRONMENT).result()
+    found = compare_results(make(), other, None)
     assert [e.title for e in found.compared.differences] == ["torch, where it was pruned"]
 
 
 def test_what_one_side_does_not_record_is_no_difference() -> None:
-    found = compare_results(make(), make(evaluation__docs__bos=None), None)
+    other = Row().change("tokens/e", facts__bos=None).result()
+    found = compare_results(make(), other, None)
     assert found.compared.unknown == (("evaluation BOS", "B"),)
     assert "as far as both sides record it" in found.verdict[0]
     assert "B does not record, so not compared: evaluation (BOS)." in told(found)
 
 
 def test_two_methods_have_no_options_to_compare() -> None:
-    unused = [key for key in INPUTS if key.startswith("calibration/")]
-    magnitude = dict.fromkeys(key.replace("/", "__") for key in unused)
-    found = compare_results(make(), make(30.0, method="magnitude", options="{}", **magnitude), None)
-    assert keys(found, "input") == ["method"]
+    magnitude = without_calibration(Row(), "magnitude").result(30.0)
+    found = compare_results(make(), magnitude, None)
+    assert keys(found, "input") == ["pruning/method"]
     assert keys(found, "consequence") == [
-        "calibration/corpus_digest", "calibration/window_tokens", "calibration/windows"
+        "calibration/corpus", "calibration/length", "calibration/count"
     ]  # fmt: skip
     assert not found.compared.unknown
 
 
-def test_a_variant_is_its_method_with_other_options() -> None:
-    variant = make(21.0, method="mine", variant_of="wanda", options='{"a": 2, "b": "x"}')
-    assert keys(compare_results(make(), variant, None), "input") == ["options/a"]
+def test_methods_that_see_the_same_text_in_another_way_differ_in_the_method_alone() -> None:
+    """One looks at statistics of a text, the other at the text itself."""
+    other = Row().change("checkpoint/k", inputs__method="sparsegpt", inputs__options={})
+    other.steps["checkpoint/k"]["needs"] = {"model": "model/m", "calibration": "tokens/c"}
+    found = compare_results(make(), other.result(30.0), None)
+    assert [entry.key for entry in found.compared.differences] == ["pruning/method"]
+    assert "calibration text" in found.compared.same
+
+
+def test_a_dense_model_differs_in_the_method() -> None:
+    dense = Row()
+    dense.steps["perplexity/p"]["needs"]["weights"] = "model/m"
+    goals = {"weights": "model/m", "perplexity/docs": "perplexity/p"}
+    found = compare_results(make(), dense.result(10.0, goals=goals), None)
+    assert keys(found, "input") == ["pruning/method"]
+    assert "pruning/target" in keys(found, "consequence")
+    assert not found.compared.unknown
 
 
 def test_the_dense_models_say_whether_pruning_makes_the_difference() -> None:
-    same = compare_results(make(), make(25.0, dtype="bfloat16"), None)
+    same = compare_results(make(), bfloat(Row()).result(25.0), None)
     assert "The dense models' figure is the same: pruning makes the difference." in same.verdict
-    other = compare_results(make(), make(25.0, dense=11.0, dtype="bfloat16"), None)
+    other = compare_results(make(), bfloat(Row()).result(25.0, dense=11.0), None)
     assert any("differ already, B's 1.1 times A's" in line for line in other.verdict)
 
 
 def test_corpora_are_compared_by_role_not_by_name() -> None:
-    renamed = make()
-    inputs = {key.replace("/docs/", "/wiki/"): v for key, v in renamed.inputs.items()}
-    metrics = {"sparsity": 0.5, "perplexity/wiki": 20.0}
-    found = compare_results(make(), replace(renamed, inputs=inputs, metrics=metrics), None)
+    found = compare_results(make(), make(corpus="wiki"), None)
     assert found.metrics == ("perplexity/docs", "perplexity/wiki")
     assert not found.compared.differences
 
@@ -192,7 +237,7 @@ def test_a_figure_that_a_side_lacks_is_refused_with_what_it_has() -> None:
 
 
 def test_diverged_figures_have_no_ratio() -> None:
-    found = compare_results(make(), make(math.inf, dtype="bfloat16"), None)
+    found = compare_results(make(), bfloat(Row()).result(math.inf), None)
     assert found.ratio is None
     assert json.loads(json.dumps(found.as_json(), allow_nan=False))["b"]["value"] == "inf"
 
@@ -200,9 +245,9 @@ def test_diverged_figures_have_no_ratio() -> None:
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_the_terminal_shows_all_of_it_within_its_width(width: int) -> None:
     long = "a very long name of a corpus that will not fit its column " * 3
-    changes = {"evaluation__docs__corpus": long, "evaluation__docs__corpus_digest": "c9",
-               "evaluation__docs__tokens_digest": "t9"}  # fmt: skip
-    found = compare_results(make(), make(21.0, **changes, dtype="bfloat16"), None)
+    other = Row().change("tokens/e", words__corpus=long, inputs__corpus="9" * 64,
+                         facts__content="t9")  # fmt: skip
+    found = compare_results(make(), bfloat(other).result(21.0), None)
     text = told(found, width)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= min(width, 120)
     for part in ("1. evaluation text", "2. dtype", "bfloat16", "B/A", "1.05", "The same: model"):
@@ -210,8 +255,27 @@ def test_the_terminal_shows_all_of_it_within_its_width(width: int) -> None:
     assert "".join(long.split()[:3]) in "".join(text.split())
 
 
+def test_a_measurement_s_own_settings_are_its_alone() -> None:
+    def judged(limit: int | None) -> Result:
+        row = Row()
+        row.steps["zero_shot/z"] = {
+            "step": "zero_shot", "version": 1, "words": {}, "facts": {},
+            "inputs": {"limit": limit, "task": {"harness": "0.4.9", "settings": "s" * 500}},
+            "needs": {"weights": "checkpoint/k"},
+        }  # fmt: skip
+        goals = {"weights": "checkpoint/k", "pruned": "pruned/k",
+                 "perplexity/docs": "perplexity/p", "zero_shot/piqa": "zero_shot/z"}  # fmt: skip
+        columns = {"perplexity/docs": "perplexity/docs", "zero_shot/piqa/acc": "zero_shot/piqa"}
+        return row.result(goals=goals, columns=columns, **{"zero_shot/piqa/acc": 0.5})
+
+    found = compare_results(judged(10), judged(None), "zero_shot/piqa/acc")
+    assert keys(found, "input") == ["evaluation/limit"]
+    assert [found.compared.differences[0].a, found.compared.differences[0].b] == ["10", "none"]
+    assert not compare_results(judged(10), judged(None), None).compared.differences
+
+
 def test_figures_that_agree_in_their_first_digits_are_told_apart() -> None:
-    text = told(compare_results(make(20.0), make(20.0000001, dtype="bfloat16"), None))
+    text = told(compare_results(make(20.0), bfloat(Row()).result(20.0000001), None))
     assert "20.0000001" in text
 
 
@@ -223,7 +287,7 @@ def test_every_aspect_has_a_sentence() -> None:
 
 
 def test_json_says_what_the_terminal_says() -> None:
-    found = compare_results(make(), make(21.0, dtype="bfloat16"), None).as_json()
+    found = compare_results(make(), bfloat(Row()).result(21.0), None).as_json()
     assert found["a"]["value"] == 20.0
     assert found["ratio"] == pytest.approx(1.05)
     assert [(e["key"], e["a"], e["b"], e["kind"]) for e in found["differences"]] == [

@@ -33,11 +33,10 @@ def test_a_reported_figure_has_the_preset_s_inputs_and_no_machine() -> None:
     assert found.reported
     assert found.metrics == {"perplexity/wikitext2": 115.64, "dense_perplexity/wikitext2": 29.95}
     assert "2407.20584" in found.origin
-    assert found.inputs["evaluation/wikitext2/corpus"] == (
-        "Salesforce/wikitext wikitext-2-raw-v1 test"
-    )
-    assert found.inputs["evaluation/wikitext2/window_tokens"] == "1024"
-    unstated = {"dtype", "model_digest", "evaluation/wikitext2/environment", "seed_used"}
+    text = "perplexity/wikitext2/tokens"
+    assert found.inputs[f"{text}/corpus"] == "Salesforce/wikitext wikitext-2-raw-v1 test"
+    assert found.inputs[f"{text}/length"] == "1024"
+    unstated = {"pruning/dtype", "model/digest", "perplexity/wikitext2/environment", "pruning/seed"}
     assert not unstated & set(found.inputs)
 
 
@@ -50,7 +49,7 @@ def test_a_variant_differs_from_its_method_in_its_option() -> None:
     found = compare_results(naive, boosted, None)
     assert found.figures == (32.23, 31.13)
     assert [(e.key, e.a, e.b) for e in found.compared.differences] == [
-        ("options/slorb", "false", "true")
+        ("pruning/options/slorb", "false", "true")
     ]
 
 
