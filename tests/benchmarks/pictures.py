@@ -14,10 +14,10 @@ from matplotlib.patches import FancyBboxPatch
 
 from tasks.measures.figures import PRUNING
 from tasks.measures.registry import figures_of
-from tasks.reporting.plots.pareto import draw_pareto
-from tasks.reporting.plots.style import plain_style, save
+from tasks.reporting.charts import charts_of
+from tasks.reporting.plots.chart import draw_chart
+from tasks.reporting.plots.paper import plain_style, save
 from tasks.reporting.rows import read_results
-from tasks.reporting.views import models
 
 FIGURES = Path(__file__).with_name("figures")
 BOXES = (
@@ -51,12 +51,11 @@ def graph() -> Drawing:
 def front(folder: Path) -> Drawing:
     """The sweep's headline figure against what pruning cost."""
     rows = read_results(folder)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    headline = next(figure for figure in figures_of(columns) if figure.headline)
+    figures = figures_of(list(dict.fromkeys(column for row in rows for column in row)))
+    headline = next(figure for figure in figures if figure.headline)
     seconds = next(figure for figure in PRUNING if figure.column == "prune_seconds")
-    drawing = draw_pareto(rows, models(rows)[0], headline, seconds)
-    assert drawing is not None, "the sweep has no two completed cells of one target"
-    return drawing
+    # Of all charts, the one of these two: a headline figure is drawn against each cost.
+    return draw_chart(charts_of(rows, [headline, seconds])[-1])
 
 
 def main() -> None:
