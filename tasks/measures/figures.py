@@ -103,7 +103,7 @@ def instances(columns: Iterable[str], prefix: str) -> list[str]:
 PRUNING: tuple[Figure, ...] = (
     Figure(column="sparsity", label="zeros", heading="zeros", unit="%",
            group="pruning", better="", format="percent", axis="linear", dense=0.0),
-    Figure(column="prune_seconds", label="calibration and pruning time", heading="prune", unit="s",
+    Figure(column="prune_seconds", label="time to prune", heading="prune", unit="s",
            group="pruning", format="seconds", role="cost", added=("calibration_seconds",)),
     Figure(column="calibration_seconds", label="time of calibration", heading="calibrate",
            unit="s", group="pruning", better="", format="seconds"),

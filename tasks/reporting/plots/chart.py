@@ -37,12 +37,10 @@ def draw_chart(chart: Chart) -> Figure:
         _draw_panel(axes, panel, chart, styles)
         if chart.share_y:
             axes.tick_params(left=not place, labelleft=not place)
-        else:
+        elif place + chart.columns < len(chart.panels):
             axes.set_xlabel("")
     figure.suptitle(f"{chart.title}\n{chart.note}", x=0.01, ha="left")
     figure.supylabel(chart.panels[0].y.label)
-    if not chart.share_y:
-        figure.supxlabel(chart.panels[0].x.label)
     handles = _handles(chart, styles)
     most = (2 if chart.learned else 3) * max(1, round(figure.get_figwidth() / WIDTH))
     place_legend(
