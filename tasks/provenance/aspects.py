@@ -61,184 +61,116 @@ def _text(place: str, group: str, called: str) -> tuple[Aspect, ...]:
     """Text and windows that a model saw for one purpose."""
     evaluated = group == MEASUREMENT
     return (
-        Aspect(
-            f"{place}/corpus", f"{called} text", group,
+        Aspect(f"{place}/corpus", f"{called} text", group,
             "Perplexity belongs to its text: the dense SmolLM2-135M has 28.1 on WikiText-2's test "
             "split and 14.2 on the Python reference."
             if evaluated
             else "The method chooses by what the model does on this text; another one, another "
-            "choice.",
-        ),
-        Aspect(
-            f"{place}/split", f"{called} split", group,
-            "Another part of one data set is another text; validation and test are often confused.",
-        ),
-        Aspect(
-            f"{place}/revision", f"{called} text's revision", group,
+            "choice."),
+        Aspect(f"{place}/split", f"{called} split", group,
+            "Another part of a data set is another text; validation and test are often confused."),
+        Aspect(f"{place}/revision", f"{called} text's revision", group,
             "A data set's revision says which state of it was read; the text decides.",
-            follows=(f"{place}/corpus",),
-        ),
-        Aspect(
-            f"{place}/length", f"{called} window length", group,
+            follows=(f"{place}/corpus",)),
+        Aspect(f"{place}/length", f"{called} window length", group,
             "Every window starts without context: on the same text the dense SmolLM2-135M has 25.7 "
             "in windows of 128 tokens and 14.2 in windows of 512."
             if evaluated
-            else "The statistics or gradients come from sequences of this length.",
-        ),
-        Aspect(
-            f"{place}/count", f"{called} windows", group,
+            else "The statistics or gradients come from sequences of this length."),
+        Aspect(f"{place}/count", f"{called} windows", group,
             "More windows average over more text: the dense SmolLM2-135M has 13.1 over 4 windows "
             "of the Python reference and 14.2 over 8."
             if evaluated
             else "More of the text steadies what the method knows: SwiftPrune at 0.5 went from "
             "68.0 with 512 calibration tokens to 61.6 with 8192."
             if group == CALIBRATION
-            else "It is how much text there is to learn from.",
-        ),
-        Aspect(
-            f"{place}/seed", f"{called} seed", group,
-            "It decides which windows are drawn; without one they lie at the start of the text.",
-        ),
-        Aspect(
-            f"{place}/skip", f"{called} tokens skipped", group,
+            else "It is how much text there is to learn from."),
+        Aspect(f"{place}/seed", f"{called} seed", group,
+            "It decides which windows are drawn; without one they lie at the start of the text."),
+        Aspect(f"{place}/skip", f"{called} tokens skipped", group,
             "The windows begin where another use of the same text ends.",
-            follows=("calibration/count", "calibration/length") if group == TRAINING else (),
-        ),
-        Aspect(
-            f"{place}/vocabulary", f"{called} tokenizer", group,
+            follows=("calibration/count", "calibration/length") if group == TRAINING else ()),
+        Aspect(f"{place}/vocabulary", f"{called} tokenizer", group,
             "Perplexity is per token, and another vocabulary cuts the same text into other tokens: "
             "such figures do not compare."
             if evaluated
-            else "Another vocabulary cuts the same text into other tokens.",
-        ),
-        Aspect(
-            f"{place}/bos", f"{called} BOS", group,
+            else "Another vocabulary cuts the same text into other tokens."),
+        Aspect(f"{place}/bos", f"{called} BOS", group,
             "A model trained with a BOS token before every text predicts worse without one, and "
-            "a window with BOS holds one token of the text less.",
-        ),
-        Aspect(
-            f"{place}/content", f"{called} token ids", group,
+            "a window with BOS holds one token of the text less."),
+        Aspect(f"{place}/content", f"{called} token ids", group,
             "The model saw other token ids; where nothing else differs, the tokenizer itself works "
-            "differently.",
-        ),
+            "differently."),
     )  # fmt: skip
 
 
 ASPECTS: tuple[Aspect, ...] = (
-    Aspect(
-        "model", "model", MEASUREMENT,
-        "Another model, revision or set of weights has another perplexity before it is pruned.",
-    ),
-    Aspect(
-        "model/revision", "model revision", MEASUREMENT,
+    Aspect("model", "model", MEASUREMENT,
+        "Another model, revision or set of weights has another perplexity before it is pruned."),
+    Aspect("model/revision", "model revision", MEASUREMENT,
         "A revision says which state of the model was loaded; its digest decides.",
-        follows=("model",),
-    ),
-    Aspect(
-        "model/source", "model source", MEASUREMENT,
+        follows=("model",)),
+    Aspect("model/source", "model source", MEASUREMENT,
         "Where the model came from; its digest decides.",
-        follows=("model",),
-    ),
+        follows=("model",)),
     *_text("evaluation/tokens", MEASUREMENT, "evaluation"),
-    Aspect(
-        "evaluation/tokens_read", "predicted tokens", MEASUREMENT,
-        "It is the number that the total loss is divided by.",
-    ),
-    Aspect(
-        "evaluation/task/", "task's", MEASUREMENT,
-        "Another task, wording, data or scoring is another question, whatever its name.",
-    ),
-    Aspect(
-        "evaluation/num_fewshot", "examples before a question", MEASUREMENT,
-        "A model that sees examples answers otherwise.",
-    ),
-    Aspect(
-        "evaluation/limit", "documents asked", MEASUREMENT,
-        "Another part of the questions is another sample; its standard error stands beside it.",
-    ),
-    Aspect(
-        "evaluation/version", "version of the measure", MEASUREMENT,
-        "The measure's code was changed in a way that changes its results.",
-    ),
-    Aspect(
-        "pruning/target", "target", AMOUNT,
+    Aspect("evaluation/tokens_read", "predicted tokens", MEASUREMENT,
+        "It is the number that the total loss is divided by."),
+    Aspect("evaluation/task/", "task's", MEASUREMENT,
+        "Another task, wording, data or scoring is another question, whatever its name."),
+    Aspect("evaluation/num_fewshot", "examples before a question", MEASUREMENT,
+        "A model that sees examples answers otherwise."),
+    Aspect("evaluation/limit", "documents asked", MEASUREMENT,
+        "Another part of the questions is another sample; its standard error stands beside it."),
+    Aspect("evaluation/version", "version of the measure", MEASUREMENT,
+        "The measure's code was changed in a way that changes its results."),
+    Aspect("pruning/target", "target", AMOUNT,
         "More zeros cost more, and keep:group costs more than as many free ones: Wanda has 60.6 "
-        "at 0.5 and 179.7 at 2:4 on SmolLM2-135M.",
-    ),
-    Aspect(
-        "pruning/layers", "layers counted", AMOUNT,
+        "at 0.5 and 179.7 at 2:4 on SmolLM2-135M."),
+    Aspect("pruning/layers", "layers counted", AMOUNT,
         "Sparsity is a share of these layers: with some left out, the same figure is fewer zeros.",
-        follows=("model",),
-    ),
-    Aspect(
-        "pruning/counted_weights", "weights counted", AMOUNT,
+        follows=("model",)),
+    Aspect("pruning/counted_weights", "weights counted", AMOUNT,
         "Sparsity is a share of these weights.",
-        follows=("model", "pruning/layers"),
-    ),
-    Aspect(
-        "sparsity", "sparsity achieved", AMOUNT,
+        follows=("model", "pruning/layers")),
+    Aspect("sparsity", "sparsity achieved", AMOUNT,
         "What was removed in fact, as a share of the weights counted; targets are met within half "
-        "a point.",
-    ),
-    Aspect(
-        "pruning/method", "method", METHOD,
+        "a point."),
+    Aspect("pruning/method", "method", METHOD,
         "Methods choose other weights: at 0.5, SmolLM2-135M has 508 by magnitude, 60.6 with Wanda, "
-        "52.6 with SparseGPT.",
-    ),
-    Aspect(
-        "pruning/options/", "option", METHOD,
+        "52.6 with SparseGPT."),
+    Aspect("pruning/options/", "option", METHOD,
         "An option of the method is part of it; among options alone, SwiftPrune went from 273 to "
-        "54.7 at 0.5.",
-    ),
-    Aspect(
-        "pruning/version", "version of the method", METHOD,
+        "54.7 at 0.5."),
+    Aspect("pruning/version", "version of the method", METHOD,
         "The method's code was changed in a way that changes its results.",
-        follows=("pruning/method",),
-    ),
-    Aspect(
-        "statistics/windows", "calibration windows used", CALIBRATION,
+        follows=("pruning/method",)),
+    Aspect("statistics/windows", "calibration windows used", CALIBRATION,
         "More of the text steadies what the method knows: SwiftPrune at 0.5 went from 68.0 with "
         "512 calibration tokens to 61.6 with 8192.",
-        follows=("calibration/count",),
-    ),
+        follows=("calibration/count",)),
     *_text("calibration", CALIBRATION, "calibration"),
     *_text("training", TRAINING, "training"),
-    Aspect(
-        "pruning/training_tokens", "tokens learned from", TRAINING,
-        "Methods that learn get better with more tokens, repetitions counted.",
-    ),
-    Aspect(
-        "pruning/seed", "seed", TRAINING,
+    Aspect("pruning/training_tokens", "tokens learned from", TRAINING,
+        "Methods that learn get better with more tokens, repetitions counted."),
+    Aspect("pruning/seed", "seed", TRAINING,
         "It decides what the method draws at random; how far seeds lie apart was not measured.",
-        follows=("pruning/method",),
-    ),
-    Aspect(
-        "dtype", "dtype", ARITHMETIC,
+        follows=("pruning/method",)),
+    Aspect("dtype", "dtype", ARITHMETIC,
         "Weights and products are rounded otherwise: the dense SmolLM2-135M has 36.06 in bfloat16 "
-        "and 36.08 in float32.",
-    ),
-    Aspect(
-        "pruning/training_processes", "training processes", ARITHMETIC,
+        "and 36.08 in float32."),
+    Aspect("pruning/training_processes", "training processes", ARITHMETIC,
         "Gradients are summed in another order, which training carries on.",
-        follows=("pruning/method",),
-    ),
-    Aspect(
-        "evaluation/device_map", "device map", ARITHMETIC,
-        "Blocks run on other devices, whose kernels add up in another order.",
-    ),
-    Aspect(
-        "evaluation/processes", "evaluation processes", ARITHMETIC,
+        follows=("pruning/method",)),
+    Aspect("evaluation/device_map", "device map", ARITHMETIC,
+        "Blocks run on other devices, whose kernels add up in another order."),
+    Aspect("evaluation/processes", "evaluation processes", ARITHMETIC,
         "The order of sums alone changes: at most 1e-5 of a perplexity in float32, and an answer "
-        "only where two are as good as equal.",
-    ),
-    Aspect(
-        "evaluation/batch_size", "evaluation batch size", ARITHMETIC,
-        "The order of sums alone changes: at most 1e-5 of a perplexity in float32.",
-    ),
-    Aspect(
-        "evaluation/", "evaluation's", MEASUREMENT,
-        "A figure belongs to what was measured, and how.",
-    ),
+        "only where two are as good as equal."),
+    Aspect("evaluation/batch_size", "evaluation batch size", ARITHMETIC,
+        "The order of sums alone changes: at most 1e-5 of a perplexity in float32."),
+    Aspect("evaluation/", "evaluation's", MEASUREMENT,
+        "A figure belongs to what was measured, and how."),
 )  # fmt: skip
 
 FACTS = {

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import ConfigurationError
+from tasks.tracking.names import short
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 REPORTED = "reported:"
@@ -137,11 +138,6 @@ def _same_target(wanted: str | None, given: str | None) -> bool:
         return float(wanted) == float(given or "")
     except ValueError:
         return False
-
-
-def short(model: str) -> str:
-    """A model's name without its owner or folder."""
-    return model.rstrip("/").rpartition("/")[2] or model
 
 
 def _notations(reference: Reference, rows: Sequence[Axes], shown: Sequence[Axes]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tasks.provenance.inputs import Inputs
+from tasks.provenance.inputs import DENSE, Inputs
+from tasks.tracking.names import short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,6 @@ class Result:
 
 def title_of(model: str, method: str, target: str, seed: object) -> str:
     """How a row is called in a line."""
-    short = model.rstrip("/").rpartition("/")[2] or model
-    if method == "dense":
-        return f"dense {short}"
-    return f"{method} {target} of {short}" + ("" if seed in (None, "") else f", seed {seed}")
+    if method == DENSE:
+        return f"{DENSE} {short(model)}"
+    return f"{method} {target} of {short(model)}" + ("" if seed in (None, "") else f", seed {seed}")

@@ -553,7 +553,7 @@ def server(home: Path, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[b
             start_new_session=True,
         )  # fmt: skip
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 400
             while True:
                 try:
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
