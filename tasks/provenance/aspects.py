@@ -28,7 +28,7 @@ from dataclasses import dataclass
 MEASURED_ON = "perplexity"
 """What the order was found on; other figures may follow another one."""
 
-MEASUREMENT, AMOUNT, METHOD, CALIBRATION, TRAINING, ARITHMETIC, ENVIRONMENT = (
+MEASUREMENT, AMOUNT, METHOD, CALIBRATION, TRAINING, ARITHMETIC, ENVIRONMENT, IMMATERIAL = (
     "measurement",
     "how much was pruned",
     "method",
@@ -36,6 +36,7 @@ MEASUREMENT, AMOUNT, METHOD, CALIBRATION, TRAINING, ARITHMETIC, ENVIRONMENT = (
     "training",
     "arithmetic",
     "environment",
+    "immaterial",
 )
 
 
@@ -169,6 +170,8 @@ ASPECTS: tuple[Aspect, ...] = (
         "only where two are as good as equal."),
     Aspect("evaluation/batch_size", "evaluation batch size", ARITHMETIC,
         "The order of sums alone changes: at most 1e-5 of a perplexity in float32."),
+    Aspect("evaluation/keeps_states", "hidden states kept", IMMATERIAL,
+        "What a measurement keeps for others to compare with changes none of its own figures."),
     Aspect("evaluation/", "evaluation's", MEASUREMENT,
         "A figure belongs to what was measured, and how."),
 )  # fmt: skip

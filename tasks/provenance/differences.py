@@ -16,6 +16,7 @@ from tasks.provenance.aspects import (
     ENVIRONMENT,
     ENVIRONMENT_ASPECTS,
     FACTS,
+    IMMATERIAL,
     ON_THEIR_OWN,
     OTHER,
     PRUNED_THERE,
@@ -125,7 +126,8 @@ def _aspects(a: Inputs, b: Inputs) -> Iterator[Aspect]:
             continue
         for key in [name for name in names if name.startswith(aspect.key)]:
             names.remove(key)
-            yield replace(aspect, key=key, title=f"{aspect.title} {key.removeprefix(aspect.key)}")
+            name = key.removeprefix(aspect.key).replace("/", " · ")
+            yield replace(aspect, key=key, title=f"{aspect.title} {name}")
     for key in names:
         yield Aspect(key, key.replace("/", " · "), key.partition("/")[0], OTHER)
 
@@ -185,12 +187,11 @@ def _certain(aspect: Aspect, a: Inputs, b: Inputs) -> Kind | None:
     key = aspect.key
     if aspect.group == ENVIRONMENT:
         return "environment"
-    content = f"{key.rpartition('/')[0]}/content"
-    if content in a and a[content] == b.get(content):
-        return "immaterial"
     stem = key.rpartition("/")[0]
-    if f"{stem}{DIGEST}" in a and a[f"{stem}{DIGEST}"] == b.get(f"{stem}{DIGEST}"):
-        return "immaterial"  # the same model from elsewhere
+    # The same token ids of another text, or the same model from elsewhere.
+    proofs = (f"{stem}/content", f"{stem}{DIGEST}")
+    if aspect.group == IMMATERIAL or any(p in a and a[p] == b.get(p) for p in proofs):
+        return "immaterial"
     one_sided = (key in a) != (key in b)
     return "consequence" if one_sided and _unused(key, a, b) else None
 

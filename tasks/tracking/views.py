@@ -105,7 +105,8 @@ def _scale(figure: Figure, rows: Sequence[Row]) -> str:
     """``log`` or ``linear``: the figure's own axis, or as the spread of its values demands."""
     if figure.axis != "auto":
         return figure.axis
-    values = [found for row in rows for found in finite({"": figure.value(row)}).values()]
+    told = [figure.dense, *(figure.value(row) for row in rows)]
+    values = [found for value in told for found in finite({"": value}).values()]
     wide = bool(values) and min(values) > 0 and max(values) > _WIDE * min(values)
     return "log" if wide else "linear"
 

@@ -211,9 +211,12 @@ def test_methods_that_see_the_same_text_in_another_way_differ_in_the_method_alon
 def test_a_dense_model_differs_in_the_method() -> None:
     dense = Row()
     dense.steps["perplexity/p"]["needs"]["weights"] = "model/m"
+    dense.change("perplexity/p", inputs__keeps_states=True)
     goals = {"weights": "model/m", "perplexity/docs": "perplexity/p"}
-    found = compare_results(make(), dense.result(10.0, goals=goals), None)
+    cell = Row().change("perplexity/p", inputs__keeps_states=False).result()
+    found = compare_results(cell, dense.result(10.0, goals=goals), None)
     assert keys(found, "input") == ["pruning/method"]
+    assert keys(found, "immaterial") == ["evaluation/keeps_states"]
     assert "pruning/target" in keys(found, "consequence")
     assert not found.compared.unknown
 

@@ -16,7 +16,7 @@ import urllib.parse
 import urllib.request
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from tasks.tracking import (
     TrackingUnavailableError,
     connect,
 )
+from tasks.tracking.views import saved_views
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -369,9 +370,13 @@ def test_a_finished_sweep_holds_report_and_summary(tracker: Tracker, tmp_path: P
 
 
 def saved_states(tracker: Tracker) -> dict[str, dict[str, Any]]:
-    """Title → state of the experiment's saved views, unpacked as the dashboard does."""
+    return unpacked(tracker.client.get_experiment(tracker.experiment_id).tags)
+
+
+def unpacked(tags: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Title → state of saved views, as the dashboard unpacks them."""
     states = {}
-    for key, value in tracker.client.get_experiment(tracker.experiment_id).tags.items():
+    for key, value in tags.items():
         if key.startswith("mlflow.sharedViewState."):
             view = json.loads(value)
             packed = base64.b64decode(view["state"].removeprefix("deflate;"))
@@ -415,6 +420,20 @@ def test_a_finished_sweep_saves_its_views(tracker: Tracker, tmp_path: Path) -> N
     assert chart["metricKey"] == "loss/wiki"
     assert chart["selectedXAxisMetricKey"] == "sparsity"
     assert all(len(value) <= 5000 for value in views_as_stored(tracker))
+
+
+def test_a_curve_s_axis_is_the_figure_s_own_or_as_its_values_demand() -> None:
+    far = {"drift/wiki": 0.001, "spread": 1.0, "accuracy": 0.001}
+    rows = [make_row(**far), make_row(target="0.7", **{name: 40 * far[name] for name in far})]
+    figures = [*FIGURES, figure("spread", role="quality")]
+    views = unpacked(saved_views("demo", "f" * 64, rows, figures, 0))
+    charts = views["demo: quality against sparsity"]["compareRunCharts"]
+    assert {c["metricKey"]: c["scaleType"] for c in charts if c["type"] == "LINE"} == {
+        "loss/wiki": "log",
+        "drift/wiki": "linear",  # the dense model's zero has no place on a logarithmic axis
+        "accuracy": "linear",
+        "spread": "log",
+    }
 
 
 def views_as_stored(tracker: Tracker) -> list[str]:
