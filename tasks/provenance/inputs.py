@@ -174,10 +174,11 @@ def flattened(
     found: Inputs = {}
     for role, place in goals.items():
         found |= _below(_PLACES.get(steps[place]["step"], role), place, steps)
+        if "/" in role:  # a measurement
+            found[role + FIGURES] = ", ".join(
+                c for c, made_by in columns.items() if made_by == role
+            )
     found.setdefault(METHOD, DENSE)
-    for column, role in columns.items():
-        key = role + FIGURES
-        found[key] = f"{found[key]}, {column}" if key in found else column
     return found
 
 

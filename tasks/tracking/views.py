@@ -62,7 +62,11 @@ def saved_views(
 
 
 def view_path(experiment_id: str, kind: str, name: str) -> str:
-    """Address of a view within the dashboard, which otherwise opens with its pages for agents."""
+    """Address of a view within the dashboard, which otherwise opens with its pages for agents.
+
+    MLflow 3.17 and 3.18 take the kind of page from the address, else from what the browser did
+    last; the experiment's tag ``mlflow.experimentKind``, tried, changes nothing.
+    """
     mode = "&compareRunsMode=CHART" if kind == CURVES else ""
     key = f"viewStateShareKey={view_id(kind, name)}"
     return f"#/experiments/{experiment_id}/runs?{key}&workflowType=machine_learning{mode}"
