@@ -158,6 +158,8 @@ def _value(key: str, side: Inputs, other: Inputs) -> str | None:
 def _shown(key: str, side: Inputs) -> str:
     """A value as it is told: digests short, behind what they are the digest of."""
     value = side.get(key, NONE)
+    if key.endswith("/count") and side.get(key) == NONE:
+        return "all"
     if digest := side.get(key + DIGEST, ""):
         return f"{value} (sha256 {digest[:12]})"
     is_digest = len(value) == 64 and not set(value) - set("0123456789abcdef")

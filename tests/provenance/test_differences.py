@@ -144,6 +144,7 @@ def test_what_has_no_effect_is_said_to_have_none() -> None:
     """Other windows on paper, the same token ids in fact."""
     found = compare_results(make(), Row().change("tokens/e", inputs__count=None).result(), None)
     assert keys(found, "immaterial") == ["evaluation/tokens/count"]
+    assert [found.compared.differences[0].a, found.compared.differences[0].b] == ["2", "all"]
     assert "Nothing differs" in found.verdict[0]
     renamed = Row().change("model/m", words__model="same", words__source="file").result()
     found = compare_results(make(), renamed, None)
