@@ -69,7 +69,8 @@ def _heading(comparison: Comparison, width: int) -> Iterator[RenderableType]:
 
 def _precise(a: float, b: float) -> tuple[str, str]:
     """Both figures, with as many digits as tell them apart."""
-    short = format_precise(a), format_precise(b)
+    small = 0 < min(abs(a), abs(b)) < 1
+    short = (f"{a:.4g}", f"{b:.4g}") if small else (format_precise(a), format_precise(b))
     return short if a == b or short[0] != short[1] else (f"{a:.10g}", f"{b:.10g}")
 
 
