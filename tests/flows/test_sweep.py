@@ -48,7 +48,7 @@ def test_writes_results_report_plots_and_config(finished: Home) -> None:
         assert len(list(csv.DictReader(file))) == len(rows)
     text = (folder / "report.md").read_text()
     plots = sorted((folder / "plots").glob("*.png"))
-    assert {"perplexity-vs-sparsity", "time-vs-quality"} <= {plot.stem for plot in plots}
+    assert {"perplexity-vs-sparsity", "perplexity-vs-prune"} <= {plot.stem for plot in plots}
     assert all(f"plots/{plot.name}" in text for plot in plots)
     config = (folder / "config.yaml").read_text()
     assert "dtype: float32" in config

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tasks.measures.figures import PRUNING, Figure, Value
+from tasks.measures.registry import figures_of
 from tasks.pruning.core.targets import parse_target
-from tasks.reporting.rows import Row, Value
+from tasks.reporting.rows import Row
 
 PERPLEXITIES = {
     "magnitude": {"0.3": 45.0, "0.5": 510.0, "2:4": 1481.0},
@@ -13,6 +15,15 @@ PERPLEXITIES = {
     "swiftprune": {"0.3": 33.5, "0.5": 62.0, "2:4": 195.0},
 }
 SECONDS = {"magnitude": 0.6, "wanda": 40.0, "swiftprune": 5.0}
+
+
+def figures_in(rows: list[Row]) -> list[Figure]:
+    """As the flow passes them."""
+    return [*figures_of(list(dict.fromkeys(key for row in rows for key in row))), *PRUNING]
+
+
+def figure_of(rows: list[Row], column: str = "perplexity/docs") -> Figure:
+    return next(figure for figure in figures_in(rows) if figure.column == column)
 
 
 def dense_row(model: str = "tiny", perplexity: float = 28.1) -> Row:

@@ -1,194 +1,205 @@
-"""Plots exist where there is something to show, and are the same bytes for the same rows."""
+"""Plots exist where there is something to show, can be read, and are equal for equal rows."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from tasks.reporting.costs import costs
-from tasks.reporting.plot_layers import draw_layers
-from tasks.reporting.plot_pareto import draw_pareto
-from tasks.reporting.plot_sparsity import draw_sparsity
-from tasks.reporting.plots import plot_sparsity_by_layer, write_plots
-from tasks.reporting.quality import perplexity
+from tasks.reporting.charts import charts_of
+from tasks.reporting.charts.style import method_styles
+from tasks.reporting.plots import paper, write_plots
+from tasks.reporting.plots.blocks import draw_blocks
+from tasks.reporting.plots.chart import draw_chart
+from tasks.reporting.plots.layers import draw_layers
 from tasks.reporting.rows import Row
-from tasks.reporting.style import DENSE_COLOUR, log_ticks, method_styles, plain_number, plain_style
 
-from .conftest import cell_row, dense_row, failed_row
+from .conftest import cell_row, dense_row, figure_of, figures_in
+from .realistic import large_sweep, layers_of
 
 LAYERS = {
     "wanda 0.5": {
         f"model.layers.{block}.{kind}_proj": 0.5 for block in range(3) for kind in ("q", "up")
     }
 }
+SMALL = [
+    row
+    for row in large_sweep(methods=("wanda", "magnitude"), tasks=("arc_easy",))
+    if row["target"] in ("", "0.5")
+]
 
 
-def _sparsity(rows: list[Row]) -> Figure:
-    figure = draw_sparsity(rows, "tiny", perplexity(rows, "tiny", "docs"))
-    assert figure is not None
-    return figure
+def _write(rows: list[Row], folder: Path, layers: Any = None) -> list[Path]:
+    return write_plots(rows, figures_in(rows), layers or {}, folder)
 
 
-def _time(rows: list[Row]) -> Figure:
-    cost = costs(rows, "tiny")[0]
-    figure = draw_pareto(rows, "tiny", perplexity(rows, "tiny", "docs"), cost)
-    assert figure is not None
-    return figure
+def _drawn(rows: list[Row], folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
+    """Every figure of a report by its file's name; not saved, which takes most of the time."""
+    figures: dict[str, Figure] = {}
 
+    def noted(figure: Figure, path: Path) -> Path:
+        figures[path.name] = figure
+        return path
 
-def _places(data: Any) -> list[float]:
-    return list(data)
+    monkeypatch.setattr(paper, "save", noted)
+    names = dict.fromkeys(str(row["model"]) for row in rows)
+    found = {model: layers_of(rows, model) for model in names}
+    columns = ("sparsity", "reconstruction_error")
+    layers = {c: {m: both[k] for m, both in found.items()} for k, c in enumerate(columns)}
+    assert [path.name for path in _write(rows, folder, layers)] == list(figures)
+    return figures
 
 
 def _labels(axis: Any) -> list[str]:
     return [label.get_text() for label in axis.get_ticklabels()]
 
 
-def test_every_plot_is_a_png(rows: list[Row], tmp_path: Path) -> None:
-    written = write_plots(rows, tmp_path, {"org/tiny": LAYERS})
-    assert [path.name for path in written] == [
-        "perplexity-vs-sparsity.png",
-        "time-vs-quality.png",
-        "sparsity-by-layer-org-tiny.png",
-    ]
-    for path in written:
-        content = path.read_bytes()
-        assert content.startswith(b"\x89PNG")
-        assert len(content) > 5000
-        assert b"Software" not in content and b"matplotlib" not in content
-    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == sorted(
-        path.name for path in written
-    )
-
-
-def test_equal_rows_make_equal_bytes_whatever_the_user_has_set(
-    rows: list[Row], tmp_path: Path
+@pytest.mark.parametrize("case", ["large", "two models"])
+def test_everything_is_inside_and_readable(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = write_plots(rows, tmp_path / "a", {"tiny": LAYERS})
+    rows = {
+        "large": lambda: large_sweep(seeds=(0, 1)),
+        "two models": lambda: large_sweep(("llama", "org/neox"), ("wanda", "ast"), tasks=()),
+    }[case]()
+    rows[1] |= {"learned": "weights", "training_tokens": 123_456_789}
+    figures = _drawn(rows, tmp_path, monkeypatch)
+    assert len(figures) > 8
+    for name, figure in figures.items():
+        with paper.plain_style():
+            figure.draw_without_rendering()
+        told = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+        ticks = {label for one in figure.axes for axis in (one.xaxis, one.yaxis)
+                 for label in axis.get_ticklabels()}  # fmt: skip
+        for text in told:
+            assert text.get_fontsize() >= 8, (name, text)
+            box = text.get_window_extent()
+            if text not in ticks:
+                assert box.x0 >= -1 and box.x1 <= figure.bbox.width + 1, (name, text)
+                assert box.y0 >= -1 and box.y1 <= figure.bbox.height + 1, (name, text)
+        for legend in figure.legends:
+            box = legend.get_window_extent()
+            assert box.x0 >= 0 and box.x1 <= figure.bbox.width, name
+            axes = [one for one in figure.axes if one.get_visible()]
+            assert box.y0 >= 0 and box.y1 <= min(one.bbox.y0 for one in axes), name
+            assert all(one.bbox.height > 40 for one in axes), name
+
+
+def test_each_figure_has_its_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(_drawn(SMALL, tmp_path, monkeypatch)) == [
+        "perplexity-vs-sparsity.png",
+        "kl-vs-sparsity.png",
+        "top-1-vs-sparsity.png",
+        "layer-error-vs-sparsity.png",
+        "zero-shot-vs-sparsity.png",
+        "prefill-vs-sparsity.png",
+        "decode-vs-sparsity.png",
+        "perplexity-vs-prune.png",
+        "perplexity-vs-memory.png",
+        "zero-shot-vs-prune.png",
+        "zero-shot-vs-memory.png",
+        "sparsity-by-layer-smollm2-135m.png",
+        "reconstruction_error-by-block-smollm2-135m-0.5.png",
+    ]
+
+
+def test_files_are_png_and_equal_whatever_the_user_has_set(tmp_path: Path) -> None:
+    rows = [dense_row(), *(cell_row(name, "0.5", 60.0) for name in ("wanda", "swiftprune"))]
+    layers = {"sparsity": {"org/tiny": LAYERS, "none": {}}, "unknown": {"tiny": LAYERS}}
+    first = _write(rows, tmp_path / "a", layers)
     with mpl.rc_context({"font.size": 20, "axes.facecolor": "red"}):
-        second = write_plots(rows, tmp_path / "b", {"tiny": LAYERS})
+        second = _write(rows, tmp_path / "b", layers)
         assert mpl.rcParams["font.size"] == 20
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert [path.name for path in first] == [
+        "perplexity-vs-sparsity.png", "perplexity-vs-prune.png", "sparsity-by-layer-org-tiny.png",
+    ]  # fmt: skip
+    assert sorted(first) == sorted((tmp_path / "a" / "plots").iterdir())
+    for one, other in zip(first, second, strict=True):
+        content = one.read_bytes()
+        assert content == other.read_bytes()
+        assert content.startswith(b"\x89PNG") and len(content) > 5000
+        assert b"Software" not in content and b"matplotlib" not in content
 
 
-@pytest.mark.parametrize("rows", [[], [dense_row()], [dense_row(), failed_row("no memory")]])
-def test_without_a_completed_cell_nothing_is_written(rows: list[Row], tmp_path: Path) -> None:
-    assert write_plots(rows, tmp_path, {"tiny": {}, "other": {"wanda 0.5": {}}}) == []
+def test_without_a_completed_cell_nothing_is_written(tmp_path: Path) -> None:
+    assert _write([dense_row()], tmp_path, {"sparsity": {"tiny": {"wanda 0.5": {}}}}) == []
     assert not (tmp_path / "plots").exists()
 
 
-def test_untimed_cells_have_no_time_plot(tmp_path: Path) -> None:
-    written = write_plots([cell_row("wanda", "0.5", 60.0, prune_seconds=None)], tmp_path)
-    assert [path.name for path in written] == ["perplexity-vs-sparsity.png"]
-
-
-def test_names_tell_models_and_corpora_apart(tmp_path: Path) -> None:
-    more = {"perplexity/c4": 70.0, "prune_seconds": None}
-    rows = [cell_row("wanda", "0.5", 60.0, model=model, **more) for model in ("a/b", "a-b")]
-    assert [path.name for path in write_plots(rows, tmp_path)] == [
-        "perplexity-vs-sparsity-a-b-docs.png",
-        "perplexity-vs-sparsity-a-b-c4.png",
-        "perplexity-vs-sparsity-a-b-docs-2.png",
-        "perplexity-vs-sparsity-a-b-c4-2.png",
-    ]
-
-
-def test_diverged_cells_stand_at_the_top(rows: list[Row]) -> None:
-    rows[2]["perplexity/docs"] = math.inf
-    with plain_style():
-        for draw in (_sparsity, _time):
-            figure = draw(rows)
-            axes = figure.axes[0]
-            assert _labels(axes.yaxis)[-1] == "diverged"
-            edge = axes.get_yticks()[-1]
-            assert edge > 1481
-            markers = [line for line in axes.lines if line.get_marker() not in ("None", "", None)]
-            assert any(_places(line.get_ydata()) == [edge] for line in markers)
-
-
-@pytest.mark.parametrize("value", [math.inf, 1.0, 1e30])
-def test_extreme_perplexities_are_drawn(value: float, tmp_path: Path) -> None:
-    rows = [cell_row("wanda", target, value) for target in ("0.5", "2:4")]
-    for row in rows:
-        row["dense_perplexity/docs"] = None
-    assert len(write_plots(rows, tmp_path)) == 2
-
-
-def test_groups_stand_beside_the_line_with_their_label(rows: list[Row]) -> None:
-    with plain_style():
-        figure = _sparsity(rows)
-        fractions, groups = figure.axes
-        assert _labels(groups.xaxis) == ["2:4\n50 %"]
-        joined = [line for line in fractions.lines if len(_places(line.get_xdata())) == 2]
-        # One line a method, and the dense model's.
-        assert len(joined) == 3 + 1
-        assert all(
-            len(_places(line.get_xdata())) == 1 or line.get_color() == DENSE_COLOUR
-            for line in groups.lines
-        )
-
-
-def test_the_time_axis_is_logarithmic_when_times_differ_much(rows: list[Row]) -> None:
-    with plain_style():
-        wide = _time(rows)
-        near = _time([row for row in rows if row["method"] != "magnitude"])
-        assert wide.axes[0].get_xscale() == "log"
-        assert near.axes[0].get_xscale() == "linear"
-
-
-def test_layers_are_mapped_by_block_and_kind(tmp_path: Path) -> None:
-    cells = {
-        "a": {
-            "h.0.attn.q": 0.4,
-            "h.0.mlp.experts.0.up": 0.2,
-            "h.0.mlp.experts.1.up": 0.4,
-            "h.1.attn.q": 0.6,
-        }
+def test_the_legend_shows_the_colours_and_marks_that_are_drawn() -> None:
+    rows = [dense_row()]
+    for target, scores in (("0.3", (60.0, 40.0, 50.0)), ("0.5", (99.0, 98.0, 95.0))):
+        for method, score in zip(("magnitude", "swiftprune", "wanda"), scores, strict=True):
+            rows.append(cell_row(method, target, score))
+    chart = next(c for c in charts_of(rows, figures_in(rows)) if c.stem == "perplexity-vs-prune")
+    with paper.plain_style():
+        figure = draw_chart(chart)
+        figure.draw_without_rendering()
+    drawn = {
+        (str(line.get_color()), str(line.get_marker()))
+        for axes in figure.axes
+        for line in axes.lines
+        if line.get_linestyle() == "None"
     }
-    with plain_style():
-        figure = draw_layers("m", cells)
-        assert figure is not None
-        axes = figure.axes[0]
-        shown: Any = axes.images[0].get_array()
-        assert _labels(axes.yaxis) == ["q", "up"]
-        assert shown.filled(-1).tolist() == [[40, 60], [pytest.approx(30), -1]]
-        assert "20.0 to 60.0" in axes.get_title(loc="left")
-    assert plot_sparsity_by_layer({"m": {"b": {"lm_head": 0.5}}}, tmp_path)
+    handles = [line for line in figure.legends[0].findobj(mpl.lines.Line2D) if line.get_marker()]
+    shown = {(str(line.get_color()), str(line.get_marker())) for line in handles}
+    assert shown - {("#000000", "None")} == drawn
+    styles = method_styles([])
+    wanda = {styles["wanda"].colour, styles["wanda"].pale}
+    assert {colour for colour, marker in drawn if marker == "s"} == wanda  # beaten at 0.3 alone
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "magnitude", "swiftprune", "wanda", "Pareto front", "dense (28.10)",
+    ]  # fmt: skip
 
 
-def test_equal_last_names_are_told_apart() -> None:
-    with plain_style():
-        figure = draw_layers("m", {"a": {"enc.0.q": 0.5, "dec.0.q": 0.5}})
-        assert figure is not None
-        assert _labels(figure.axes[0].yaxis) == ["enc.q", "dec.q"]
+def test_layers_are_mapped_by_block_and_kind() -> None:
+    layers = {"h.0.attn.q": 0.4, "h.0.mlp.experts.0.up": 0.2, "h.0.mlp.experts.1.up": 0.4}
+    sparsity = figure_of([], "sparsity")
+    with paper.plain_style():
+        figure = draw_layers("m", sparsity, {"a": layers | {"h.1.attn.q": 0.6}})
+        told = draw_layers("m", sparsity, {"a": {"enc.0.q": 0.5, "dec.0.q": 0.5}})
+        alone = draw_layers("m", sparsity, {"b": {"lm_head": 0.5}})
+    assert figure is not None and told is not None and alone is not None
+    axes = figure.axes[0]
+    shown: Any = axes.images[0].get_array()
+    assert _labels(axes.yaxis) == ["q", "up"]
+    assert shown.filled(-1).tolist() == [[40, 60], [pytest.approx(30), -1]]
+    assert "20.0 to 60.0" in axes.get_title(loc="left")
+    assert _labels(told.axes[0].yaxis) == ["enc.q", "dec.q"]
 
 
-def test_methods_keep_their_colour() -> None:
-    everyone = method_styles(["wanda", "mine", "yours"])
-    assert method_styles(["mine"])["wanda"] == everyone["wanda"]
-    assert len({style.colour for style in everyone.values()}) == len(everyone)
+def test_even_cells_are_counted_rather_than_drawn() -> None:
+    even = {f"wanda 0.{k}": {"h.0.q": k / 10, "h.1.q": k / 10} for k in range(1, 8)}
+    uneven = {"mine 0.5": {"h.0.q": 0.4, "h.1.q": 0.6}}
+    sparsity = figure_of([], "sparsity")
+    cases = (even | uneven, even, {"wanda 0.5": even["wanda 0.5"]} | uneven)
+    with paper.plain_style():
+        drawn = [draw_layers("m", sparsity, cells) for cells in cases]
+    figures = [figure for figure in drawn if figure is not None]
+    assert figures[0].axes[0].get_title(loc="left").startswith("mine 0.5")
+    assert "7 more with the same in every layer" in figures[0].get_supxlabel()
+    # Panels and the colour bar.
+    assert [len(figure.axes) for figure in figures] == [1 + 1, 3 + 1, 2 + 1]
 
 
-@settings(deadline=None)
-@given(st.floats(1e-3, 1e12), st.floats(1.1, 1e9))
-def test_log_ticks_are_few_and_inside(low: float, factor: float) -> None:
-    ticks = log_ticks(low, low * factor)
-    assert 1 <= len(ticks) <= 8
-    assert ticks == sorted(set(ticks))
-    assert all(low <= tick <= low * factor for tick in ticks)
-
-
-def test_ticks_are_plain_numbers() -> None:
-    assert [plain_number(tick) for tick in log_ticks(25, 2000)] == (
-        ["30", "50", "100", "200", "300", "500", "1,000", "2,000"]
-    )
-    assert plain_number(0.5) == "0.5"
-    assert plain_number(1e7) == "$10^{7}$"
-    assert plain_number(3e7) == "$3×10^{7}$"
+def test_blocks_show_means_under_their_zeros_on_linear_axes() -> None:
+    zeros = {"wanda 0.5": {"h.0.q": 0.01, "h.0.up": 0.03, "h.1.q": 0.5}}
+    errors = {
+        "wanda 0.5": {"h.0.q": 0.2, "h.0.up": 0.4, "h.1.q": 0.1},
+        "wanda 0.7": {"h.0.q": 0.9},
+    }
+    rows = [{"reconstruction_error": 0.1}]
+    shown = [(figure_of([], "sparsity"), zeros), (figure_of(rows, "reconstruction_error"), errors)]
+    with paper.plain_style():
+        figure = draw_blocks("m", "0.5", shown)
+        assert draw_blocks("m", "2:4", shown) is None
+    assert figure is not None
+    upper, lower = figure.axes
+    assert upper.get_yscale() == lower.get_yscale() == "linear"
+    for axes, expected in ((upper, [2, 50]), (lower, [0.3, 0.1])):
+        assert list(axes.lines[0].get_xdata()) == [0, 1]
+        assert list(axes.lines[0].get_ydata()) == pytest.approx(expected)

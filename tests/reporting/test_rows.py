@@ -12,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tasks.reporting.rows import Row, columns, corpora, read_results, write_results
+from tasks.reporting.rows import Row, columns, read_results, write_results
 from tasks.store import files
+
+from .conftest import figures_in
 
 _NUMBERS = ("inf", "-inf", "nan")
 texts = st.text(',"\r\n|\\ \t\0;=aZ1é日𝄞\u2028\udc80', max_size=12)
@@ -75,16 +77,15 @@ def test_csv_holds_the_same_cells(table: list[Row]) -> None:
 
 
 def test_columns_follow_the_contract(rows: list[Row]) -> None:
-    rows[1]["zero_shot/piqa"] = 0.7
-    rows[1]["perplexity/c4"] = 50.0
-    assert corpora(rows) == ["docs", "c4"]
+    rows[1] |= {"zero_shot/piqa/acc": 0.7, "perplexity/c4": 50.0, "zero_shot/mean": 0.7}
     expected = (
-        "model method target seed status error sparsity perplexity/docs perplexity/c4 "
+        "model method target seed status error sparsity "
+        "perplexity/docs perplexity/c4 zero_shot/mean "
         "dense_perplexity/docs dense_perplexity/c4 prune_seconds calibration_seconds "
         "learned training_tokens evaluate_seconds parameters nonzero_parameters "
-        "peak_memory_bytes checkpoint mlflow_run_id fingerprint zero_shot/piqa"
+        "peak_memory_bytes checkpoint mlflow_run_id fingerprint zero_shot/piqa/acc"
     )
-    assert columns(rows) == expected.split()
+    assert columns(rows, figures_in(rows)) == expected.split()
 
 
 def test_json_is_strict_and_infinity_is_text(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_json_is_strict_and_infinity_is_text(tmp_path: Path) -> None:
     (row,) = json.loads(text, parse_constant=refuse)
     assert (row["perplexity/a"], row["x"], row["sparsity"]) == ("inf", "nan", "-inf")
     assert (tmp_path / "results.csv").read_text().splitlines()[1] == (
-        ",,,,,,-inf,inf,,,,,,,,,,,,,nan"
+        ",,,,,,-inf,,,,,,,,,,,,inf,nan"
     )
     (found,) = read_results(tmp_path)
     assert found["perplexity/a"] == math.inf

@@ -9,9 +9,9 @@ import pytest
 
 from tasks.reporting.ordering import sort_rows, target_key
 from tasks.reporting.rows import Row
-from tasks.reporting.views import best, dense_perplexity, points, ratio_to_dense, short_name
+from tasks.reporting.views import best, dense_value, learning, points, ratio, short_name
 
-from .conftest import cell_row, dense_row, failed_row
+from .conftest import cell_row, dense_row, failed_row, figure_of
 
 
 def _names(rows: list[Row]) -> list[tuple]:
@@ -47,37 +47,81 @@ def test_targets_sort_by_sparsity() -> None:
 
 
 def test_best_is_the_lowest_mean_of_each_target(rows: list[Row]) -> None:
-    assert best(rows, "tiny", "docs") == {("wanda", "0.3"), ("wanda", "0.5"), ("wanda", "2:4")}
+    found = best(rows, "tiny", figure_of(rows))
+    assert found == {("wanda", "0.3"), ("wanda", "0.5"), ("wanda", "2:4")}
+    assert best(rows, "tiny", figure_of(rows, "sparsity")) == set()
 
 
 def test_best_needs_a_rival_and_never_diverged() -> None:
-    alone = [cell_row("wanda", "0.5", 60.0)]
-    assert best(alone, "tiny", "docs") == set()
+    def winners(*cells: Row) -> set[tuple[str, str]]:
+        return best(list(cells), "tiny", figure_of(list(cells)))
+
+    alone = cell_row("wanda", "0.5", 60.0)
     lucky = [cell_row("swiftprune", "0.5", value, seed=k) for k, value in enumerate((9, math.inf))]
-    assert best([*alone, *lucky], "tiny", "docs") == {("wanda", "0.5")}
-    tied = [*alone, cell_row("magnitude", "0.5", 60.0)]
-    assert best(tied, "tiny", "docs") == {("wanda", "0.5"), ("magnitude", "0.5")}
+    tied, worse = cell_row("magnitude", "0.5", 60.001), cell_row("ast", "0.5", 61.0)
+    assert winners(alone) == set()
+    assert winners(alone, *lucky) == {("wanda", "0.5")}
+    assert winners(alone, tied, worse) == {("wanda", "0.5"), ("magnitude", "0.5")}
+    assert winners(alone, tied) == set()  # what all reach tells none apart
+
+
+def test_a_difference_within_the_error_is_a_tie() -> None:
+    def cells(*accuracies: float, error: float) -> list[Row]:
+        more = {"zero_shot/mean_stderr": error}
+        names = ("wanda", "magnitude", "ast")
+        return [
+            cell_row(name, "0.5", 60.0, **{"zero_shot/mean": value}, **more)
+            for name, value in zip(names, accuracies, strict=True)
+        ]
+
+    for error, expected in ((0.001, {"wanda"}), (0.03, {"wanda", "magnitude"}), (0.3, set())):
+        rows = cells(0.60, 0.57, 0.40, error=error)
+        found = best(rows, "tiny", figure_of(rows, "zero_shot/mean"))
+        assert {method for method, _ in found} == expected
 
 
 def test_seeds_make_one_point_and_failed_cells_none() -> None:
     values = (60.0, 66.0, math.inf)
     rows = [cell_row("wanda", "0.5", value, seed=seed) for seed, value in enumerate(values)]
-    (point,) = points([*rows, failed_row("x"), dense_row()], "tiny", "docs")
+    (point,) = points([*rows, failed_row("x"), dense_row()], "tiny", figure_of(rows))
     assert point.values == values
-    assert (point.mean, point.diverged, point.seconds) == (63.0, True, 40.0)
+    assert (point.mean, point.diverged, point.bars) == (63.0, True, (3.0, 3.0))
 
 
 def test_the_mean_lies_between_the_seeds() -> None:
     rows = [cell_row("wanda", "0.5", 0.1 + 0.2, seed=seed) for seed in range(3)]
-    (point,) = points(rows, "tiny", "docs")
+    (point,) = points(rows, "tiny", figure_of(rows))
     assert point.mean == 0.1 + 0.2
 
 
-def test_dense_perplexity_comes_from_cells_where_the_dense_row_is_missing(rows: list[Row]) -> None:
-    assert dense_perplexity(rows, "tiny", "docs") == 28.1
-    assert dense_perplexity(rows[1:], "tiny", "docs") == 28.1
-    assert dense_perplexity(rows, "other", "docs") is None
-    assert ratio_to_dense(rows[1], rows, "docs") == pytest.approx(45 / 28.1)
+def test_what_is_added_to_a_cost_counts() -> None:
+    rows = [cell_row("wanda", "0.5", 60.0, prune_seconds=3.0, calibration_seconds=9.0)]
+    (point,) = points(rows, "tiny", figure_of(rows, "prune_seconds"))
+    assert point.values == (12.0,)
+
+
+def test_dense_values_come_from_cells_where_the_dense_row_is_missing(rows: list[Row]) -> None:
+    figure = figure_of(rows)
+    assert dense_value(rows, "tiny", figure) == 28.1
+    assert dense_value(rows[1:], "tiny", figure) == 28.1
+    assert dense_value(rows, "other", figure) is None
+    assert ratio(rows[1], rows, figure) == pytest.approx(45 / 28.1)
+
+
+def test_speed_is_compared_on_the_same_hardware_only() -> None:
+    column, place = "speed/decode_tokens_per_second", "speed/hardware"
+    rows = [dense_row() | {column: 20.0, place: "NVIDIA H100 80GB HBM3"}]
+    for target, speed, hardware in (("0.5", 30.0, rows[0][place]), ("0.7", 90.0, "NVIDIA A100")):
+        rows.append(cell_row("wanda", target, 60.0) | {column: speed, place: hardware})
+    figure = figure_of(rows, column)
+    assert [ratio(row, rows, figure) for row in rows] == [1.0, 1.5, None]
+    assert [point.values for point in points(rows, "tiny", figure, relative=True)] == [(1.5,)]
+
+
+def test_only_methods_that_learned_say_so() -> None:
+    mask = {"learned": "mask", "training_tokens": 3_000_000}
+    cells = [cell_row("wanda", "0.5", 60.0), cell_row("policy_gradient", "0.2", 40.0, **mask)]
+    assert [learning(row) for row in cells] == ["", "mask, 3M tokens"]
 
 
 def test_short_name_drops_folder_and_organisation() -> None:

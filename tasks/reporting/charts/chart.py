@@ -125,7 +125,8 @@ def mark_text(
 
 def axis_label(figure: Figure, *, relative: bool = False) -> str:
     """The figure's short name and unit; a chart's note has the long one."""
-    return with_unit(figure.heading, "× dense" if relative else figure.unit)
+    heading = f"{figure.heading} in all" if figure.added else figure.heading
+    return with_unit(heading, "× dense" if relative else figure.unit)
 
 
 def file_word(figure: Figure) -> str:

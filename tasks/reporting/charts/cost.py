@@ -20,7 +20,7 @@ from tasks.reporting.charts.chart import (
 )
 from tasks.reporting.charts.pareto import pareto_front
 from tasks.reporting.rows import DENSE, Row
-from tasks.reporting.text import scaled, shown, with_unit
+from tasks.reporting.text import scaled, shown
 from tasks.reporting.views import (
     Point,
     dense_row,
@@ -79,7 +79,7 @@ def against_cost(
     costs = [scaled(cost, cell.cost) for found in chosen.values() for cell in found]
     log = is_log(cost, [max(at, _LEAST) for at in costs])
     places = [max(at, _LEAST) for at in costs] if log else costs
-    x = value_axis(with_unit(cost.label, cost.unit), places, log=log, most=6, gap=0.17)
+    x = value_axis(axis_label(cost), places, log=log, most=6, gap=0.17)
     own = dense_value(rows, model, quality)
     # In each panel with the dense model's line, unless the dense model is a mark.
     line = None if own is None or dense or not math.isfinite(own) else scaled(quality, own)
@@ -96,7 +96,8 @@ def against_cost(
     return Chart(
         stem=f"{file_word(quality)}-vs-{file_word(cost)}",
         title=short_name(model),
-        note=f"{quality.label}\n{good[0]} {good[1]} is better; paler: beaten by another",
+        note=f"{quality.label} against {cost.label}\n"
+        f"{good[0]} {good[1]} is better; paler: beaten by another",
         section=SECTION,
         panels=panels,
         dense=line,

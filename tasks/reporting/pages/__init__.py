@@ -32,7 +32,8 @@ def write_report(
     Returns:
         The path of ``report.md``.
     """
-    charts = {chart.stem: chart for chart in charts_of(rows, figures)} if plots else {}
+    there = {plot.stem for plot in plots}
+    charts = {c.stem: c for c in charts_of(rows, figures) if c.stem in there} if there else {}
     links = [Path(os.path.relpath(plot, folder)).as_posix() for plot in plots]
     text = render_report(rows, figures, context, links)
     write_atomically(folder / REPORT_NAME, text.encode("utf-8", "backslashreplace"))

@@ -30,7 +30,7 @@ from tasks.reporting.rows import DENSE
 _DRAW = """
 "use strict";
 const charts = JSON.parse(document.getElementById("charts").textContent);
-const HIGH = 230, BETWEEN = 78, TOP = 34, LEFT = 62, RIGHT = 12, GAP = 52;
+const HIGH = 230, BETWEEN = 78, BELOW = 64, LEFT = 62, RIGHT = 12, GAP = 52;
 function layoutOf(chart, width) {
   const n = chart.panels.length;
   const columns = chart.share_y ? n : Math.max(1, Math.min(n, chart.columns,
@@ -43,16 +43,18 @@ function layoutOf(chart, width) {
     if (used && used + wide > inner) { lines += 1; used = 0; }
     used += wide;
   }
-  const legend = 20 * lines + 8, shared = columns > 1 && !chart.share_y;
+  const top = chart.panels.some(panel => panel.title) ? 30 : 12;
+  const legend = 20 * lines + 8;
   const gap = (chart.share_y ? 14 : GAP) / inner;
   const weights = chart.panels.slice(0, columns).map(panel => panel.weight);
   const total = weights.reduce((a, b) => a + b, 0);
   const layout = {
-    width, height: TOP + high + 56 + legend, margin: {l: LEFT, r: RIGHT, t: TOP, b: 56 + legend},
+    width, height: top + high + BELOW + legend,
+    margin: {l: LEFT, r: RIGHT, t: top, b: BELOW + legend},
     font: {family: "system-ui, sans-serif", size: 12, color: "#1b1b1b"},
     hovermode: "closest", dragmode: matchMedia("(pointer: fine)").matches ? "zoom" : false,
     hoverlabel: {bgcolor: "#fff", font: {color: "#1b1b1b"}, align: "left"},
-    legend: {orientation: "h", x: 0, xanchor: "left", y: -58 / high, yanchor: "top"},
+    legend: {orientation: "h", x: 0, xanchor: "left", y: -BELOW / high, yanchor: "top"},
     annotations: [],
   };
   chart.panels.forEach((panel, k) => {
@@ -67,14 +69,10 @@ function layoutOf(chart, width) {
     layout["yaxis" + name] = {...line, ...panel.y, domain: [Math.max(y - HIGH / high, 0), y],
       anchor: "x" + name, showticklabels: !chart.share_y || !column,
       title: column ? undefined : panel.y.title};
-    if (shared) layout["xaxis" + name].title = undefined;
     if (panel.title) layout.annotations.push({text: "<b>" + panel.title + "</b>", x: .5, y: 1,
       xref: "x" + name + " domain", yref: "y" + name + " domain", yanchor: "bottom",
       showarrow: false});
   });
-  if (shared) layout.annotations.push({text: chart.panels[0].x.title.text, x: .5, y: 0,
-    xref: "paper", yref: "paper", yanchor: "top", yshift: -22, showarrow: false,
-    font: {size: 14}});
   return layout;
 }
 for (const box of document.querySelectorAll("[data-chart]")) {

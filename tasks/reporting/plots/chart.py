@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from textwrap import fill
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -23,6 +24,8 @@ from tasks.reporting.rows import DENSE
 _DENSE_LINE: Any = (0, DENSE_DASHES)
 _PANEL_WIDTH = 2.3
 """Inches of one of several panels with axes of their own."""
+_CHARACTERS = 15
+"""Of a heading, an inch."""
 _GROUP_WIDTH = 0.4
 """Inches that each further category adds beyond two."""
 
@@ -39,8 +42,11 @@ def draw_chart(chart: Chart) -> Figure:
             axes.tick_params(left=not place, labelleft=not place)
         elif place + chart.columns < len(chart.panels):
             axes.set_xlabel("")
-    figure.suptitle(f"{chart.title}\n{chart.note}", x=0.01, ha="left")
-    figure.supylabel(chart.panels[0].y.label)
+        if place % chart.columns == 0:
+            axes.set_ylabel(panel.y.label)
+    width = round(_CHARACTERS * figure.get_figwidth())
+    heading = [fill(line, width) for line in (chart.title, *chart.note.splitlines())]
+    figure.suptitle("\n".join(heading), x=0.01, ha="left")
     handles = _handles(chart, styles)
     most = (2 if chart.learned else 3) * max(1, round(figure.get_figwidth() / WIDTH))
     place_legend(

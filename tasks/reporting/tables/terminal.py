@@ -18,7 +18,7 @@ from tasks.measures.figures import PRUNING, Figure
 from tasks.reporting.rows import Row
 from tasks.reporting.tables.table import RESULTS, Column, Table, results_tables
 from tasks.reporting.text import one_line
-from tasks.reporting.views import cell_label, models, of_model, short_name
+from tasks.reporting.views import cell_label, models, of_model
 
 _GAP = 2
 """Spaces between columns."""
@@ -43,7 +43,7 @@ def results_table(rows: Sequence[Row], figures: Sequence[Figure], width: int = 1
     chosen = [figure for figure in figures if figure.headline or figure in PRUNING]
     chosen += [replace(figure, group=_FURTHER) for figure in further]
     found = [
-        (short_name(model, width) if several else "", table)
+        (one_line(model, width) if several else "", table)
         for model in models(rows) or [""]
         for table in results_tables(of_model(rows, model), chosen)
     ]
