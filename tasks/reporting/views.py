@@ -72,7 +72,7 @@ def of_model(rows: Iterable[Row], model: str) -> list[Row]:
 
 def dense_row(rows: Iterable[Row], model: str) -> Row | None:
     """The model's own."""
-    return next((row for row in of_model(rows, model) if is_dense(row)), None)
+    return next((row for row in rows if is_dense(row) and str(row.get("model")) == model), None)
 
 
 def short_name(model: str, width: int = 40) -> str:
@@ -81,14 +81,14 @@ def short_name(model: str, width: int = 40) -> str:
     return name if len(name) <= width else name[: width - 3] + "..."
 
 
-def dense_value(rows: Iterable[Row], model: str, figure: Figure) -> float | None:
+def dense_value(rows: Sequence[Row], model: str, figure: Figure) -> float | None:
     """The dense model's: from its row, what a cell recorded of it, or what the figure says."""
-    mine = of_model(rows, model)
-    found = [figure.value(row) for row in mine if is_dense(row)]
-    for row in mine:
-        told = row.get(figure.of_dense)
-        found.append(float(told) if isinstance(told, int | float) else None)
-    return next((value for value in [*found, figure.dense] if value is not None), None)
+    own = dense_row(rows, model)
+    value = figure.value(own) if own else None
+    if value is not None:
+        return value
+    told = (row.get(figure.of_dense) for row in of_model(rows, model))
+    return next((float(value) for value in told if isinstance(value, int | float)), figure.dense)
 
 
 def is_comparable(row: Row, rows: Sequence[Row], figure: Figure) -> bool:
@@ -98,7 +98,7 @@ def is_comparable(row: Row, rows: Sequence[Row], figure: Figure) -> bool:
     """
     if not figure.comparable:
         return True
-    mine = [r for r in of_model([row, *rows], str(row.get("model"))) if figure.value(r) is not None]
+    mine = [r for r in of_model(rows, str(row.get("model"))) if figure.value(r) is not None]
     first = sorted(mine, key=lambda other: not is_dense(other))[:1]
     return all(other.get(figure.comparable) == row.get(figure.comparable) for other in first)
 
@@ -107,7 +107,7 @@ def ratio(row: Row, rows: Sequence[Row], figure: Figure) -> float | None:
     """The figure as a multiple of the dense model's; None where either is missing, or where they
     do not compare."""
     mine = figure.value(row)
-    dense = dense_value([row, *rows], str(row.get("model")), figure)
+    dense = dense_value(rows, str(row.get("model")), figure)
     if mine is None or not dense or not is_comparable(row, rows, figure):
         return None
     return mine / dense

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from tasks.reporting.charts import charts_of
@@ -76,7 +77,7 @@ def test_everything_is_inside_and_readable(
         ticks = {label for one in figure.axes for axis in (one.xaxis, one.yaxis)
                  for label in axis.get_ticklabels()}  # fmt: skip
         for text in told:
-            assert text.get_fontsize() >= 8, (name, text)
+            assert float(text.get_fontsize()) >= 8, (name, text)
             box = text.get_window_extent()
             if text not in ticks:
                 assert box.x0 >= -1 and box.x1 <= figure.bbox.width + 1, (name, text)
@@ -145,7 +146,7 @@ def test_the_legend_shows_the_colours_and_marks_that_are_drawn() -> None:
         for line in axes.lines
         if line.get_linestyle() == "None"
     }
-    handles = [line for line in figure.legends[0].findobj(mpl.lines.Line2D) if line.get_marker()]
+    handles: Any = figure.legends[0].findobj(Line2D)
     shown = {(str(line.get_color()), str(line.get_marker())) for line in handles}
     assert shown - {("#000000", "None")} == drawn
     styles = method_styles([])
@@ -192,7 +193,7 @@ def test_blocks_show_means_under_their_zeros_on_linear_axes() -> None:
         "wanda 0.5": {"h.0.q": 0.2, "h.0.up": 0.4, "h.1.q": 0.1},
         "wanda 0.7": {"h.0.q": 0.9},
     }
-    rows = [{"reconstruction_error": 0.1}]
+    rows: list[Row] = [{"reconstruction_error": 0.1}]
     shown = [(figure_of([], "sparsity"), zeros), (figure_of(rows, "reconstruction_error"), errors)]
     with paper.plain_style():
         figure = draw_blocks("m", "0.5", shown)
@@ -201,5 +202,6 @@ def test_blocks_show_means_under_their_zeros_on_linear_axes() -> None:
     upper, lower = figure.axes
     assert upper.get_yscale() == lower.get_yscale() == "linear"
     for axes, expected in ((upper, [2, 50]), (lower, [0.3, 0.1])):
-        assert list(axes.lines[0].get_xdata()) == [0, 1]
-        assert list(axes.lines[0].get_ydata()) == pytest.approx(expected)
+        line: Any = axes.lines[0]
+        assert list(line.get_xdata()) == [0, 1]
+        assert list(line.get_ydata()) == pytest.approx(expected)

@@ -32,8 +32,9 @@ def _shown(table: RenderableType, width: int, encoding: str = "utf-8", **more: b
     return raw.getvalue().decode(encoding)
 
 
-def _terminal(rows: list[Row], width: int = 80, **more: bool) -> str:
-    return _shown(results_table(rows, figures_in(rows), width), width, **more)
+def _terminal(rows: list[Row], width: int = 80, *, colours: bool = False) -> str:
+    table = results_table(rows, figures_in(rows), width)
+    return _shown(table, width, force_terminal=colours)
 
 
 def _markdown(rows: list[Row]) -> dict[str, str]:
@@ -84,7 +85,7 @@ def test_failures_are_red_and_told_below() -> None:
     assert told is not None
     assert "RuntimeError: [/red] no | memory" in " ".join(told.plain.split())
     assert errors_text(rows[:1]) is None
-    assert "\x1b[31m" in _terminal(rows, force_terminal=True)
+    assert "\x1b[31m" in _terminal(rows, colours=True)
     assert "\x1b[" not in _terminal(rows)
 
 

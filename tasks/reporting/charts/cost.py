@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.measures.figures import PRUNING, Figure
+from tasks.reporting import views
 from tasks.reporting.charts.axis import Axis, is_log, value_axis
 from tasks.reporting.charts.chart import (
     Chart,
@@ -21,17 +22,7 @@ from tasks.reporting.charts.chart import (
 from tasks.reporting.charts.pareto import pareto_front
 from tasks.reporting.rows import DENSE, Row
 from tasks.reporting.text import scaled, shown
-from tasks.reporting.views import (
-    Point,
-    dense_row,
-    dense_value,
-    is_comparable,
-    mean,
-    noise,
-    points,
-    short_name,
-    targets,
-)
+from tasks.reporting.views import Point
 
 SECTION = "What a quality costs"
 NOTE = (
@@ -65,13 +56,13 @@ def against_cost(
     """
     cells = [
         _Cell(at, point)
-        for point in points(rows, model, quality)
-        if (at := mean(_costs(point, rows, cost))) is not None
+        for point in views.points(rows, model, quality)
+        if (at := views.mean(_costs(point, rows, cost))) is not None
     ]
     dense = _dense(rows, model, quality, cost)
     chosen = {
         target: found
-        for target in targets(cell.point for cell in cells)
+        for target in views.targets(cell.point for cell in cells)
         if _differ(found := [*dense, *(c for c in cells if c.point.target == target)], cost)
     }
     if not chosen:
@@ -80,7 +71,7 @@ def against_cost(
     log = is_log(cost, [max(at, _LEAST) for at in costs])
     places = [max(at, _LEAST) for at in costs] if log else costs
     x = value_axis(axis_label(cost), places, log=log, most=6, gap=0.17)
-    own = dense_value(rows, model, quality)
+    own = views.dense_value(rows, model, quality)
     # In each panel with the dense model's line, unless the dense model is a mark.
     line = None if own is None or dense or not math.isfinite(own) else scaled(quality, own)
     named = ("sparsity", quality.column, cost.column)
@@ -95,7 +86,7 @@ def against_cost(
     )
     return Chart(
         stem=f"{file_word(quality)}-vs-{file_word(cost)}",
-        title=short_name(model),
+        title=views.short_name(model),
         note=f"{quality.label} against {cost.label}\n"
         f"{good[0]} {good[1]} is better; paler: beaten by another",
         section=SECTION,
@@ -110,11 +101,11 @@ def against_cost(
 
 
 def _costs(point: Point, rows: Sequence[Row], cost: Figure) -> list[float | None]:
-    return [cost.total(row) if is_comparable(row, rows, cost) else None for row in point.rows]
+    return [cost.total(row) if views.is_comparable(row, rows, cost) else None for row in point.rows]
 
 
 def _dense(rows: Sequence[Row], model: str, quality: Figure, cost: Figure) -> list[_Cell]:
-    row, value = dense_row(rows, model), dense_value(rows, model, quality)
+    row, value = views.dense_row(rows, model), views.dense_value(rows, model, quality)
     at = cost.total(row) if row else None
     if cost in PRUNING or row is None or value is None or at is None:
         return []
@@ -123,7 +114,7 @@ def _dense(rows: Sequence[Row], model: str, quality: Figure, cost: Figure) -> li
 
 def _differ(cells: Sequence[_Cell], cost: Figure) -> bool:
     values = [cell.cost for cell in cells]
-    least = max(_LEAST_DIFFERENCE, noise(cost))
+    least = max(_LEAST_DIFFERENCE, views.noise(cost))
     return len(cells) > 1 and max(values) - min(values) > least * max(values)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tasks.measures.figures import Figure
 from tasks.pruning.core.targets import SemiStructured, TargetError, parse_target
+from tasks.reporting import views
 from tasks.reporting.charts.axis import Axis, is_log, linear_ticks, plain_number, value_axis
 from tasks.reporting.charts.chart import (
     Chart,
@@ -20,16 +21,7 @@ from tasks.reporting.charts.chart import (
 )
 from tasks.reporting.rows import DENSE, Row
 from tasks.reporting.text import scaled, shown
-from tasks.reporting.views import (
-    Point,
-    dense_row,
-    dense_value,
-    is_comparable,
-    mean,
-    points,
-    short_name,
-    targets,
-)
+from tasks.reporting.views import Point
 
 SECTION = "Against sparsity"
 
@@ -47,16 +39,16 @@ def against_sparsity(
         figures: those that a mark tells, if they are headline ones.
     """
     relative = figure.role == "speed" and figure.relative
-    found = [p for p in points(rows, model, figure, relative=relative) if _zeros(p) is not None]
+    found = [
+        point
+        for point in views.points(rows, model, figure, relative=relative)
+        if _zeros(point) is not None
+    ]
     if not found:
         return None
-    dense = 1.0 if relative else dense_value(rows, model, figure)
+    dense = 1.0 if relative else views.dense_value(rows, model, figure)
     factor = 1.0 if relative else scaled(figure, 1.0)
-    values = [factor * value for point in found for value in (*point.values, *_ends(point))]
-    log = is_log(figure, values)
-    line = None if dense is None or not math.isfinite(dense) or (log and dense <= 0) else dense
-    shown_too = [*figure.bounds, *([] if line is None else [factor * line])]
-    y = value_axis(axis_label(figure, relative=relative), [*values, *shown_too], log=log)
+    y, line = _vertical(figure, found, dense, factor, relative=relative)
     told = [f for f in figures if f.headline or f.column in ("sparsity", figure.column)]
 
     def mark(point: Point, x: float) -> Mark:
@@ -69,34 +61,44 @@ def against_sparsity(
             text=mark_text(point.rows, rows, told),
         )
 
-    methods = list(dict.fromkeys(point.method for point in found))
-    joined = [(mark(p, _zeros(p) or 0.0)) for p in found if not _is_group(p.target)]
+    joined = [mark(point, _zeros(point) or 0.0) for point in found if not _is_group(point.target)]
     grouped = [point for point in found if _is_group(point.target)]
-    panels = []
-    if joined:
-        own = dense_row(rows, model)
-        if own is not None and line is not None:
-            text = mark_text([own], rows, told)
-            joined.insert(0, Mark(method=DENSE, x=0.0, y=factor * line, text=text))
-        panels.append(_fractions(joined, methods, y))
-    if grouped:
-        columns = targets(grouped)
-        width = 0.75 / max(len(methods), 3)
-        places = {name: width * (k - (len(methods) - 1) / 2) for k, name in enumerate(methods)}
-        marks = [mark(p, columns.index(p.target) + places[p.method]) for p in grouped]
-        panels.append(_groups(marks, columns, y))
+    own = views.dense_row(rows, model)
+    if joined and own is not None and line is not None:
+        joined.insert(0, Mark(method=DENSE, x=0.0, y=line, text=mark_text([own], rows, told)))
+    methods = list(dict.fromkeys(point.method for point in found))
+    columns = views.targets(grouped)
+    width = 0.75 / max(len(methods), 3)
+    places = {name: width * (k - (len(methods) - 1) / 2) for k, name in enumerate(methods)}
+    beside = [mark(p, columns.index(p.target) + places[p.method]) for p in grouped]
     return Chart(
         stem=f"{file_word(figure)}-vs-sparsity",
-        title=short_name(model),
+        title=views.short_name(model),
         note=_note(rows, figure, found),
         section=SECTION,
-        panels=panels,
-        dense=None if line is None else factor * line,
+        panels=[
+            *([_fractions(joined, methods, y)] if joined else []),
+            *([_groups(beside, columns, y)] if beside else []),
+        ],
+        dense=line,
         dense_text="dense (1×)" if relative else _dense_text(figure, dense),
         learned=learned_of(found),
         columns=2,
         share_y=True,
     )
+
+
+def _vertical(
+    figure: Figure, found: Sequence[Point], dense: float | None, factor: float, *, relative: bool
+) -> tuple[Axis, float | None]:
+    """The axis, and where on it the dense model's line lies; None where it cannot be shown."""
+    values = [factor * value for point in found for value in (*point.values, *_ends(point))]
+    log = is_log(figure, values)
+    line = None if dense is None or not math.isfinite(dense) else factor * dense
+    if log and line is not None and line <= 0:
+        line = None
+    reached = [*values, *figure.bounds, *([] if line is None else [line])]
+    return value_axis(axis_label(figure, relative=relative), reached, log=log), line
 
 
 def _fractions(marks: Sequence[Mark], methods: Sequence[str], y: Axis) -> Panel:
@@ -141,15 +143,15 @@ def _note(rows: Sequence[Row], figure: Figure, found: Sequence[Point]) -> str:
     notes = [figure.label]
     notes += ["bars: ± 1 standard error"] if any(p.error is not None for p in found) else []
     measured = [row for row in rows if figure.value(row) is not None]
-    if not all(is_comparable(row, rows, figure) for row in measured):
+    if not all(views.is_comparable(row, rows, figure) for row in measured):
         place = next(point.rows[0].get(figure.comparable) for point in found)
-        notes.append(f"only on {short_name(str(place), 24)}")
+        notes.append(f"only on {views.short_name(str(place), 24)}")
     return "; ".join(notes)
 
 
 def _zeros(point: Point) -> float | None:
     """Percent: measured, mean over the seeds, or else as the target says."""
-    measured = mean(
+    measured = views.mean(
         float(value) if isinstance(value := row.get("sparsity"), int | float) else None
         for row in point.rows
     )

@@ -28,15 +28,10 @@ from tasks.store.files import write_atomically
 WIDTH, HEIGHT = 8.5 / 2.54, 2.45
 """Inches of a plot without its legend: one column of a paper, 8.5 cm."""
 DPI = 300
+_TEXTS = ("font.", "figure.title", "figure.label", "axes.title", "axes.label", "xtick.label",
+          "ytick.label", "legend.font")  # fmt: skip
 _SETTINGS: dict[Any, Any] = {
-    "font.size": 8.0,
-    "figure.titlesize": 8.0,
-    "figure.labelsize": 8.0,
-    "axes.titlesize": 8.0,
-    "axes.labelsize": 8.0,
-    "xtick.labelsize": 8.0,
-    "ytick.labelsize": 8.0,
-    "legend.fontsize": 8.0,
+    **{f"{text}size": 8.0 for text in _TEXTS},
     "legend.frameon": False,
     "legend.handlelength": 2.2,
     "legend.handletextpad": 0.5,
