@@ -48,7 +48,6 @@ p:has(> .plot) { display: inline-block; margin: .5rem 1rem .5rem 0; vertical-ali
 .live { display: none } .caption { display: block; font-size: .8rem; line-height: 1.3 }
 @media (max-width: 40rem) { body { padding: .75rem } table { font-size: .75rem }
   th, td { padding: .25em .35em }
-  td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 5rem }
   p:has(> .plot) { display: block; margin-right: 0 } }
 @media screen { .drawn img { display: none } .drawn .live { display: block } }
 @media print { body { max-width: none; padding: 0; font-size: 9.5pt } a { color: inherit }

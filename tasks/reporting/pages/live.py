@@ -81,7 +81,7 @@ for (const box of document.querySelectorAll("[data-chart]")) {
   const draw = () => {
     if (!box.clientWidth || box.clientWidth === width) return;
     width = box.clientWidth;
-    Plotly.react(canvas, chart.traces, layoutOf(chart, width), {displayModeBar: false});
+    Plotly.newPlot(canvas, chart.traces, layoutOf(chart, width), {displayModeBar: false});
   };
   box.classList.add("drawn");
   draw();
