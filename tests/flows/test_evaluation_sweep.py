@@ -174,7 +174,8 @@ def test_report_and_tracking_tell_it(measured: Home) -> None:
     for word in ("zero-shot", "KL", "tokens/s", "econstruction"):
         assert word.lower() in text.lower(), word
     assert "script-src 'sha256-" in page
-    assert page.count('src="data:image/png;base64,') == len(list((folder / "plots").glob("*.png")))
+    inlined = page.count('<img src="data:image/png;base64,')
+    assert inlined == len(list((folder / "plots").glob("*.png")))
     logged = {row[0] for row in measured.mlflow("select distinct key from metrics")}
     assert {"kl/docs", "zero_shot/agreement/acc", "speed/prefill_tokens_per_second"} <= logged
 
