@@ -114,8 +114,11 @@ def _dense(rows: Sequence[Row], model: str, quality: Figure, cost: Figure) -> li
 
 def _differ(cells: Sequence[_Cell], cost: Figure) -> bool:
     values = [cell.cost for cell in cells]
+    if len(cells) < 2 or cost.format == "seconds":
+        # Which plots there are shall not hang on how two timings fell.
+        return len(cells) > 1
     least = max(_LEAST_DIFFERENCE, views.noise(cost))
-    return len(cells) > 1 and max(values) - min(values) > least * max(values)
+    return max(values) - min(values) > least * max(values)
 
 
 def _panel(
