@@ -111,7 +111,7 @@ def mark_text(
     of_seeds = f", seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" if seeds else ""
     lines = [f"<b>{html.escape(name)}</b>", html.escape(f"{first.get('model')}{of_seeds}")]
     for figure in figures:
-        value = mean(figure.value(row) for row in cells)
+        value = mean(figure.total(row) for row in cells)
         if value is None:
             continue
         unit = "" if figure.format == "bytes" else f" {figure.unit}".rstrip()
@@ -124,9 +124,10 @@ def mark_text(
 
 
 def axis_label(figure: Figure, *, relative: bool = False) -> str:
-    """The figure's short name and unit; a chart's note has the long one."""
-    heading = f"{figure.heading} in all" if figure.added else figure.heading
-    return with_unit(heading, "× dense" if relative else figure.unit)
+    """The figure's short name and unit; a chart's note has the long one, and so has the axis of a
+    cost to which others are added: its short name is of one part."""
+    name = figure.label if figure.added else figure.heading
+    return with_unit(name, "× dense" if relative else figure.unit)
 
 
 def file_word(figure: Figure) -> str:
