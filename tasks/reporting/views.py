@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.measures.figures import Figure, Value
+from tasks.measures.figures import PRUNING, Figure, Value
 from tasks.reporting.ordering import target_key, target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
 from tasks.reporting.text import format_count, shown
 
 NOISE = 0.1
-"""Of speed and memory, which other work on the machine disturbs."""
+"""Of speed, time and memory, which other work on the machine disturbs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +157,8 @@ def best(rows: Sequence[Row], model: str, figure: Figure) -> set[tuple[str, str]
     """(method, target) of the best mean of each target, of a figure with a direction.
 
     Never a method with a seed that diverged. Methods that tie with the best are best too; where
-    all tie nothing is. What tables show alike ties, and so does what noise can tell apart: one
-    standard error, or :data:`NOISE` of a figure that depends on the hardware.
+    all tie nothing is. What tables show alike ties, and so does what noise cannot tell apart: one
+    standard error, or :data:`NOISE` of what the machine disturbs.
     """
     winners: set[tuple[str, str]] = set()
     found = points(rows, model, figure) if figure.better else []
@@ -182,8 +182,8 @@ def best(rows: Sequence[Row], model: str, figure: Figure) -> set[tuple[str, str]
 
 
 def noise(figure: Figure) -> float:
-    """The part by which the figure may differ between runs of the same model."""
-    return NOISE if figure.comparable else 0.0
+    """The part by which the figure may differ between runs of the same cell."""
+    return NOISE if figure.comparable or figure in PRUNING else 0.0
 
 
 def targets(found: Iterable[Point]) -> list[str]:

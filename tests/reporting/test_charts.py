@@ -14,8 +14,9 @@ from tasks.reporting.charts.chart import Chart, Mark, Panel
 from tasks.reporting.charts.pareto import pareto_front
 from tasks.reporting.charts.style import method_styles
 from tasks.reporting.rows import Row
+from tasks.reporting.views import best
 
-from .conftest import cell_row, dense_row, failed_row, figures_in
+from .conftest import cell_row, dense_row, failed_row, figure_of, figures_in
 from .realistic import large_sweep
 
 DECODE, PLACE = "speed/decode_tokens_per_second", "speed/hardware"
@@ -80,10 +81,32 @@ def test_time_competes_within_a_target_only() -> None:
         "magnitude": False, "wanda": True, "swiftprune": False,
     }  # fmt: skip
     assert (marks["wanda"].x, marks["wanda"].y) == (45.0, 60.0)
+    assert "time to prune: 45.0 s" in marks["wanda"].text
     (front,) = chart.panels[0].lines
     assert list(front.points) == [(0.6, 500.0), (5.0, 60.0)]
     assert chart.dense == 28.1 and chart.panels[0].x == chart.panels[1].x
     assert chart.panels[0].y.high < 600 < chart.panels[1].y.high
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9), st.sampled_from([1.0, 2.0])), min_size=1))
+def test_costs_within_noise_do_not_decide(points: list[tuple[float, float]]) -> None:
+    front = pareto_front(points, lower_is_better=(True, True), noise=(0.1, 0.0))
+    assert any(front)
+    for (cost, quality), on_front in zip(points, front, strict=True):
+        assert not on_front or not any(q < quality and c <= cost for c, q in points)
+
+
+def test_a_bit_of_memory_buys_no_place_on_the_front() -> None:
+    spent = {"magnitude": (2000, 1800.0), "wanda": (2010, 90.0), "ast": (4000, 27.0)}
+    rows = [
+        cell_row(method, "2:4", harm, peak_memory_bytes=memory << 20)
+        for method, (memory, harm) in spent.items()
+    ]
+    (panel,) = _charts(rows)["perplexity-vs-memory"].panels
+    assert {name for name, mark in _marks(panel).items() if mark.pale} == {"magnitude"}
+    assert best(rows, "tiny", figure_of(rows, "peak_memory_bytes")) == {
+        ("magnitude", "2:4"), ("wanda", "2:4"),
+    }  # fmt: skip
 
 
 def test_size_competes_with_the_dense_model() -> None:

@@ -114,8 +114,8 @@ def _dense(rows: Sequence[Row], model: str, quality: Figure, cost: Figure) -> li
 
 def _differ(cells: Sequence[_Cell], cost: Figure) -> bool:
     values = [cell.cost for cell in cells]
-    if len(cells) < 2 or cost.format == "seconds":
-        # Which plots there are shall not hang on how two timings fell.
+    if len(cells) < 2 or cost in PRUNING:
+        # Which plots there are shall not hang on how time and memory of two cells fell.
         return len(cells) > 1
     least = max(_LEAST_DIFFERENCE, views.noise(cost))
     return max(values) - min(values) > least * max(values)
@@ -135,7 +135,7 @@ def _panel(
         (c.cost, worst if c.point.diverged or c.point.mean is None else c.point.mean) for c in cells
     ]
     better = (cost.better == "lower", quality.better == "lower")
-    flags = pareto_front(coordinates, lower_is_better=better)
+    flags = pareto_front(coordinates, lower_is_better=better, noise=(views.noise(cost), 0.0))
     marks: list[Mark] = []
     for cell, (_, value), flag in zip(cells, coordinates, flags, strict=True):
         point, on_front = cell.point, flag and math.isfinite(value)
