@@ -14,10 +14,9 @@ def rewrite_report(name: str, console: Console) -> None:
     Raises:
         ConfigurationError: when there is no such sweep.
     """
-    from tasks.reporting.tables import results_table
-
     from configs.yaml_file import load
     from tasks.reporting.rows import read_results
+    from tasks.reporting.tables import results_table
     from tasks.steps.report import figures_in, known_run_ids, write_folder
     from tasks.steps.session import session
 
