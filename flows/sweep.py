@@ -47,13 +47,15 @@ def sweep(config: SweepConfig, work_pool: str = "") -> Any:
     try:
         run.prepare()
         run.compute()
+        run.finish()
     except SweepCancelledError as error:
         run.recorder.stop()
         return Cancelled(message=f"{error}; what it computed stays, and the same sweep goes on")
     except BaseException:
         run.recorder.stop()  # a signal, or a server that is gone
         raise
-    run.finish()
+    finally:
+        run.context.loaded.release()
     return run.state()
 
 
@@ -99,7 +101,7 @@ class _Run:
         for model in self.plan.models:
             self._run(model.goals)
             mine = [cell for cell in open_cells if cell.model is model]
-            self._run(s for s in self.plan.shared(mine) if self.context.find(s) is None)
+            self._run(s for s in self.plan.shared(mine, self._there) if not self._there(s))
             self._settle(model)
 
     def _run(self, goals: Iterable[Step]) -> None:
@@ -114,11 +116,17 @@ class _Run:
             elif state.name != "Cached":
                 several = len(self.plan.models) > 1
                 label = f"{step.label} · {step.group}" if several else step.label
-                self.shared[label] = time.monotonic() - start
+                took = time.monotonic() - start
+                self.shared[label] = self.shared.get(label, 0.0) + took
+
+    def _there(self, step: Step) -> bool:
+        """Whether nothing is to be computed for a step; a model of its own place is never asked:
+        to look for it may be to fetch it."""
+        return step.outside is not None or self.context.find(step) is not None
 
     def _blocked(self, goals: Iterable[Step]) -> str:
         """Why goals cannot be reached: a step failed that they lack; empty where they can be."""
-        lacking = walk(goals, into=lambda step: self.context.find(step) is None)
+        lacking = walk(goals, into=lambda step: not self._there(step))
         return next((self.failed[step] for step in lacking if step in self.failed), "")
 
     def _settle(self, row: ModelPlan | Cell) -> None:
@@ -197,11 +205,22 @@ class _Run:
         """Log what no cell logged, compute what looks at several cells, and write the report."""
         for cell in self.recorder.learn(self.computed, self.errors):
             record(self.recorder, cell, self.errors.get(cell.fingerprint, ""))
-        self._run(s for s in steps_of(self.plan.across) if not self._blocked(s.needs.values()))
+        self._run_across()
         timings = Timings(self.shared, self.timings, time.monotonic() - self.start)
         with self.session.progress.work("sweep", "report"):
             report(self.plan, self.session, self.errors, timings)
         self.session.timings[self.plan.config.name] = timings
+
+    def _run_across(self) -> None:
+        """Compute what looks at several cells, from what they left: no cell is computed again."""
+        for step in steps_of(self.plan.across):
+            lost = [need for need in step.needs.values() if not self._there(need)]
+            if lost:
+                self.failed[step] = f"{lost[0].label} of {lost[0].group} is not there"
+            else:
+                self._run([step])
+            if reason := self.failed.get(step):
+                self.errors[step.fingerprint] = f"{step.label}: {reason}"
 
     def state(self) -> Any:
         """How the flow ends."""
@@ -213,7 +232,8 @@ class _Run:
         first = next(iter(errors.values()))
         if not failed:
             broken = [m.spec for m in self.plan.models if m.fingerprint in errors]
-            text = f"{message}; of the dense {', '.join(broken)}: {first}"
+            what = f"of the dense {', '.join(broken)}: " if broken else "of all together: "
+            text = f"{message}; {what}{first}"
             return Completed(name="PartiallyCompleted", message=text)
         if len(failed) == len(cells):
             return Failed(message=f"{message}: {first}")

@@ -122,7 +122,7 @@ def _show(console: Console, name: str, state: object) -> int:
         console.print(timings.table())
     _say_where(console, folder)
     failed = [row for row in rows if row["status"] == "failed"]
-    ended = getattr(state, "is_completed", bool)()
+    ended = getattr(state, "is_completed", bool)() and getattr(state, "name", "") == "Completed"
     if not ended and not failed:
         message = escape(str(getattr(state, "message", state)))
         console.print(f"[bold red]the sweep failed:[/] {message}", highlight=False, soft_wrap=True)

@@ -75,8 +75,7 @@ class PoolRuns:
         self.sweep = sweep
         self._begun = datetime.now(UTC)
         self._config = plan.config.model_dump(mode="json")
-        texts = [windows for model in plan.models for windows in plan.windows(model)]
-        self._sources = to_json([m.model for m in plan.models], texts, home())
+        self._sources = to_json(plan.sources, home())
         self._name = plan.config.name
 
     def __enter__(self) -> Self:

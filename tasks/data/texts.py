@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from configs.corpora import Calibration, Corpus, Training
+from configs.errors import ConfigurationError
 from tasks.data import windows as token_windows
 from tasks.data.corpora import ResolvedCorpus, read_corpus
 from tasks.models.load import load_tokenizer
@@ -77,12 +77,11 @@ class Texts:
 
     Attributes:
         model: the step of the model whose tokenizer cuts.
-        known: what another machine found of corpora: they are not read again.
+        known: what was found of corpora, here or on another machine: none is read again.
     """
 
     model: Step
-    known: Mapping[str, ResolvedCorpus] = field(default_factory=dict)
-    _found: dict[str, ResolvedCorpus] = field(default_factory=dict, init=False, repr=False)
+    known: dict[str, ResolvedCorpus] = field(default_factory=dict)
 
     def windows(
         self,
@@ -105,10 +104,9 @@ class Texts:
             ConfigurationError: when the corpus cannot be read.
         """
         key = corpus_key(corpus, role)
-        facts = self.known.get(key) or self._found.get(key)
-        if facts is None:
-            # Every measure of every cell asks again.
-            facts = self._found[key] = _read(corpus, role, field)[0]
+        if key not in self.known:
+            self.known[key] = _read(corpus, role, field)[0]
+        facts = self.known[key]
         return Windows(self.model, field, name, corpus, role, facts, length, count, seed, skip)
 
     def calibration(self, calibration: Calibration) -> Windows:
@@ -159,7 +157,14 @@ def cut(windows: Windows, tokenizer: Any) -> tuple[Tensor, int | None, str]:
     Raises:
         ConfigurationError: when the corpus is too short.
     """
-    _, text = _read(windows.corpus, windows.role, windows.field)
+    facts, text = _read(windows.corpus, windows.role, windows.field)
+    if facts.digest != windows.facts.digest:
+        raise ConfigurationError(
+            f"{windows.field}.corpus",
+            windows.facts.description,
+            "its text must stay as it was when the sweep began, and it has changed since",
+            "Run the sweep again.",
+        )
     tokens = token_windows.tokenise(tokenizer, text)[windows.skip :]
     bos = token_windows.wants_bos(tokenizer)
     if windows.seed is not None:

@@ -53,20 +53,25 @@ def placed_model(
     def load() -> PreTrainedModel:
         # Weights on disk while it is spread; no other process may use the folder.
         scratch.append(Path(tempfile.mkdtemp(prefix="secateur-placed-")))
-        return load_placed(
-            folder,
-            resolve_dtype(dtype, best_device()),
-            context.trust,
-            max_memory=max_memory,
-            scratch=scratch[0],
-        )
+        try:
+            return load_placed(
+                folder,
+                resolve_dtype(dtype, best_device()),
+                context.trust,
+                max_memory=max_memory,
+                scratch=scratch[0],
+            )
+        except BaseException:
+            release()
+            raise
 
     def release() -> None:
         for path in scratch:
             shutil.rmtree(path, ignore_errors=True)
         _collect()
 
-    return context.loaded.get(PLACED, folder, load, release)
+    key = (folder, dtype, tuple(sorted(max_memory.items())))
+    return context.loaded.get(PLACED, key, load, release)
 
 
 def _collect() -> None:

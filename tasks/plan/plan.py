@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from configs.schema import SweepConfig
-from tasks.compression.checkpoint import Recipe
+from tasks.compression.checkpoint import CHECKPOINT, Recipe
 from tasks.data.texts import Windows
 from tasks.measures.base import Subject
 from tasks.models.sources.sources import ResolvedModel
+from tasks.plan.sources import Sources
 from tasks.store.steps import Step, fingerprint, walk
 
 Measured = Mapping[str, Mapping[str, Step]]
@@ -136,6 +137,7 @@ class Plan:
     """A sweep, resolved.
 
     Attributes:
+        sources: the models and texts that were found.
         across: measures of several cells together.
     """
 
@@ -143,6 +145,7 @@ class Plan:
     models: tuple[ModelPlan, ...]
     cells: tuple[Cell, ...]
     skipped: tuple[Skipped, ...]
+    sources: Sources
     across: Measured = field(default_factory=dict)
 
     @cached_property
@@ -167,9 +170,18 @@ class Plan:
         """Every step of the sweep, each once, needs first."""
         return list(walk(self.goals))
 
-    def shared(self, cells: Iterable[Cell]) -> Iterator[Step]:
-        """What several cells may need and no cell makes: texts and statistics, needs first."""
-        yield from walk(need for cell in cells for need in cell.checkpoint.needs.values())
+    def shared(
+        self, cells: Iterable[Cell], there: Callable[[Step], bool] = lambda _: False
+    ) -> Iterator[Step]:
+        """What several cells may need and no cell makes: texts and statistics, needs first.
+
+        Args:
+            there: whether a step's artifact is there; then what it needs is of no interest.
+        """
+        goals = [goal for cell in cells for goal in cell.goals]
+        for step in walk(goals, into=lambda step: not there(step)):
+            if all(behind.name != CHECKPOINT for behind in walk([step])):
+                yield step
 
     def windows(self, model: ModelPlan) -> list[Windows]:
         """Every text that the sweep cuts for a model."""

@@ -168,4 +168,5 @@ def headline_note(row: Row) -> str:
         for figure in figures
         if figure.headline and (value := figure.value(row)) is not None
     ]
-    return ", ".join([*texts, f"sparsity {row['sparsity']:.1%}"])
+    zeros = row.get("sparsity")
+    return ", ".join([*texts, *([] if zeros is None else [f"sparsity {zeros:.1%}"])])

@@ -6,13 +6,12 @@ that starts a sweep reads them once, and the workers are told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tasks.data.corpora import ResolvedCorpus
-from tasks.data.texts import Windows, corpus_key
 from tasks.models.sources.sources import ResolvedModel
 
 _HOME = "{home}/"
@@ -27,19 +26,16 @@ class Sources:
     corpora: Mapping[str, ResolvedCorpus] = field(default_factory=dict)
 
 
-def to_json(
-    models: Iterable[ResolvedModel], texts: Iterable[Windows], home: Path
-) -> dict[str, Any]:
+def to_json(sources: Sources, home: Path) -> dict[str, Any]:
     """The sources of a plan, as plain data; paths below ``home`` are written relative to it."""
     found: dict[str, Any] = {"models": {}, "corpora": {}}
-    for model in models:
+    for model in sources.models.values():
         path = Path(model.path)
         inside = model.path and path.is_relative_to(home)
         place = _HOME + path.relative_to(home).as_posix() if inside else model.path
         found["models"][model.spec] = {**asdict(model), "path": place}
-    for windows in texts:
-        facts = {**asdict(windows.facts), "facts": dict(windows.facts.facts)}
-        found["corpora"][corpus_key(windows.corpus, windows.role)] = facts
+    for key, corpus in sources.corpora.items():
+        found["corpora"][key] = {**asdict(corpus), "facts": dict(corpus.facts)}
     return found
 
 

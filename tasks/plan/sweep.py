@@ -8,6 +8,7 @@ from typing import Any
 from configs.errors import ConfigurationError
 from configs.schema import SweepConfig
 from tasks.compression.checkpoint import Recipe
+from tasks.data.corpora import ResolvedCorpus
 from tasks.data.texts import Texts
 from tasks.measures.base import Measure, Subject
 from tasks.measures.registry import measures
@@ -41,8 +42,9 @@ def plan_sweep(config: SweepConfig, *, dtype: str, sources: Sources = _NOTHING_R
     models: list[ModelPlan] = []
     cells: list[Cell] = []
     skipped: list[Skipped] = []
+    corpora = dict(sources.corpora)
     for index in range(len(config.models)):
-        planner = _Planner(config, index, sources, resolved, list(methods.values()))
+        planner = _Planner(config, index, sources, corpora, resolved, list(methods.values()))
         models.append(planner.dense)
         for name, method, target in combinations:
             for seed in config.seeds:
@@ -53,7 +55,8 @@ def plan_sweep(config: SweepConfig, *, dtype: str, sources: Sources = _NOTHING_R
     _require_distinct(config, models)
     subjects = [row.subject for row in (*models, *cells)]
     across = _asked("sweep", lambda measure: measure.sweep_steps(subjects))
-    return Plan(config, tuple(models), tuple(cells), tuple(skipped), across)
+    found = Sources({model.spec: model.model for model in models}, corpora)
+    return Plan(config, tuple(models), tuple(cells), tuple(skipped), found, across)
 
 
 class _Planner:
@@ -64,13 +67,14 @@ class _Planner:
         config: SweepConfig,
         index: int,
         sources: Sources,
+        corpora: dict[str, ResolvedCorpus],
         resolved: dict[str, Any],
         methods: list[Method],
     ) -> None:
         self.config = config
         model = _resolved(config, index, sources)
         step = model_step(model)
-        self.texts = Texts(step, sources.corpora)
+        self.texts = Texts(step, corpora)
         self.calibration = self.training = None
         if any(method.uses_calibration for method in methods):
             self.calibration = self.texts.calibration(config.calibration)

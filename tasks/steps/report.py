@@ -86,7 +86,8 @@ def write_folder(
     with FileLock(locks / f"report-{plan.config.name}.lock"):
         write_needs(plan, context, folder)
         plots = sorted((folder / "plots").glob("*.png"))
-        if timings and not timings.cells and plots and _same(rows, folder):
+        idle = timings and not timings.cells and not timings.shared
+        if idle and plots and _same(rows, folder):
             return Written(rows, plots, changed=False)
         from tasks.reporting.pages import write_report
         from tasks.reporting.plots import write_plots  # matplotlib, where there is something new
@@ -157,14 +158,17 @@ def _context(
     plan: Plan, context: Context, rows: list[Row], timings: Timings | None
 ) -> ReportContext:
     first = plan.models[0]
-    texts = {windows.field: windows for windows in plan.windows(first)}
+    recipes = [cell.recipe for cell in plan.cells]
+    # A text that serves two purposes is one step: ask those that know its purpose.
+    calibration = next((r.calibration for r in recipes if r.method.uses_calibration), None)
+    training = next((r.training for r in recipes if r.method.uses_training), None)
     columns = across_of(plan, context)
     return ReportContext(
         name=plan.config.name,
         models=[_model_facts(model, rows) for model in plan.models],
         dtype=plan.config.dtype,
-        calibration=_calibration_facts(plan, texts.get("calibration")),
-        training=_training_facts(texts.get("training"), context),
+        calibration=_calibration_facts(plan, calibration),
+        training=_training_facts(training, context),
         measured=described(first.subject, first.measured, context),
         notes=[note for measure in measures().values() for note in measure.notes(rows)],
         across=[(figure, columns[figure.column]) for figure in figures_of(list(columns))],

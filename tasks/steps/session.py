@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +37,7 @@ class Session:
         self.store = Store(root)
         self.progress = Progress()
         self.loaded = Loaded()
+        atexit.register(self.loaded.release)  # a model that is spread has weights on disk
         self.timings: dict[str, Timings] = {}
         self.recorders: dict[str, Recorder] = {}
         self._plans: dict[str, Plan] = {}

@@ -35,9 +35,8 @@ class Loaded:
         Args:
             release: called when the object is given up.
         """
-        held = self._held.get(role)
-        if held is not None and held[0] == key:
-            return held[1]
+        if role in self._held and self._held[role][0] == key:
+            return self._held[role][1]
         self.release(role)  # never two of a role at once: they may be as large as the memory
         value = load()
         self._held[role] = (key, value, release)
@@ -46,8 +45,11 @@ class Loaded:
     def release(self, *roles: str) -> None:
         """Give objects up; of all roles when none is named."""
         for role in roles or tuple(self._held):
-            if held := self._held.pop(role, None):
-                held[2]()
+            if role in self._held:
+                _, _, after = self._held[role]
+                # The object is gone before anyone asks for its memory back.
+                del self._held[role], _
+                after()
 
 
 @dataclass(frozen=True)
