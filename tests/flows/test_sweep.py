@@ -97,7 +97,7 @@ def test_mlflow_has_parent_cells_curves_inputs_and_files(finished: Home) -> None
     assert kinds["dense"] == 1
     assert kinds["curve"] == 6  # 3 methods, fractions and keep:group apart
     params = {row[0] for row in finished.mlflow("select distinct key from params")}
-    assert {"model", "method", "target", "seed", "dtype", "options"} <= params
+    assert {"model", "method", "target", "seed", "dtype", "pruning/options/tokens"} <= params
     metrics = {row[0] for row in finished.mlflow("select distinct key from metrics")}
     assert {"perplexity/docs", "sparsity", "prune_seconds"} <= metrics
     contexts = {row[0] for row in finished.mlflow("select distinct value from input_tags")}
