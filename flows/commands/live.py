@@ -22,6 +22,10 @@ from tasks.runtime.progress import Event
 from tasks.steps.session import session
 
 
+_SHORT = 0.05
+"""Seconds below which a piece of work is no news."""
+
+
 class LiveView:
     """Prints finished work and keeps the running work's bars at the bottom."""
 
@@ -54,7 +58,8 @@ class LiveView:
         else:
             if key in self._running:
                 self.progress.remove_task(self._running.pop(key))
-            if event.status != "reused":
+            told = event.status == "computed" and event.seconds >= _SHORT
+            if told or event.status == "failed":
                 self._finished(event)
 
     def _cell(self, event: Event) -> None:

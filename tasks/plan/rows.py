@@ -16,19 +16,19 @@ Row = dict[str, Any]
 
 
 def found_of(measured: Measured, context: Context) -> dict[str, dict[str, Artifact]]:
-    """Measure → name → artifact, of the steps that the store holds."""
-    return {
+    """Measure → name → artifact, of the steps that the store holds; none without any."""
+    every = {
         measure: {name: found for name, step in named.items() if (found := context.find(step))}
         for measure, named in measured.items()
     }
+    return {measure: artifacts for measure, artifacts in every.items() if artifacts}
 
 
 def _columns(measured: Measured, context: Context) -> Row:
     row: Row = {}
     found = found_of(measured, context)
     for measure, artifacts in found.items():
-        if artifacts:
-            row |= measures()[measure].columns(artifacts)
+        row |= measures()[measure].columns(artifacts)
     done = {a.path: a.facts for artifacts in found.values() for a in artifacts.values()}
     if done:
         row["evaluate_seconds"] = sum(facts.get("seconds", 0.0) for facts in done.values())
