@@ -21,7 +21,6 @@ from rich.progress import (
 from tasks.runtime.progress import Event
 from tasks.steps.session import session
 
-
 _SHORT = 0.05
 """Seconds below which a piece of work is no news."""
 

@@ -19,6 +19,8 @@ from tasks.store.steps import PassingError, Step, walk
 
 _SECONDS_BETWEEN = 5.0
 """An update is a call of Prefect's API."""
+_MANY = 50
+"""Parts from which on a step is shown at once, however quick they are."""
 
 
 T = TypeVar("T")
@@ -118,7 +120,7 @@ def _shown_in_prefect(label: str) -> Iterator[Callable[[int, int], None]]:
         now = time.monotonic()
         # A training that goes on from a checkpoint has done its first steps in no time.
         first = done - 1 if first is None else first
-        late = now - told >= _SECONDS_BETWEEN
+        late = now - told >= _SECONDS_BETWEEN or (artifact is None and total >= _MANY)
         if not late and (done < total or artifact is None):
             return
         told = now
