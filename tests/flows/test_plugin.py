@@ -105,4 +105,6 @@ def test_a_sweep_shows_it_everywhere(
         assert "kept norm" in (folder / name).read_text().lower()
     assert list((folder / "plots").glob("*kept*norm*.png"))
     logged = home.mlflow("select value from metrics where key = 'kept_norm'")
-    assert {round(value, 6) for (value,) in logged} == {round(v, 6) for v in shares.values()}
+    # Curves hold the dense model's as well, which is 1 by definition.
+    told = {round(value, 6) for (value,) in logged} - {1.0}
+    assert told == {round(v, 6) for v in shares.values()}
