@@ -10,7 +10,7 @@ INSTALL := $(or $(INSTALL_$(INSTALLER)),$(error INSTALLER is uv or pip, not $(IN
 INSTALLED := $(VENV)/.installed
 REST := slow or weights or ui
 
-.PHONY: help setup sweep up check test test-ui lint format clean
+.PHONY: help setup sweep up check test test-cluster test-ui lint format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,7 +41,10 @@ check: lint  ## after each change: linters, unit and contract tests, side by sid
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not ($(REST))' --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test: check  ## everything: then whole sweeps, servers and process groups, one after another
-	$(BIN)/pytest -m '$(REST)'
+	$(BIN)/pytest -m '($(REST)) and not cluster'
+
+test-cluster: $(INSTALLED)  ## by hand: workers that are killed, sweeps that are cancelled; minutes each
+	$(BIN)/pytest -m cluster
 
 test-ui: $(INSTALLED)  ## the real pages in a headless Chromium (Debian's package chromium)
 	$(INSTALL) --editable '.[dev,ui]'

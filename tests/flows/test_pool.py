@@ -96,6 +96,7 @@ def test_two_workers_compute_what_one_process_would_without_the_texts(
     assert sum(taken) == 3
 
 
+@pytest.mark.cluster
 def test_ctrl_c_ends_the_cells_on_every_machine(cluster: Cluster) -> None:
     path = sweep_file(cluster)
     worker = cluster.worker("worker-4", "cells")
@@ -117,6 +118,7 @@ def test_ctrl_c_ends_the_cells_on_every_machine(cluster: Cluster) -> None:
     assert logged == [("KILLED",)]
 
 
+@pytest.mark.cluster
 def test_a_killed_workers_cell_is_taken_up_again_by_another(cluster: Cluster) -> None:
     path = sweep_file(cluster)
     worker = cluster.worker("worker-5", "cells")
@@ -137,6 +139,7 @@ def test_a_killed_workers_cell_is_taken_up_again_by_another(cluster: Cluster) ->
     assert len(watching) == 1, "each sweep asks for it, and it is made once"
 
 
+@pytest.mark.cluster
 def test_cells_end_with_a_sweep_that_was_killed(cluster: Cluster) -> None:
     """Nobody cancels them: they ask themselves what has become of it."""
     path = sweep_file(cluster)
