@@ -111,14 +111,3 @@ def answers(url: str, timeout: float = 5.0) -> bool:
             return answer.status == 200
     except (OSError, urllib.error.URLError, ValueError):
         return False
-
-
-def wait_until(condition: object, seconds: float) -> bool:
-    """Whether ``condition()`` became true in time."""
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False

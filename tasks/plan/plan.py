@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -206,8 +206,3 @@ def needed_places(plan: Plan) -> list[str]:
     """What ``gc`` must keep for a sweep, as ``name/fingerprint`` below ``artifacts/``."""
     dropped = {cell.checkpoint for cell in plan.cells if not cell.kept}
     return [step.place for step in plan.steps() if step not in dropped and step.outside is None]
-
-
-def rows_with(plan: Plan, fingerprint: str) -> Sequence[ModelPlan | Cell]:
-    """The dense model or cell of a row."""
-    return [row for row in (*plan.models, *plan.cells) if row.fingerprint == fingerprint]
