@@ -53,6 +53,8 @@ def uv_environment(settings: Mapping[str, str], given: Mapping[str, str]) -> dic
         given: the environment of the call, whose variables stay as they are.
     """
     wanted = {
+        # As pip does. Else each process compiles for itself where PYTHONDONTWRITEBYTECODE is set.
+        "UV_COMPILE_BYTECODE": "true",
         # As pip does: the best version of all indexes, not of the first that has the package.
         "UV_INDEX_STRATEGY": "unsafe-best-match",
         **{

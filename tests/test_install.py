@@ -38,6 +38,7 @@ def install() -> ModuleType:
 def test_what_pip_was_told_uv_is_told(install: ModuleType) -> None:
     settings = install.pip_settings(LISTING)
     assert install.uv_environment(settings, {}) == {
+        "UV_COMPILE_BYTECODE": "true",
         "UV_INDEX_STRATEGY": "unsafe-best-match",
         "UV_DEFAULT_INDEX": "https://env/simple",
         "UV_INDEX": "https://one/simple file:///two/simple",

@@ -66,3 +66,7 @@ def _schedules(client: Any, name: str) -> list[Any]:
         )
         for entry in former.schedules
     ]
+
+
+if __name__ == "__main__":  # docker/compose.yaml's service `deploy`
+    register()

@@ -145,8 +145,16 @@ class Up:
         data = None if body is None else json.dumps(body).encode()
         kind = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.prefect}/api{path}", data, kind, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read() or b"null")
+        for remaining in reversed(range(10)):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as error:
+                # SQLite is written by one at a time; Prefect's own client asks again too.
+                if error.code != 503 or not remaining:
+                    raise
+                time.sleep(1)
+        raise AssertionError("unreachable")
 
     def trigger(self, deployment: str, parameters: dict[str, Any]) -> str:
         """Run a deployment as its page does; the flow run's id."""

@@ -257,13 +257,16 @@ def test_making_the_deployments_again_keeps_schedules_of_the_page(served: Up) ->
     body = {"schedule": {"cron": "0 3 * * *", "timezone": "UTC"}, "active": False,
             "parameters": {"name": "weekly"}}  # fmt: skip
     served.call(f"/deployments/{found['id']}/schedules", [body])
+    before = served.call("/deployments/name/sweep/sweep")["updated"]
     again = subprocess.run(
         [sys.executable, "-m", "flows.serve.registration"],
         env=served.environment | {"PREFECT_API_URL": f"{served.prefect}/api"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert again.returncode == 0, again.stderr
-    kept = served.call("/deployments/name/sweep/sweep")["schedules"]
+    after = served.call("/deployments/name/sweep/sweep")
+    assert after["updated"] > before
+    kept = after["schedules"]
     assert [(entry["schedule"]["cron"], entry["parameters"]) for entry in kept] == [
         ("0 3 * * *", {"name": "weekly"})
     ]
