@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from configs.errors import ConfigurationError
+from flows.ending import Interrupted, interruptible, kept_traceback, leave
 
 CONFIG = Annotated[
     str, typer.Argument(metavar="CONFIG.yaml", help="A sweep file, or the name of a preset.")
@@ -66,11 +66,12 @@ def run(
     from flows.commands.run import run_sweep
 
     try:
-        status = run_sweep(_load(config, settings), console, verbose=verbose, work_pool=work_pool)
-    except KeyboardInterrupt:
+        with interruptible():
+            code = run_sweep(_load(config, settings), console, verbose=verbose, work_pool=work_pool)
+    except Interrupted as told:
         errors.print("interrupted; run the same command again to go on", highlight=False)
-        status = 130
-    raise typer.Exit(status)
+        code = told.status
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -124,11 +125,11 @@ def up(
         names=tuple(allow_host or ()),
     )
     try:
-        status = serve(options, console)
+        code = serve(options, console)
     except ServerError as error:
-        errors.print(f"[bold red]error:[/] {_escaped(error)}", highlight=False)
-        status = 1
-    raise typer.Exit(status)
+        _tell("error", str(error))
+        code = 1
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -260,23 +261,45 @@ def _load(config: str, settings: list[str] | None) -> Any:
     return load(config, settings or [])
 
 
-def main() -> None:
-    """Entry point: a user's mistake ends with one message and exit status 2."""
+def main() -> NoReturn:
+    """Entry point of the command."""
     # Before anything imports torch or transformers; all are silenced noise, not behaviour.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings = logging.StreamHandler()
     warnings.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("secateur").addHandler(warnings)
+    leave(status())
+
+
+def status() -> int:
+    """Run the command line; the exit status. No exception leaves it, and each is told in a line."""
     try:
         app()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
     except ConfigurationError as error:
-        errors.print(f"[bold red]error:[/] {_escaped(error)}", highlight=False)
-        sys.exit(2)
-    except _faults() as error:
-        errors.print(f"[bold red]error:[/] {_escaped(error)}", highlight=False)
-        errors.print("nothing was computed; run the same command again later", highlight=False)
-        sys.exit(1)
+        _tell("error", str(error))
+        return 2
+    except Exception as error:  # noqa: BLE001 (a log keeps its traceback)
+        if isinstance(error, _faults()):
+            _tell("error", str(error))
+            _tell("", "nothing was computed; run the same command again later")
+            return 1
+        log = kept_traceback()
+        told = str(error).strip() or "no message"
+        _tell("error", f"{type(error).__name__}: {told.splitlines()[0][:500]}")
+        _tell("", f"this is a fault of secateur's; its traceback is in {log}" if log else "")
+        return 1
+    return 0
+
+
+def _tell(kind: str, text: str) -> None:
+    from rich.markup import escape
+
+    if text:
+        head = f"[bold red]{kind}:[/] " if kind else ""
+        errors.print(f"{head}{escape(text)}", highlight=False)
 
 
 def _faults() -> tuple[type[Exception], ...]:
@@ -293,12 +316,6 @@ def _faults() -> tuple[type[Exception], ...]:
         StorageFullError,
         TrackingUnavailableError,
     )
-
-
-def _escaped(error: Exception) -> str:
-    from rich.markup import escape
-
-    return escape(str(error))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -12,8 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from configs.schema import SweepConfig
-from flows.compute.overlap import exclusive
+from flows.compute.overlap import exclusive, held
 from flows.serve.embedded import EmbeddedServer, api, prefect_environment
+from flows.serve.lost_runs import close_abandoned
+from flows.serve.proxies import reach_directly
 from flows.serve.running import use_running
 from tasks.reporting.timings import Timings
 from tasks.store.home import home, require_writable, sweep_folder
@@ -33,11 +36,8 @@ def run_sweep(config: SweepConfig, console: Console, *, verbose: bool, work_pool
     """
     require_writable(home())
     os.environ.update(prefect_environment(home()))
-    use_running(home())
-    # A proxy is no way to a server on this machine.
-    for name in ("NO_PROXY", "no_proxy"):
-        known = os.environ.get(name, "")
-        os.environ[name] = f"{known},127.0.0.1,localhost".lstrip(",")
+    reach_directly()
+    ours = use_running(home()) or not os.environ.get("PREFECT_API_URL")
     # Read when Prefect is imported, below.
     level = "INFO" if verbose else "CRITICAL"
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
@@ -49,10 +49,10 @@ def run_sweep(config: SweepConfig, console: Console, *, verbose: bool, work_pool
         check_pool(work_pool)
     session().plan(config)
     with exclusive(config, lambda reason: console.print(reason, highlight=False)):
-        return _run(config, console, work_pool)
+        return _run(config, console, work_pool, ours)
 
 
-def _run(config: SweepConfig, console: Console, work_pool: str) -> int:
+def _run(config: SweepConfig, console: Console, work_pool: str, ours: bool) -> int:
     from tasks.steps.session import session
 
     # The server takes seconds to start, and so does tokenising: side by side.
@@ -69,8 +69,11 @@ def _run(config: SweepConfig, console: Console, work_pool: str) -> int:
         from tasks.steps.record import recorder_of
 
         # MLflow takes seconds to import and open, as the server does to start: side by side.
-        recorder_of(plan, session())
+        recorder_of(plan, session()).close_abandoned(held)
+        gc.freeze()  # what is imported stays; to look through it at each release takes a second
         with api(server):
+            if ours:
+                close_abandoned(os.environ["PREFECT_API_URL"], config.name)
             with live_view(console, len(plan.cells)), tags(TAG):
                 state = sweep(plan.config, work_pool, return_state=True)
             return _show(console, config.name, state)

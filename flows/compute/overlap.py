@@ -30,10 +30,8 @@ def exclusive(config: SweepConfig, waiting: Callable[[str], None]) -> Iterator[N
     Raises:
         ConfigurationError: another runs and ``on_overlap`` is ``refuse``.
     """
-    folder = home() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"sweep-{config.name}.lock", thread_local=False)
-    holder = folder / f"sweep-{config.name}.json"
+    lock = _lock(config.name)
+    holder = Path(lock.lock_file).with_suffix(".json")
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -53,6 +51,24 @@ def exclusive(config: SweepConfig, waiting: Callable[[str], None]) -> Iterator[N
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def held(name: str) -> bool:
+    """Whether a process of this home, this one included, runs the sweep of that name."""
+    lock = _lock(name)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _lock(name: str) -> FileLock:
+    folder = home() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    # Another object than another caller's, so that this process's own hold is seen as well.
+    return FileLock(folder / f"sweep-{name}.lock", thread_local=False, is_singleton=False)
 
 
 def _self() -> dict[str, str]:

@@ -27,6 +27,8 @@ HOSTS = "SECATEUR_HOSTS"
 """The names that the server answers to, with commas; all where it is not set."""
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
+_INTERRUPTED_SECONDS = 1.5
+"""Who pressed Ctrl-C waits for no log line longer than this."""
 
 
 class ServerError(RuntimeError):
@@ -138,20 +140,25 @@ def api(server: EmbeddedServer | None) -> Iterator[None]:
     # For child processes as well as for this one.
     os.environ["PREFECT_API_URL"] = server.url
     try:
-        with temporary_settings({PREFECT_API_URL: server.url}):
+        with temporary_settings({PREFECT_API_URL: server.url}), _drained():
             yield
-            _drain()
     finally:
         os.environ.pop("PREFECT_API_URL", None)
 
 
-def _drain() -> None:
-    """Send what Prefect still holds back, before the server goes."""
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
+@contextlib.contextmanager
+def _drained() -> Iterator[None]:
+    """Send what Prefect still holds back, before the server goes, however the work ended."""
+    seconds = _INTERRUPTED_SECONDS
+    try:
+        yield
+        seconds = _STOP_SECONDS
+    finally:
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
 
-    EventsWorker.drain_all(timeout=_STOP_SECONDS, at_exit=False)
-    APILogWorker.drain_all(timeout=_STOP_SECONDS, at_exit=False)
+        EventsWorker.drain_all(timeout=seconds, at_exit=False)
+        APILogWorker.drain_all(timeout=seconds, at_exit=False)
 
 
 def _serve(descriptor: int, lock_path: Path) -> None:
@@ -165,7 +172,9 @@ def _serve(descriptor: int, lock_path: Path) -> None:
     app: Any = create_app(final=True)
     if names := os.environ.get(HOSTS):
         app = TrustedHostMiddleware(app, allowed_hosts=names.split(","), www_redirect=False)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
+    # Clients that keep their connection would hold it up; they have sent what they had.
+    config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
 
     def release_once_started() -> None:
         while not server.started:
@@ -180,6 +189,8 @@ def _serve(descriptor: int, lock_path: Path) -> None:
     threading.Thread(target=release_once_started, daemon=True).start()
     end_with_parent(finish)
     server.run(sockets=[socket.socket(fileno=descriptor)])
+    # Its threads would be waited for, and its modules torn down, for seconds.
+    os._exit(0)
 
 
 if __name__ == "__main__":

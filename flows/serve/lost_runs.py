@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+from flows.compute.overlap import held
+
 _OPEN = ["RUNNING", "PENDING", "CANCELLING"]
 _PAGE = 200
 
@@ -48,6 +50,37 @@ def close_lost(api: str, pool: str, worker: str, message: str) -> int:
         _post(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
         _close_children(api, run["id"], state)
         closed += 1
+    return closed
+
+
+def close_abandoned(api: str, mine: str = "") -> int:
+    """Mark sweeps of this home's command line whose process is gone as crashed, and their cells.
+
+    Prefect does not record what process runs them. Each holds the lock of its sweep's name.
+
+    Args:
+        api: address of Prefect's API, whose runs without a deployment are all of this home.
+        mine: the sweep whose lock the caller holds and whose run it has not begun.
+
+    Returns:
+        How many there were.
+    """
+    wanted = {
+        "flows": {"name": {"any_": ["sweep"]}},
+        "flow_runs": {
+            "state": {"type": {"any_": _OPEN}},
+            "deployment_id": {"is_null_": True},
+            "parent_task_run_id": {"is_null_": True},
+        },
+        "limit": _PAGE,
+    }
+    state = {"type": "CRASHED", "name": "Crashed", "message": "its process is gone"}
+    closed = 0
+    for run in _post(f"{api}/flow_runs/filter", wanted):
+        if run["name"] == mine or not held(run["name"]):
+            _post(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+            _close_children(api, run["id"], state)
+            closed += 1
     return closed
 
 

@@ -86,21 +86,26 @@ def this_process() -> tuple[int, float]:
     return os.getpid(), psutil.Process().create_time()
 
 
-def use_running(home: Path) -> None:
+def use_running(home: Path) -> bool:
     """Let this process use the servers of an ``up`` that serves the home, if one answers.
 
     Its runs then appear in the page at once, and link to each other.
+
+    Returns:
+        Whether Prefect's is this home's own.
     """
     running = written(home)
     if running is None or not running.alive:
-        return
-    if not os.environ.get("PREFECT_API_URL"):
+        return False
+    joined = not os.environ.get("PREFECT_API_URL")
+    if joined:
         if not answers(f"{running.prefect}/api/health"):
-            return
+            return False
         os.environ["PREFECT_API_URL"] = f"{running.prefect}/api"
         os.environ.setdefault(PREFECT_URL, running.prefect)
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         os.environ.setdefault(MLFLOW_URL, running.mlflow)
+    return joined
 
 
 def answers(url: str, timeout: float = 5.0) -> bool:

@@ -16,12 +16,12 @@ from rich.console import Console
 from flows.serve import running
 from flows.serve.access import ALLOW_TRUST, DATA
 from flows.serve.embedded import HOSTS, EmbeddedServer, ServerError, prefect_environment
-from flows.serve.lost_runs import close_lost
+from flows.serve.lost_runs import close_abandoned, close_lost
+from flows.serve.proxies import reach_directly
 from flows.serve.registration import POOL
 from flows.serve.running import Running, answers
 from flows.serve.service import Service
 from flows.serve.settings import (
-    IPV6,
     external_mlflow,
     host_names,
     mlflow_command,
@@ -80,14 +80,12 @@ class Services:
         self.deployments: dict[str, str] = {}
         self.names = names = host_names(options.host, options.names)
         port = options.prefect_port
+        reach_directly([name.strip("[]") for name in names])
         self.environment = {
             **os.environ,
             **prefect_environment(root),
             running.TOKEN: record.token,
             "SECATEUR_HOME": str(root),
-            "NO_PROXY": f"{os.environ.get('NO_PROXY', '')},{','.join(set(names) - {IPV6})}".lstrip(
-                ","
-            ),
             PREFECT_URL: record.prefect,
         }
         self.server_settings = {
@@ -112,6 +110,8 @@ class Services:
                 self._start_mlflow()
             self.server.wait()
             self._close_lost("was killed")
+            with contextlib.suppress(OSError, ValueError):
+                close_abandoned(self.api)
             self.deployments = self._registered()
             self._start_worker()
             self._wait_for_mlflow()

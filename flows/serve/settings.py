@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from flows.serve.embedded import reachable
 
 _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
-IPV6 = "[::1]"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -56,7 +55,7 @@ def host_names(host: str, further: Sequence[str] = ()) -> list[str]:
     Else a page of another site, whose name is made to lead to this machine, could.
     """
     if host in LOOPBACK:
-        return ["127.0.0.1", "localhost", IPV6, *further]
+        return ["127.0.0.1", "localhost", "[::1]", *further]
     names = ["127.0.0.1", "localhost", reachable(host), socket.gethostname(), socket.getfqdn()]
     with contextlib.suppress(OSError):
         names += socket.gethostbyname_ex(socket.gethostname())[2]

@@ -7,7 +7,7 @@ on disk, and the next run of the same command logs what is missing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,15 @@ class Recorder:
         self.logged_now = True
         self.run_ids |= logged
         return [cell for cell in elsewhere if cell.fingerprint not in logged]
+
+    def close_abandoned(self, held: Callable[[str], bool]) -> None:
+        """End what killed processes left running; ``held`` tells whether a sweep's name is run."""
+        if self.tracker is None:
+            return
+        try:
+            self.tracker.close_abandoned(self.parent, held)
+        except TrackingUnavailableError as error:
+            self.outage(error)
 
     def stop(self) -> None:
         """End the sweep's run as killed; the next run of the same sweep goes on with it."""

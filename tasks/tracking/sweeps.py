@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,27 @@ class Sweeps(Runs):
             if run.info.status == "RUNNING":
                 self.client.set_terminated(run.info.run_id, "KILLED")
         self.client.set_terminated(parent_run_id, "KILLED")
+
+    @surfacing
+    def close_abandoned(self, parent_run_id: str, held: Callable[[str], bool]) -> None:
+        """End sweeps of this home whose process is gone, and their rows, as KILLED.
+
+        Only in a database of this home: a server's runs may be of other machines.
+
+        Args:
+            parent_run_id: the caller's own sweep.
+            held: tells by a sweep's name whether a process runs it.
+        """
+        if not self.uri.startswith("sqlite:"):
+            return
+        experiments = [entry.experiment_id for entry in self.client.search_experiments()]
+        chosen = "attributes.status = 'RUNNING' and tags.`secateur.kind` = 'sweep'"
+        for run in self.client.search_runs(experiments, chosen):
+            other = run.info.run_id != parent_run_id
+            if other and not held(str(run.info.run_name)):
+                Sweeps(self.client, self.uri, self.home, run.info.experiment_id).stop_sweep(
+                    run.info.run_id
+                )
 
     @surfacing
     def finish_sweep(

@@ -91,10 +91,9 @@ def command(
 ) -> Callable[..., tuple[int, str]]:
     def run(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr("sys.argv", ["secateur", "export", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
+        status = cli.status()
         printed = capsys.readouterr()
-        return int(ended.value.code or 0), " ".join((printed.out + printed.err).split())
+        return status, " ".join((printed.out + printed.err).split())
 
     return run
 
