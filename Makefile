@@ -40,8 +40,8 @@ lint: $(INSTALLED)  ## ruff, pyright and the import contracts
 check: lint  ## after each change: linters, unit and contract tests, side by side
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not ($(REST))' --numprocesses auto --maxprocesses 4 --dist loadfile
 
-test: check  ## everything: then whole sweeps, servers and process groups, one after another
-	$(BIN)/pytest -m '($(REST)) and not cluster'
+test: check  ## everything: then whole sweeps, servers and process groups
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m '($(REST)) and not cluster' --numprocesses 2 --dist loadfile
 
 test-cluster: $(INSTALLED)  ## by hand: workers that are killed, sweeps that are cancelled; minutes each
 	$(BIN)/pytest -m cluster
