@@ -42,7 +42,7 @@ def export_cell(
     store, place = Store(home()), _checkpoint(row, sweep)
     # As long as the lock is held, `secateur gc` lets the checkpoint be.
     with store.lock(place):
-        if store.find(place, contents=True) is None:
+        if store.find(place, afresh=True) is None:
             raise _gone(row, sweep)
         with _new_folder(to) as folder:
             said = write_export(store.path(place), folder, form)

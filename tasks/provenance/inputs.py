@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.provenance.aspects import FACTS
 from tasks.store.files import write_atomically
+from tasks.store.manifest import MANIFEST
 from tasks.store.steps import Step, fingerprint, walk
-from tasks.store.store import MANIFEST
 
 if TYPE_CHECKING:
     from tasks.plan.plan import Cell, ModelPlan

@@ -62,39 +62,31 @@ class Context:
     loaded: Loaded = field(default_factory=Loaded)
     _producing: list[float] = field(default_factory=list)
 
-    def find(self, step: Step, *, contents: bool = False) -> Artifact | None:
-        """The step's artifact where it is there and intact.
-
-        Args:
-            contents: compare every file in full, not only small ones: ask before using them.
-        """
+    def find(self, step: Step) -> Artifact | None:
+        """The step's artifact where it is there and whole."""
         if step.outside is not None:
             path = step.outside(self)
             return Artifact(path, {}, reused=True) if path.exists() else None
-        return self.store.find(step.place, contents=contents)
+        return self.store.find(step.place)
 
     def make(
         self,
         step: Step,
         *,
-        contents: bool = False,
         watch: Callable[[int, int], None] = lambda done, total: None,
     ) -> Artifact:
         """The step's artifact, computed unless it is there, with whatever it needs.
 
         Args:
-            contents: as in :meth:`find`.
             watch: called with (parts done, parts in all) while the step itself is computed.
 
         Raises:
             StorageFullError: when the disk has no room; and what the step raises.
         """
-        if found := self.find(step, contents=contents):
+        if found := self.find(step):
             return found
         assert step.produce is not None, f"{step.place} lies outside and is gone"
-        return self.store.get_or_create(
-            step, lambda out: self._produced(step, out, watch), contents=contents
-        )
+        return self.store.get_or_create(step, lambda out: self._produced(step, out, watch))
 
     def _produced(self, step: Step, out: Path, watch: Callable[[int, int], None]) -> Facts:
         assert step.produce is not None

@@ -48,8 +48,8 @@ class Work:
     progress: Callable[[int, int], None]
 
     def need(self, role: str) -> Artifact:
-        """The artifact of a needed step, computed now unless it is there, verified in full."""
-        return self.context.make(self.step.needs[role], contents=True)
+        """The artifact of a needed step, computed now unless it is there."""
+        return self.context.make(self.step.needs[role])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -11,10 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.store.store import Step, StorageFullError, Store, fingerprint
+from tasks.store import manifest
+from tasks.store.steps import Step, fingerprint
+from tasks.store.store import StorageFullError, Store
 
 STEP = Step(name="demo", inputs={"x": 2})
 
@@ -71,12 +73,57 @@ def test_damage_is_noticed_reported_and_computed_again(
     path = store.get_or_create(STEP, write).path
     damage(path)  # type: ignore[operator]
     fresh = Store(store.root)
-    assert fresh.find(STEP.place, contents=True) is None
+    assert fresh.find(STEP.place) is None
     assert str(path) in caplog.text
-    again = fresh.get_or_create(STEP, write, contents=True)
+    again = fresh.get_or_create(STEP, write)
     assert not again.reused
-    assert fresh.find(STEP.place, contents=True) is not None
+    assert fresh.find(STEP.place) is not None
     assert (again.path / "small.txt").read_text() == "hello"
+
+
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_no_flipped_bit_of_any_file_goes_unseen(
+    tmp_path_factory: pytest.TempPathFactory, place: float, bit: int, data: st.DataObject
+) -> None:
+    store = Store(tmp_path_factory.mktemp("home"))
+    path = store.get_or_create(STEP, write).path
+    file = path / data.draw(st.sampled_from(["sub/data.bin", "small.txt", "manifest.json"]))
+    stat, content = file.stat(), bytearray(file.read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    file.write_bytes(content)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as `cp --preserve` would
+    assert Store(store.root).find(STEP.place) is None
+
+
+def test_what_was_verified_is_not_read_again_until_it_changes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store.get_or_create(STEP, write).path
+    read: list[str] = []
+    hashed = manifest._sha256
+    monkeypatch.setattr(manifest, "_sha256", lambda p: (read.append(p.name), hashed(p))[1])
+    assert store.find(STEP.place)
+    assert read == []
+    os.utime(path / "small.txt")
+    assert store.find(STEP.place)
+    assert store.find(STEP.place)
+    assert read == ["small.txt"]
+    assert store.find(STEP.place, afresh=True)
+    assert sorted(read) == ["data.bin", "small.txt", "small.txt"]
+
+
+def test_loss_that_only_a_full_reading_sees_is_seen_by_all_that_follow(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store.get_or_create(STEP, write).path
+    stamps = (path / manifest.VERIFIED).read_bytes()
+    (path / "small.txt").write_text("hellO")
+    with monkeypatch.context() as unseen:
+        unseen.setattr(manifest, "_stamps", lambda *_: json.loads(stamps))
+        assert store.find(STEP.place)  # a disk that lost it without a trace
+        assert store.find(STEP.place, afresh=True) is None
+    assert store.find(STEP.place) is None
 
 
 def test_a_failing_step_leaves_nothing(store: Store) -> None:
@@ -123,7 +170,7 @@ def test_several_processes_compute_once(tmp_path: Path) -> None:
         worker.join(300)
         assert worker.exitcode == 0
     assert log.read_text() == "computed\n"
-    assert Store(tmp_path / "home").find(STEP.place, contents=True) is not None
+    assert Store(tmp_path / "home").find(STEP.place) is not None
 
 
 def _hang(root: str) -> None:

@@ -22,7 +22,7 @@ from tasks.models.saved.compact import require_removed
 from tasks.models.saved.kept import kept_of_json
 from tasks.models.saved.pruned import load_pruned, read_metadata
 from tasks.models.saved.sliced import FORM, SLICED, save_compact
-from tasks.store.store import MANIFEST
+from tasks.store.manifest import MANIFEST, VERIFIED
 
 SAFETENSORS, COMPACT = "safetensors", "compact"
 LOADER = "tasks.models.saved.pruned.load_pruned"
@@ -70,7 +70,7 @@ def write_export(checkpoint: Path, out: Path, form: str) -> list[str]:
     else:
         for path in sorted(checkpoint.iterdir()):
             # The manifest describes the store's folder, not the copy.
-            if path.is_file() and path.name != MANIFEST:
+            if path.is_file() and path.name not in (MANIFEST, VERIFIED):
                 shutil.copyfile(path, out / path.name)
     return _how_to_load(out, form)
 

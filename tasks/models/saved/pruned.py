@@ -25,6 +25,7 @@ from tasks.models.saved.compact import compact_, require_removed
 from tasks.models.saved.kept import kept_of_json
 from tasks.models.saved.save import METADATA
 from tasks.models.saved.sliced import FORM, SLICED, load_compact
+from tasks.store.manifest import MANIFEST, read_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,6 +59,8 @@ def load_pruned(
     device = device or torch.device("cpu")
     metadata = read_metadata(folder)
     try:
+        if (folder / MANIFEST).is_file():  # as the store has it, and not copied out of it
+            read_whole(folder)
         kept = kept_of_json(metadata["kept"]) if "kept" in metadata else None
         model = _load(folder, metadata.get(FORM), kept, dtype, device, trust, sliced)
         if (folder / BRANCHES).is_file():
