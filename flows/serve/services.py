@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from flows.serve.settings import (
     mlflow_environment,
     without_secrets,
 )
+from flows.serve.supervision import Restarts
 from tasks.processes.call import CallError, call
 from tasks.runtime.links import MLFLOW_URL, PREFECT_URL
 
@@ -197,15 +198,33 @@ class Services:
             close_lost(self.api, POOL, _WORKER, f"secateur up {what}; run it again to go on")
 
     def watch(self) -> None:
-        """Return when a child ends by itself, which none should."""
-        while True:
-            for service in (self.server, self.mlflow, self.worker):
-                if service is not None and service.ended:
-                    name = getattr(service, "name", "Prefect server")
-                    log = getattr(service, "log", self.root / "logs" / "up-prefect.log")
-                    say(self.console, f"the {name} ended by itself; {log} says more")
-                    return
+        """Start again what ends by itself; return when that is of no use."""
+        mlflow, worker = Restarts(), Restarts()
+        while self.server and not self.server.ended:
+            if self.mlflow and not self._kept_up(self.mlflow, mlflow, self._start_mlflow):
+                return
+            if self.worker and not self._kept_up(self.worker, worker, self._restart_worker):
+                return
             time.sleep(0.3)
+        log = self.root / "logs" / "up-prefect.log"
+        say(self.console, f"the Prefect server ended by itself; {log} says more")
+
+    def _kept_up(self, service: Service, restarts: Restarts, start: Callable[[], None]) -> bool:
+        """Whether a service runs, or will: one that has ended is started again in its time."""
+        if not service.ended or restarts.ended() > 0:
+            return True
+        ended = f"the {service.name} ended by itself; {service.log} says more"
+        if restarts.hopeless:
+            say(self.console, f"{ended}. It was started {restarts.count} times in vain")
+            return False
+        say(self.console, f"{ended}; it is started again")
+        start()
+        restarts.started()
+        return True
+
+    def _restart_worker(self) -> None:
+        self._close_lost("lost its worker")  # whose runs ended with it
+        self._start_worker()
 
     def stop(self) -> None:
         """End what was started: first what runs sweeps, and its runs' states, then the servers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from serving import SECRETS, SMALL_YAML, TINY, Up
 
@@ -282,6 +284,22 @@ def test_a_second_up_on_the_same_home_says_where_the_first_is(served: Up) -> Non
     known = running.written(served.home)
     assert known is not None
     assert known.alive
+
+
+def test_a_dead_mlflow_is_started_again(served: Up) -> None:
+    (pid,) = {
+        entry.pid for entry in psutil.net_connections("tcp")
+        if entry.laddr.port == served.ports[1] and entry.status == psutil.CONN_LISTEN and entry.pid
+    }  # fmt: skip
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 180
+    while "it is started again" not in served.output or not running.answers(
+        f"{served.mlflow}/health"
+    ):
+        assert time.monotonic() < deadline, served.output
+        time.sleep(0.5)
+    assert served.process is not None
+    assert served.process.poll() is None
 
 
 @pytest.mark.parametrize(("option", "position"), [("--prefect-port", 0), ("--mlflow-port", 1)])
