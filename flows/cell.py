@@ -13,6 +13,7 @@ from tasks.steps.record import record, recorder_of
 from tasks.steps.report import needed_artifacts
 from tasks.steps.run import open_steps, run_step
 from tasks.steps.session import session
+from tasks.store.home import needs_settled
 from tasks.store.steps import Step
 from tasks.store.store import Store
 
@@ -48,6 +49,6 @@ def run_cell(config: SweepConfig, model: str, method: str, target: str, seed: in
 
 def _drop(checkpoint: Step, store: Store) -> None:
     """Drop a checkpoint that this sweep does not keep, unless another one does."""
-    with store.lock(checkpoint.place):
+    with needs_settled(), store.lock(checkpoint.place):
         if checkpoint.place not in needed_artifacts():
             store.drop(checkpoint.place)

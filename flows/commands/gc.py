@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from configs.errors import ConfigurationError
-from tasks.store.home import home
+from tasks.store.home import home, needs_settled
 from tasks.store.store import remove_folder
 
 _HOUR = 3600.0
@@ -22,8 +22,11 @@ def collect_garbage(console: Console, *, dry_run: bool) -> None:
 
     An artifact or folder whose lock another process holds is in use and stays.
     """
-    root = home()
-    needed = _needed()
+    with needs_settled():
+        _collect(console, home(), _needed(), dry_run)
+
+
+def _collect(console: Console, root: Path, needed: set[str], dry_run: bool) -> None:
     removed = freed = 0
     for path in sorted((root / "artifacts").glob("*/*")):
         if f"{path.parent.name}/{path.name}" in needed:

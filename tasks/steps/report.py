@@ -37,7 +37,7 @@ from tasks.steps.run import opaque
 from tasks.steps.session import Session
 from tasks.store.context import Context
 from tasks.store.files import write_atomically
-from tasks.store.home import home, sweep_folder
+from tasks.store.home import home, needs_settled, sweep_folder
 
 _NEEDS = "artifacts.json"
 
@@ -123,7 +123,8 @@ def write_needs(plan: Plan, context: Context, folder: Path) -> None:
     scratches = [scratch_of(step, context.store) for step in trained]
     places = [str(path.relative_to(context.store.root)) for path in scratches]
     needed = [*needed_places(plan), *places]
-    write_atomically(folder / _NEEDS, json.dumps(needed, indent=1).encode())
+    with needs_settled():
+        write_atomically(folder / _NEEDS, json.dumps(needed, indent=1).encode())
 
 
 def needed_artifacts() -> set[str]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from configs.errors import ConfigurationError
+
+_log = logging.getLogger("secateur.home")
 
 
 def home() -> Path:
@@ -29,6 +36,27 @@ def require_writable(folder: Path) -> None:
         raise ConfigurationError(
             "SECATEUR_HOME", folder, "the home must be a folder that can be written", str(error)
         ) from error
+
+
+@contextmanager
+def needs_settled() -> Iterator[None]:
+    """Hold the lock between what sweeps need and what is dropped.
+
+    A sweep lists its needs under it before it counts anything as cached, and whoever drops an
+    artifact reads the lists and drops under it: what was counted is there until it is used.
+    """
+    folder = home() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "needs.lock", thread_local=False)
+    try:
+        lock.acquire(timeout=2.0)
+    except Timeout:
+        _log.warning("waiting for secateur gc, which removes what no sweep needs")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sweep_folder(name: str) -> Path:

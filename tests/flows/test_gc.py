@@ -1,0 +1,68 @@
+"""``secateur gc`` beside a sweep: what the sweep has counted as cached stays."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from flows.commands import gc
+from tasks.store.home import needs_settled
+from tasks.store.steps import Step
+from tasks.store.store import Store
+
+STEP = Step(name="checkpoint", inputs={"x": 1})
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path))
+    store = Store(tmp_path)
+    store.get_or_create(STEP, lambda folder: {"bytes": (folder / "a").write_text("a")})
+    return store
+
+
+def lists_needs(store: Store) -> bool:
+    """What a sweep does as it begins: whether it counts the artifact as cached."""
+    listing = store.root / "sweeps" / "demo" / "artifacts.json"
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    with needs_settled():
+        listing.write_text(json.dumps([STEP.place]))
+    return store.find(STEP.place) is not None
+
+
+def test_a_sweep_that_begins_while_gc_runs_waits_for_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[bool] = []
+    sweep = threading.Thread(target=lambda: counted.append(lists_needs(store)))
+    read = gc._needed
+
+    def reads_and_is_late() -> set[str]:
+        needed = read()
+        sweep.start()
+        sweep.join(1.0)  # as far as it comes
+        return needed
+
+    monkeypatch.setattr(gc, "_needed", reads_and_is_late)
+    gc.collect_garbage(Console(quiet=True), dry_run=False)
+    sweep.join()
+    assert counted == [store.find(STEP.place) is not None]
+
+
+def test_what_is_listed_stays(store: Store) -> None:
+    assert lists_needs(store)
+    gc.collect_garbage(Console(quiet=True), dry_run=False)
+    assert store.find(STEP.place) is not None
+
+
+def test_what_is_not_listed_goes(store: Store, capsys: Any) -> None:
+    gc.collect_garbage(Console(), dry_run=True)
+    assert "would remove 1 folders" in capsys.readouterr().out
+    assert store.find(STEP.place) is not None
+    gc.collect_garbage(Console(), dry_run=False)
+    assert store.find(STEP.place) is None
