@@ -30,7 +30,7 @@ class Corpus(Frozen):
     """hub: branch, tag or commit; the resolved commit is recorded."""
     column: str = "text"
     """hub and .jsonl: the field that holds the text."""
-    documents: Annotated[int, Field(ge=1)] | None = None
+    documents: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     """hub: read only the first so many rows (streamed), for data sets too large to read whole."""
     separator: str = "\n\n"
     """What joins documents before they are tokenised in one call."""
@@ -64,9 +64,9 @@ class Calibration(Frozen):
 
     corpus: Corpus = Corpus()
     """Where the text comes from."""
-    samples: Annotated[int, Field(ge=1)] = 32
+    samples: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """How many windows."""
-    sequence_length: Annotated[int, Field(ge=2)] = 512
+    sequence_length: Annotated[int, Field(ge=2, le=1_048_576)] = 512
     """Tokens of a window."""
     sampling: Literal["contiguous", "random"] = "contiguous"
     """contiguous: from the start, one after another; random: windows at seeded random offsets."""
@@ -79,11 +79,11 @@ class Training(Frozen):
 
     corpus: Corpus | None = None
     """Where the text comes from; empty: calibration's corpus, beyond the calibration windows."""
-    samples: Annotated[int, Field(ge=1)] | None = None
+    samples: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
     """How many windows; empty: all that the corpus holds."""
-    sequence_length: Annotated[int, Field(ge=2)] = 512
+    sequence_length: Annotated[int, Field(ge=2, le=1_048_576)] = 512
     """Tokens of a window."""
     processes: Annotated[int, Field(ge=1, le=64)] | None = None
     """Accelerate processes of methods that train weights; empty: one a GPU, or one on a CPU."""
-    checkpoint_seconds: Annotated[float, Field(ge=0)] = 60.0
+    checkpoint_seconds: Annotated[float, Field(ge=0, le=1_000_000)] = 60.0
     """Seconds between the files from which a killed training goes on; 0: after every step."""

@@ -6,8 +6,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, create_model, model_validator
 
-from configs.frozen import Frozen
+from configs.frozen import Frozen, matching
 from tasks.measures.registry import measures
+
+Device = Annotated[
+    str, matching(r"^(cpu|disk|mps|[0-9]{1,3})$", "a device is a GPU's number, cpu, mps or disk")
+]
+Size = Annotated[
+    str,
+    matching(r"^[0-9]{1,9}(\.[0-9]{1,6})? ?([KMGT]i?B)$", "a size is a number and a unit: 20GiB"),
+]
 
 
 class Computing(Frozen):
@@ -15,11 +23,11 @@ class Computing(Frozen):
 
     processes: Annotated[int, Field(ge=1, le=64)] | None = None
     """Accelerate processes that share windows and documents; empty: one a GPU, or one on a CPU."""
-    batch_size: Annotated[int, Field(ge=1)] = 4
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 4
     """Windows of one forward pass; changes speed and memory, never the figures."""
     device_map: Literal["none", "auto"] = "none"
     """auto: spread a model that is too large for one device over all, then memory, then disk."""
-    max_memory: dict[str, str] = Field(default={})
+    max_memory: dict[Device, Size] = Field(default={})
     """With device_map auto: what each device may hold, such as {"0": 20GiB, cpu: 60GiB}."""
 
     @model_validator(mode="after")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 
 class Frozen(BaseModel):
@@ -14,10 +16,43 @@ class Frozen(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, given: Any, info: ValidationInfo) -> Any:
+        kinds = set(_leaves(cls.model_fields[str(info.field_name)].annotation))
+        if kinds & {int, float} and bool not in kinds and _holds_truth(given):
+            raise ValueError("true and false are no numbers")
+        return given
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation is made of, at the bottom."""
+    inner = get_args(annotation)
+    if not inner:
+        yield annotation
+    for part in inner:
+        yield from _leaves(part)
+
+
+def _holds_truth(given: Any) -> bool:
+    return isinstance(given, bool) or (
+        isinstance(given, list | tuple) and any(isinstance(entry, bool) for entry in given)
+    )
+
+
+ALLOWED: dict[str, str] = {}
+"""Pattern → what a text that matches it looks like, for messages."""
+
+
+def matching(pattern: str, allowed: str) -> Any:
+    """A field whose text matches a pattern; ``allowed`` says so to who wrote another."""
+    ALLOWED[pattern] = allowed
+    return Field(pattern=pattern)
+
 
 def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """A validator: each entry may stand once."""
-    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
     if repeated:
         raise ValueError(f"each entry may stand once; repeated: {', '.join(repeated)}")
     return values

@@ -20,7 +20,7 @@ from pydantic import (
 
 from configs.corpora import Calibration, Training
 from configs.evaluation import Evaluation
-from configs.frozen import Frozen, unique
+from configs.frozen import Frozen, matching, unique
 from configs.trust import Trust
 from tasks.pruning.core.registry import ALLOWED, Target, methods, parse_target
 
@@ -40,7 +40,12 @@ TargetText = Annotated[str, BeforeValidator(_canonical_target)]
 class Tracking(Frozen):
     """Where runs are recorded. The server is MLFLOW_TRACKING_URI's, else a file in the home."""
 
-    experiment: Annotated[str, Field(pattern=r"^[^@()/\\]{1,200}$")] | None = None
+    experiment: (
+        Annotated[
+            str, matching(r"^[^@()/\\\x00-\x1f]{1,200}$", "1 to 200 characters, none of @ ( ) / \\")
+        ]
+        | None
+    ) = None
     """MLflow experiment; empty: the sweep's name."""
 
 
@@ -98,17 +103,31 @@ class Reported(Frozen):
     """Where it is printed: the paper and its table."""
 
 
-VariantName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")]
+VariantName = Annotated[
+    str,
+    matching(
+        r"^[A-Za-z][A-Za-z0-9_-]{0,39}$",
+        "a variant's name takes letters, digits, dash and underscore, at most 40, a letter first",
+    ),
+]
+ModelName = Annotated[str, Field(min_length=1, max_length=4_000)]
+_MOST_CELLS = 10_000
 
 
 class SweepConfig(Frozen):
     """A sweep: models × methods × targets × seeds, one calibration, one evaluation."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[
+        str,
+        matching(
+            r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+            "it takes letters, digits, dot, dash and underscore, at most 64, no leading dot",
+        ),
+    ]
     """Names the results' folder and the experiment: letters, digits, dot, dash and underscore."""
-    models: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(unique)] = (
-        "smollm2-135m",
-    )
+    models: Annotated[
+        tuple[ModelName, ...], Field(min_length=1, max_length=200), AfterValidator(unique)
+    ] = ("smollm2-135m",)
     """Alias, hub id[@revision], folder, or file.gguf."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """auto: bfloat16 where the hardware has it natively, else float32."""
@@ -124,16 +143,18 @@ class SweepConfig(Frozen):
     """Pruning methods."""
     options: MethodOptions = MethodOptions()  # type: ignore[valid-type]
     """Options of each method."""
-    variants: dict[VariantName, Variant] = Field(default={})
+    variants: dict[VariantName, Variant] = Field(default={}, max_length=200)
     """Further entries beside methods: the same method with other options, to compare them."""
-    targets: Annotated[tuple[TargetText, ...], Field(min_length=1), AfterValidator(unique)] = (
+    targets: Annotated[
+        tuple[TargetText, ...], Field(min_length=1, max_length=200), AfterValidator(unique)
+    ] = (
         "0.5",
         "2:4",
     )
     """Sparsities: a fraction of zeros such as 0.5, or keep:group such as 2:4."""
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=2**63)], ...],
-        Field(min_length=1),
+        Field(min_length=1, max_length=1_000),
         AfterValidator(unique),
     ] = (0,)
     """One cell each; methods without randomness compute once for all of them."""
@@ -149,6 +170,16 @@ class SweepConfig(Frozen):
     """What a model's files may do."""
     reported: tuple[Reported, ...] = ()
     """Figures that the paper behind this sweep reports, for secateur diff; they change nothing."""
+
+    @model_validator(mode="after")
+    def _few_enough_cells(self) -> Self:
+        cells = len(self.models) * len(self.entries) * len(self.targets) * len(self.seeds)
+        if cells > _MOST_CELLS:
+            raise ValueError(
+                f"models × methods × targets × seeds are {cells:,} cells; a sweep has at most "
+                f"{_MOST_CELLS:,}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _variants_are_methods_with_options(self) -> Self:

@@ -37,9 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr("sys.argv", ["secateur", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return cli.status()
 
 
 def gguf(path: Path, size: int) -> None:
@@ -68,10 +66,10 @@ SETTINGS = {
         ["options.swiftprune.alpha", "less than"],
     ),
     "option of another kind": ("options.magnitude.compare=column", ["'layer' or 'row'", "column"]),
-    "target 0": ("targets=[0]", ["targets[0]", "0", "between 0 and 1"]),
-    "target 1": ("targets=[1]", ["targets[0]", "between 0 and 1"]),
-    "target 1.2": ("targets=[1.2]", ["targets[0]", "1.2", "between 0 and 1"]),
-    "target -0.1": ("targets=[-0.1]", ["targets[0]", "-0.1", "between 0 and 1"]),
+    "target 0": ("targets=[0]", ["targets[0]", "0", "from 0.0001 to 0.9999"]),
+    "target 1": ("targets=[1]", ["targets[0]", "from 0.0001 to 0.9999"]),
+    "target 1.2": ("targets=[1.2]", ["targets[0]", "1.2", "from 0.0001 to 0.9999"]),
+    "target -0.1": ("targets=[-0.1]", ["targets[0]", "-0.1", "from 0.0001 to 0.9999"]),
     "target 4:2": ("targets=[4:2]", ["targets[0]", "'4:2'", "0 < keep < group"]),
     "target 0:4": ("targets=[0:4]", ["targets[0]", "'0:4'", "0 < keep < group"]),
     "target 2:4:8": ("targets=[2:4:8]", ["targets[0]", "'2:4:8'", "keep:group"]),

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from configs.errors import ConfigurationError
-from configs.yaml_file import looks_like_path
+from configs.paths import looks_like_path
 
 ALLOW_TRUST = "SECATEUR_ALLOW_TRUST"
 DATA = "SECATEUR_DATA"

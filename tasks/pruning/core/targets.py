@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 ALLOWED = (
-    "a target is a fraction of zeros strictly between 0 and 1, such as 0.5, "
+    "a target is a fraction of zeros from 0.0001 to 0.9999, such as 0.5, "
     "or keep:group with 0 < keep < group, such as 2:4"
 )
 
@@ -26,7 +26,7 @@ class Fraction:
     value: float
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.value < 1.0:
+        if not 1e-4 <= self.value <= 1 - 1e-4:
             raise TargetError(ALLOWED)
 
     @property
@@ -66,10 +66,8 @@ def parse_target(text: str | float) -> Target:
         TargetError: for anything else.
     """
     written = str(text).strip()
-    if match := re.fullmatch(r"(\d{1,4}):(\d{1,4})", written):
+    if match := re.fullmatch(r"([0-9]{1,4}):([0-9]{1,4})", written):
         return SemiStructured(int(match[1]), int(match[2]))
-    try:
-        value = float(written)
-    except ValueError:
-        raise TargetError(ALLOWED) from None
-    return Fraction(value)
+    if not re.fullmatch(r"[0-9]{0,4}\.?[0-9]{1,30}([eE]-?[0-9]{1,3})?", written):
+        raise TargetError(ALLOWED)
+    return Fraction(float(written))
