@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -269,6 +270,7 @@ def main() -> NoReturn:
     warnings = logging.StreamHandler()
     warnings.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("secateur").addHandler(warnings)
+    logging.raiseExceptions = False  # a log that cannot be written costs no traceback a line
     leave(status())
 
 
@@ -286,6 +288,10 @@ def status() -> int:
             _tell("error", str(error))
             _tell("", "nothing was computed; run the same command again later")
             return 1
+        if full := _full_disk():
+            _tell("error", full)
+            _tell("", "run the same command again when there is room")
+            return 1
         log = kept_traceback()
         told = str(error).strip() or "no message"
         _tell("error", f"{type(error).__name__}: {told.splitlines()[0][:500]}")
@@ -294,12 +300,26 @@ def status() -> int:
     return 0
 
 
+def _full_disk() -> str:
+    """What to say when the home's disk is full, from which anything can fail; else nothing."""
+    from tasks.store.home import home
+    from tasks.store.store import StorageFullError
+
+    try:
+        free = shutil.disk_usage(home()).free
+    except OSError:
+        return ""
+    return str(StorageFullError(home(), "what is to be written")) if free < 1 << 20 else ""
+
+
 def _tell(kind: str, text: str) -> None:
     from rich.markup import escape
 
+    from tasks.runtime.links import redacted
+
     if text:
         head = f"[bold red]{kind}:[/] " if kind else ""
-        errors.print(f"{head}{escape(text)}", highlight=False)
+        errors.print(f"{head}{escape(redacted(text))}", highlight=False)
 
 
 def _faults() -> tuple[type[Exception], ...]:

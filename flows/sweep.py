@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -162,6 +162,7 @@ class _Run:
         description = f"{total} cells of {self.plan.config.name}"
         progress: Any = create_progress_artifact(0.0, key=None, description=description)
         todo = [cell for cell in self.plan.cells if not self._settled(cell)]
+        self._require_room(todo[:1])
         done = total - len(todo)
         update_progress_artifact(progress, 100.0 * done / total)
         self.context.loaded.release(PRUNED, PLACED)
@@ -170,7 +171,14 @@ class _Run:
             self.context.loaded.release(DENSE)
         for _ in self._fan_out(todo):
             done += 1
+            self._require_room(self.plan.cells[done:])
             update_progress_artifact(progress, 100.0 * done / total)
+
+    def _require_room(self, left: Sequence[Cell]) -> None:
+        """Stop before a cell that cannot be written: the others would fail one after another."""
+        for cell in left[:1]:
+            model = self.context.find(cell.model.subject.weights)
+            self.context.store.require_room(model, f"the next cell, {cell.label}")
 
     def _fan_out(self, todo: list[Cell]) -> Iterator[None]:
         before = {cell.fingerprint: self._spent(cell) for cell in todo}

@@ -138,7 +138,7 @@ def _new_folder(to: Path) -> Iterator[Path]:
         temporary.rename(final)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFullError(error.errno, f"no room for the model in {to}") from error
+            raise StorageFullError(final.parent, f"the model in {to}") from error
         allowed = "it must be a folder that can be written"
         raise ConfigurationError("--to", to, allowed, str(error)) from error
     finally:

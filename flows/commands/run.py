@@ -19,6 +19,7 @@ from flows.serve.lost_runs import close_abandoned
 from flows.serve.proxies import reach_directly
 from flows.serve.running import use_running
 from tasks.reporting.timings import Timings
+from tasks.runtime.links import redacted
 from tasks.store.home import home, require_writable, sweep_folder
 
 
@@ -151,7 +152,7 @@ def _say_where(console: Console, folder: Path) -> None:
         f"report       {shown}/report.html and report.md",
         f"plots        {shown}/plots/",
         f"results      {shown}/results.csv",
-        f"MLflow       {tracking.rpartition('@')[2]}",
+        f"MLflow       {redacted(tracking)}",
     ]
     recorders = session().recorders.values()
     if reason := next((r.unavailable for r in recorders if r.unavailable), ""):

@@ -25,6 +25,7 @@ from flows.compute.heartbeats import BEATING, TAG, watch_heartbeats
 from flows.compute.pool_cell import run_pool_cell
 from tasks.plan.plan import Cell, Plan
 from tasks.plan.sources import to_json
+from tasks.runtime.links import redacted
 from tasks.store.home import home
 
 ENTRYPOINT = "flows.compute.pool_cell.run_pool_cell"
@@ -63,7 +64,7 @@ def check_pool(pool: str) -> None:
         ) from None
     except (HTTPError, OSError) as error:
         raise ConfigurationError(
-            "PREFECT_API_URL", url.rpartition("@")[2], f"no Prefect server answers there: {error}"
+            "PREFECT_API_URL", redacted(url), f"no Prefect server answers there: {error}"
         ) from error
 
 

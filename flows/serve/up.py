@@ -25,7 +25,7 @@ from flows.serve.running import Running
 from flows.serve.service import listen
 from flows.serve.services import Services, UpOptions, say
 from flows.serve.settings import LOOPBACK, external_mlflow
-from tasks.runtime.links import without_credentials
+from tasks.runtime.links import redacted
 from tasks.store.home import home, require_writable
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -47,7 +47,7 @@ def up(options: UpOptions, console: Console) -> int:
     if os.environ.get("PREFECT_API_URL"):
         raise ConfigurationError(
             "PREFECT_API_URL",
-            os.environ["PREFECT_API_URL"].rpartition("@")[2],
+            redacted(os.environ["PREFECT_API_URL"]),
             "secateur up starts a Prefect server of its own",
             "Unset it here; a machine that joins another server starts a worker instead",
         )
@@ -114,9 +114,7 @@ def _serve(options: UpOptions, root: Path, console: Console) -> int:
         pid=pid,
         created=created,
         prefect=f"http://{shown}:{listener.getsockname()[1]}",
-        mlflow=without_credentials(external)
-        if external
-        else f"http://{shown}:{options.mlflow_port}",
+        mlflow=redacted(external) if external else f"http://{shown}:{options.mlflow_port}",
     )
     running.write(root, record)
     services = Services(options, root, record, console)

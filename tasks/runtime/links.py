@@ -18,9 +18,16 @@ def mlflow_page() -> str:
     given = os.environ.get(MLFLOW_URL) or os.environ.get("MLFLOW_TRACKING_URI", "")
     if urlsplit(given).scheme not in ("http", "https"):
         return ""
-    return without_credentials(given).rstrip("/")
+    return redacted(given).rstrip("/")
 
 
-def without_credentials(text: str) -> str:
-    """``text`` without user and password in any address in it."""
-    return re.sub(r"//[^/\s]+@", "//", text)
+_NAMES = r"(?:[^=&;?\s]*(?:passw|pwd|token|secret|key|credential)[^=&;?\s]*)"
+
+
+def redacted(text: str) -> str:
+    """``text`` without user, password and secret parameters in any address in it.
+
+    Everything that is printed, logged or recorded and may hold an address goes through here.
+    """
+    plain = re.sub(r"//[^/\s]+@", "//", text)
+    return re.sub(rf"([?&;]{_NAMES}=)[^&;\s'\"]+", r"\1…", plain, flags=re.IGNORECASE)

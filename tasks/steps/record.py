@@ -25,6 +25,7 @@ from tasks.plan.plan import Cell, ModelPlan, Plan
 from tasks.plan.rows import Row, across_of, row_of
 from tasks.provenance.inputs import params_of
 from tasks.runtime.environment import environment
+from tasks.runtime.links import redacted
 from tasks.steps.links import link_run, link_sweep, prefect_tags
 from tasks.steps.run import can_pass, opaque
 from tasks.steps.session import Session
@@ -178,7 +179,7 @@ def _open(plan: Plan, context: Context) -> Recorder:
         log.warning("%s; results stay on disk, run the same command again to log them", error)
         return Recorder(plan, context, None, unavailable=str(error))
     except Exception as error:  # noqa: BLE001 (a refusal must not cost the sweep its results)
-        reason = f"MLflow refuses ({type(error).__name__}: {str(error)[:300]})"
+        reason = redacted(f"MLflow refuses ({type(error).__name__}: {str(error)[:300]})")
         log.warning("%s; results stay on disk. Check MLFLOW_TRACKING_URI", reason)
         return Recorder(plan, context, None, unavailable=reason)
 

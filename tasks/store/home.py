@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from configs.errors import ConfigurationError
+from tasks.store.store import Store
 
 _log = logging.getLogger("secateur.home")
 
@@ -27,6 +28,7 @@ def require_writable(folder: Path) -> None:
 
     Raises:
         ConfigurationError: when it cannot be made or written.
+        StorageFullError: its disk has no room.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,6 +38,7 @@ def require_writable(folder: Path) -> None:
         raise ConfigurationError(
             "SECATEUR_HOME", folder, "the home must be a folder that can be written", str(error)
         ) from error
+    Store(folder).require_room(None, "a sweep")
 
 
 @contextmanager

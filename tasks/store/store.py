@@ -30,8 +30,25 @@ log = logging.getLogger("secateur.store")
 _SECONDS_BEFORE_WAITING_IS_REPORTED = 2.0
 
 
+_SPARE = 16 << 20
+"""Bytes for what databases, logs and reports write beside the artifacts."""
+
+
 class StorageFullError(OSError):
-    """The disk has no room for an artifact; nothing was left behind."""
+    """The disk has no room; nothing was left behind."""
+
+    def __init__(self, folder: Path, what: str) -> None:
+        self.folder, self.what = folder, what
+        with suppress(OSError):
+            what = f"{what}: {shutil.disk_usage(folder).free / 1e6:,.0f} MB are free"
+        hint = "Make room there, or name another home with SECATEUR_HOME"
+        super().__init__(errno.ENOSPC, f"{folder} has no room for {what}. {hint}")
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.folder, self.what))
 
 
 @dataclass(frozen=True)
@@ -104,14 +121,28 @@ class Store:
             temporary.rename(final)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFullError(
-                    error.errno, f"no room for the {step.name} artifact below {self.root}"
-                ) from error
+                raise StorageFullError(self.root, f"the {step.name} artifact") from error
             raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         remember(final)
         return Artifact(final, facts, reused=False)
+
+    def require_room(self, like: Artifact | None, what: str) -> None:
+        """Make sure that the disk has room for an artifact as large as one that is there.
+
+        Args:
+            what: that is to be written, for the error.
+
+        Raises:
+            StorageFullError: it has not.
+        """
+        files = like.path.rglob("*") if like and like.path.is_dir() else []
+        size = sum(path.stat().st_size for path in files if path.is_file())
+        self.root.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self.root).free < size + _SPARE:
+            needs = f"{what}, which needs {(size + _SPARE) / 1e6:,.0f} MB"
+            raise StorageFullError(self.root, needs)
 
     @contextmanager
     def lock(self, place: str) -> Iterator[None]:

@@ -67,7 +67,7 @@ def prepare(uri: str | None, home: Path) -> str:
     for variable, value in ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     for noisy in ("alembic", "mlflow.store.db.utils"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what they raise is told once
     kind, host = scheme(address), urlsplit(address).hostname
     if kind in DATABASES and host:
         # MLflow would try to connect fifteen times, each after twice the time of the one before.

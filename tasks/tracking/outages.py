@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from filelock import FileLock, Timeout
 
-from tasks.runtime.links import without_credentials
+from tasks.runtime.links import redacted
 from tasks.store.steps import PassingError
 from tasks.tracking.addresses import DATABASES, scheme
 from tasks.tracking.names import cut
@@ -36,8 +36,8 @@ class TrackingUnavailableError(PassingError):
     """
 
     def __init__(self, uri: str, reason: str) -> None:
-        self.uri = without_credentials(uri)
-        self.reason = without_credentials(reason)
+        self.uri = redacted(uri)
+        self.reason = redacted(reason)
         super().__init__(f"MLflow at {self.uri} is not available: {self.reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.runtime.links import without_credentials
+from tasks.runtime.links import redacted
 from tasks.tracking.connection import prepare
 from tasks.tracking.outages import outages_surfaced
 
@@ -63,9 +63,7 @@ def _read(run_id: str, address: str) -> RecordedRun:
         run = client.get_run(run_id)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise NoSuchRunError(
-                f"MLflow at {without_credentials(address)} has no run {run_id}"
-            ) from error
+            raise NoSuchRunError(f"MLflow at {redacted(address)} has no run {run_id}") from error
         raise
     kind = run.data.tags.get("secateur.kind", "")
     children: list[tuple[str, str]] = []
@@ -75,7 +73,7 @@ def _read(run_id: str, address: str) -> RecordedRun:
         children = [(child.info.run_id, child.info.run_name or "") for child in found]
     return RecordedRun(
         name=run.info.run_name or run_id,
-        server=without_credentials(address),
+        server=redacted(address),
         kind=kind,
         status=run.info.status,
         params=dict(run.data.params),

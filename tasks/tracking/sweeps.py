@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tasks.measures.figures import Figure
-from tasks.runtime.links import without_credentials
+from tasks.runtime.links import redacted
 from tasks.tracking.figures import finite, summary_of
 from tasks.tracking.notes import HEADING, NOTE, experiment_note, sweep_note
 from tasks.tracking.outages import surfacing
@@ -121,7 +121,7 @@ class Sweeps(Runs):
 
     def view_url(self, base: str, kind: str, name: str) -> str:
         """A view of a sweep in the dashboard at ``base``: CELLS or CURVES, by the sweep's name."""
-        address = without_credentials(base).rstrip("/")
+        address = redacted(base).rstrip("/")
         return f"{address}/{view_path(self.experiment_id, kind, name)}"
 
     def _publish_views(
