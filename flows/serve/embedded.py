@@ -16,7 +16,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
@@ -24,7 +23,7 @@ from flows.compute.heartbeats import BEATING
 from tasks.processes.lifeline import Child, end_with_parent
 
 HOSTS = "SECATEUR_HOSTS"
-"""The names that the server answers to, with commas; all where it is not set."""
+"""The names that the server answers to, with commas; else those of the loopback interface."""
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
 _INTERRUPTED_SECONDS = 1.5
@@ -164,14 +163,16 @@ def _drained() -> Iterator[None]:
 def _serve(descriptor: int, lock_path: Path) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from flows.serve.gate import Gate
+    from flows.serve.settings import LOOPBACK, host_names
 
     # Two processes that migrate one fresh database at once would break it.
     lock = FileLock(lock_path, thread_local=False)
     lock.acquire()
-    app: Any = create_app(final=True)
-    if names := os.environ.get(HOSTS):
-        app = TrustedHostMiddleware(app, allowed_hosts=names.split(","), www_redirect=False)
+    given = os.environ.get(HOSTS)
+    names = given.split(",") if given else host_names(LOOPBACK[0])
+    app = Gate(create_app(final=True), names)
     # Clients that keep their connection would hold it up; they have sent what they had.
     config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)

@@ -80,7 +80,6 @@ class Services:
         self.worker: Service | None = None
         self.deployments: dict[str, str] = {}
         self.names = names = host_names(options.host, options.names)
-        port = options.prefect_port
         reach_directly([name.strip("[]") for name in names])
         self.environment = {
             **os.environ,
@@ -95,7 +94,6 @@ class Services:
             "PREFECT_UI_ENABLED": "1",
             "PREFECT_UI_API_URL": "/api",
             "PREFECT_UI_STATIC_DIRECTORY": str(root / "prefect" / "ui"),
-            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{n}:{port}" for n in names),
         }
 
     def start(self, listener: socket.socket) -> None:
