@@ -157,9 +157,10 @@ class Cluster:
     def worker(
         self, name: str, pool: str, limit: int = 1, **changes: str
     ) -> subprocess.Popen[bytes]:
-        """Start a Prefect worker, as an operator does."""
-        arguments = ("worker", "start", "--pool", pool, "--type", "process", "--limit", str(limit))
-        return self.start(name, "prefect", *arguments, PREFECT_WORKER_QUERY_SECONDS="2", **changes)
+        """Start a worker, as an operator does."""
+        arguments = ("--pool", pool, "--limit", str(limit))
+        changes = {"PREFECT_WORKER_QUERY_SECONDS": "2", **changes}
+        return self.start(name, "flows.serve.worker", *arguments, **changes)
 
     def log(self, name: str, command: str = "flows.cli") -> str:
         path = self.machine(name) / f"{command.replace('.', '-')}.log"

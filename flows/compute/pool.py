@@ -168,7 +168,7 @@ class _Pool:
             name = self.runs.pool
             log.warning(
                 "%d cells wait, and no worker takes any; start one on each machine: "
-                "prefect worker start --pool %s",
+                "python -m flows.serve.worker --pool %s",
                 len(self.open),
                 name,
             )

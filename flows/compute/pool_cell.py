@@ -20,6 +20,7 @@ from prefect.states import Cancelled, Failed
 from configs.schema import SweepConfig
 from flows.compute.cancelling import ending_with, over
 from flows.compute.devices import devices, devices_of, environment_of, lease
+from flows.serve.access import ALLOW_TRUST, trust_allowed
 from tasks.store.home import home, sweep_folder
 
 _LAG_SECONDS = 60.0
@@ -51,7 +52,7 @@ def run_pool_cell(
     """
     if over(UUID(sweep)):
         return Cancelled(message="its sweep has ended")
-    if problem := _not_shared(config.name):
+    if problem := _not_trusted(config) or _not_shared(config.name):
         return Failed(message=problem)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with ending_with(UUID(sweep)), _lent(config):
@@ -63,6 +64,20 @@ def run_pool_cell(
         if found.fingerprint != fingerprint:
             return Failed(message=_other_cell(config))
         return run_cell.fn(plan.config, model, method, target, seed)
+
+
+def _not_trusted(config: SweepConfig) -> str:
+    """What would run code that this machine's operator has not allowed; empty when nothing.
+
+    Whoever reaches Prefect's API can send a cell, so the configuration alone says nothing.
+    """
+    asked = [name for name, value in config.trust.model_dump().items() if value]
+    if not asked or trust_allowed():
+        return ""
+    return (
+        f"trust: {', '.join(asked)}: the worker on {socket.gethostname()} does not allow it; "
+        f"where every sender is trusted, start it with {ALLOW_TRUST}=1 in its environment"
+    )
 
 
 def _not_shared(name: str) -> str:

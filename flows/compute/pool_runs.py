@@ -21,15 +21,14 @@ from prefect.states import Cancelled, Crashed
 from prefect.utilities.callables import parameter_schema
 
 from configs.errors import ConfigurationError
-from flows.compute.heartbeats import BEATING, TAG, watch_heartbeats
+from flows.compute.heartbeats import TAG, watch_heartbeats
 from flows.compute.pool_cell import run_pool_cell
+from flows.serve.registration import CELL, POOL
 from tasks.plan.plan import Cell, Plan
 from tasks.plan.sources import to_json
 from tasks.runtime.links import redacted
 from tasks.store.home import home
 
-ENTRYPOINT = "flows.compute.pool_cell.run_pool_cell"
-"""A module, and no file: each worker runs the package that is installed beside it."""
 _FIELD = "--work-pool"
 _BATCH = 100
 _PATIENCE_SECONDS = 22.0
@@ -40,8 +39,15 @@ def check_pool(pool: str) -> None:
     """Make sure that cells can be sent to ``pool``.
 
     Raises:
-        ConfigurationError: there is no server, or no such pool.
+        ConfigurationError: there is no server, no such pool, or it is the one of the forms.
     """
+    if pool == POOL:
+        raise ConfigurationError(
+            _FIELD,
+            pool,
+            "its worker runs what the forms start, and no cells",
+            "Make another: prefect work-pool create cells --type process",
+        )
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         raise ConfigurationError(
@@ -155,10 +161,7 @@ def deploy_cell(pool: str) -> UUID:
             flow_id=client.create_flow(run_pool_cell),
             name=pool,
             work_pool_name=pool,
-            job_variables={"env": BEATING},
-            entrypoint=ENTRYPOINT,
-            # Said, since a deployment without any gets this machine's folder.
-            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": "."}}],
+            entrypoint=CELL,
             description="One cell of a sweep; sweeps send these runs.",
             parameter_openapi_schema=parameter_schema(run_pool_cell).model_dump_for_openapi(),
             # What a sweep sends was validated; the cell validates it again.

@@ -8,6 +8,10 @@ from typing import Any
 POOL = "secateur"
 """The work pool of sweeps. Cells that go to a pool need another one: a sweep waits for its cells,
 and would keep the place that they need."""
+FORMS = {"sweep": "flows.deployments.sweep_form", "preset": "flows.deployments.preset_form"}
+"""Deployment → its flow, as a module and no file: each worker runs the package beside it."""
+CELL = "flows.compute.pool_cell.run_pool_cell"
+"""The flow of the deployments ``cell/POOL``."""
 
 
 def register(pool: str = POOL) -> dict[str, str]:
@@ -29,13 +33,13 @@ def register(pool: str = POOL) -> dict[str, str]:
     with get_client(sync_client=True) as client:
         with contextlib.suppress(ObjectAlreadyExists):
             client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
-        for name, form in (("sweep", sweep_form), ("preset", preset_form)):
+        for name, form in zip(FORMS, (sweep_form, preset_form), strict=True):
             made[name] = str(
                 client.create_deployment(
                     flow_id=client.create_flow_from_name(name),
                     name=name,
                     description=(form.fn.__doc__ or "").partition("Args:")[0].strip(),
-                    entrypoint=f"flows.deployments.{name}_form",
+                    entrypoint=FORMS[name],
                     work_pool_name=pool,
                     tags=[TAG],
                     schedules=_schedules(client, name),

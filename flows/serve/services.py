@@ -154,7 +154,7 @@ class Services:
 
     def _start_worker(self) -> None:
         command = [
-            "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process",
+            "-m", "flows.serve.worker", "--pool", POOL,
             "--limit", str(self.options.limit), "--name", _WORKER,
         ]  # fmt: skip
         log = self.root / "logs" / "up-worker.log"

@@ -84,7 +84,7 @@ def test_two_workers_compute_what_one_process_would_without_the_texts(
     status, output = cluster.run("sender", "flows.cli", "run", str(path), "--work-pool", "cells")
     for worker in [*workers, elsewhere]:
         kill_tree(worker.pid)
-    assert status == 0, output + cluster.log("worker-1", "prefect")
+    assert status == 0, output + cluster.log("worker-1", "flows.serve.worker")
     pooled = Home(cluster.home)
     alone = make_home()
     assert alone.run("run", str(path))[0] == 0
@@ -92,7 +92,10 @@ def test_two_workers_compute_what_one_process_would_without_the_texts(
     assert all(row["mlflow_run_id"] for row in pooled.rows("pooled"))
     logged = pooled.logged_cells()
     assert sorted(logged) == sorted(row["fingerprint"] for row in pooled.rows("pooled"))
-    taken = [cluster.log(f"worker-{index}", "prefect").count("submitted to") for index in (1, 2, 3)]
+    taken = [
+        cluster.log(f"worker-{index}", "flows.serve.worker").count("submitted to")
+        for index in (1, 2, 3)
+    ]
     assert sum(taken) == 3
 
 
