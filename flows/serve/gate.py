@@ -51,6 +51,7 @@ class Gate:
         scripts: the sources of scripts that its pages may run, as in a Content-Security-Policy.
         json_only: refuse a body that does not say it is JSON.
         auth: ``USER:PASSWORD`` that each request must bring; empty: none is asked for.
+        closed: where paths begin that nobody may call.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class Gate:
         scripts: str = STRICT_SCRIPTS,
         json_only: bool = True,
         auth: str = "",
+        closed: tuple[str, ...] = (),
     ) -> None:
-        self.app, self.names, self.json_only, self.auth = app, names, json_only, auth
+        self.app, self.names, self.closed = app, names, closed
+        self.json_only, self.auth = json_only, auth
         self._headers = [
             (b"content-security-policy", _POLICY.format(scripts=scripts).encode()),
             (b"referrer-policy", b"same-origin"),
@@ -94,21 +97,17 @@ class Gate:
         method = scope.get("method", "WEBSOCKET")
         if _foreign(method, headers):
             return 403, "a page of another address may not call this server"
+        if scope["path"].startswith(self.closed):
+            return 403, "secateur keeps this part of the server closed"
         sent = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if self.json_only and method in _CHANGES and sent and kind != "application/json":
             return 415, "the Content-Type of a body must be application/json"
-        if self.auth and scope["path"] not in _OPEN and not self._known(headers):
+        asked = basic(self.auth) if self.auth and scope["path"] not in _OPEN else ""
+        given = headers.get("authorization", "")
+        if asked and not hmac.compare_digest(given.encode(), asked.encode()):
             return 401, "this server asks for its authentication string"
         return 0, ""
-
-    def _known(self, headers: dict[str, str]) -> bool:
-        scheme, _, credentials = headers.get("authorization", "").partition(" ")
-        try:
-            given = base64.b64decode(credentials, validate=True)
-        except ValueError:
-            return False
-        return scheme.lower() == "basic" and hmac.compare_digest(given, self.auth.encode())
 
     def _guarded(self, send: Send) -> Send:
         """Send with the headers that keep a page to itself, in place of the server's own."""
@@ -129,6 +128,11 @@ class Gate:
             headers.append((b"www-authenticate", b'Basic realm="secateur", charset="UTF-8"'))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": reason.encode()})
+
+
+def basic(auth: str) -> str:
+    """The Authorization header that brings ``USER:PASSWORD``."""
+    return f"Basic {base64.b64encode(auth.encode()).decode()}"
 
 
 def _name(host: str) -> str:

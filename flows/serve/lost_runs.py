@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from flows.compute.overlap import held
+from flows.serve.auth import auth_header
 
 _OPEN = ["RUNNING", "PENDING", "CANCELLING"]
 _PAGE = 200
@@ -112,8 +113,7 @@ def _close_children(api: str, parent: str, state: dict[str, Any]) -> None:
 
 
 def _post(url: str, body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(  # noqa: S310
-        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
+    headers = {"Content-Type": "application/json", **auth_header()}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
         return json.loads(answer.read() or b"null")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from flows.serve.auth import send_kept
 from tasks.runtime.links import MLFLOW_URL, PREFECT_URL
 
 TOKEN = "SECATEUR_UP"  # noqa: S105 (a variable's name)
@@ -102,6 +103,7 @@ def use_running(home: Path) -> bool:
         if not answers(f"{running.prefect}/api/health"):
             return False
         os.environ["PREFECT_API_URL"] = f"{running.prefect}/api"
+        send_kept(home)
         os.environ.setdefault(PREFECT_URL, running.prefect)
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         os.environ.setdefault(MLFLOW_URL, running.mlflow)

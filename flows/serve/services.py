@@ -79,7 +79,7 @@ class Services:
         self.mlflow: Service | None = None
         self.worker: Service | None = None
         self.deployments: dict[str, str] = {}
-        self.names = names = host_names(options.host, options.names)
+        names = host_names(options.host, options.names)
         reach_directly([name.strip("[]") for name in names])
         self.environment = {
             **os.environ,
@@ -87,10 +87,10 @@ class Services:
             running.TOKEN: record.token,
             "SECATEUR_HOME": str(root),
             PREFECT_URL: record.prefect,
+            HOSTS: ",".join(names),
         }
         self.server_settings = {
             **self.environment,
-            HOSTS: ",".join(names),
             "PREFECT_UI_ENABLED": "1",
             "PREFECT_UI_API_URL": "/api",
             "PREFECT_UI_STATIC_DIRECTORY": str(root / "prefect" / "ui"),
@@ -119,7 +119,7 @@ class Services:
         if not os.environ.get("MLFLOW_TRACKING_URI"):
             self._initialise_mlflow()
         options = self.options
-        command = mlflow_command(options.host, options.mlflow_port, self.root, self.names)
+        command = mlflow_command(options.host, options.mlflow_port, self.root)
         environment = without_secrets(self.environment) | mlflow_environment(self.root)
         log = self.root / "logs" / "up-mlflow.log"
         self.mlflow = Service("MLflow server", command, environment, log)

@@ -20,16 +20,9 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name not in _SECRETS}
 
 
-def mlflow_command(host: str, port: int, home: Path, names: Sequence[str]) -> list[str]:
-    """The MLflow server on one worker; its database comes by the environment."""
-    allowed = [f"{name}:{port}" for name in names]
-    origins = [f"http://{name}" for name in allowed]
-    return [
-        "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1",
-        "--artifacts-destination", (home / "mlartifacts").as_uri(),
-        "--allowed-hosts", ",".join([*allowed, *names]),
-        "--cors-allowed-origins", ",".join(origins),
-    ]  # fmt: skip
+def mlflow_command(host: str, port: int, home: Path) -> list[str]:
+    """The MLflow server; its database and its names come by the environment."""
+    return ["-m", "flows.serve.dashboard", host, str(port), str(home / "mlartifacts")]
 
 
 def mlflow_environment(home: Path) -> dict[str, str]:

@@ -20,6 +20,7 @@ from rich.markup import escape
 
 from configs.errors import ConfigurationError
 from flows.serve import running
+from flows.serve.auth import kept_in, require
 from flows.serve.embedded import reachable
 from flows.serve.running import Running
 from flows.serve.service import listen
@@ -101,6 +102,7 @@ def _signals() -> Iterator[None]:
 
 def _serve(options: UpOptions, root: Path, console: Console) -> int:
     _warn(options, console)
+    _ask(options, root, console)
     if (former := running.written(root)) and (count := former.kill_rest()):
         console.print(f"removed {count} processes that a killed secateur up had left")
     listener = listen(options.host, options.prefect_port, "--prefect-port")
@@ -132,11 +134,23 @@ def _serve(options: UpOptions, root: Path, console: Console) -> int:
     return 1
 
 
+def _ask(options: UpOptions, root: Path, console: Console) -> None:
+    """Settle what the servers ask for, and say it once."""
+    authentication = require(options.host, root)
+    if not authentication.text:
+        return
+    text = f"both pages and every client ask for the authentication string in {kept_in(root)}"
+    if authentication.made:
+        text += f", USER:PASSWORD, shown here once:\n\n  {authentication.text}\n"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def _warn(options: UpOptions, console: Console) -> None:
     if options.host not in LOOPBACK:
         console.print(
             f"[bold yellow]warning:[/] {escape(options.host)} is reachable from other machines, "
-            "and neither page asks for a password: whoever reaches it runs sweeps here",
+            "and nothing is encrypted on the way: whoever knows the authentication string, or "
+            "reads along, runs sweeps here",
             highlight=False,
         )
     if options.allow_trust:

@@ -68,37 +68,24 @@ def test_job_variables_and_other_entrypoints_are_refused_in_words(served: Up, ma
         assert said in state["message"]
 
 
-def test_a_patched_pool_and_pull_steps_change_nothing(served: Up, marker: Path) -> None:
+@pytest.fixture
+def patched_pool(served: Up, marker: Path) -> Iterator[None]:
+    """Its template says what to run, where, and with which environment."""
     template = served.call(f"/work_pools/{POOL}")["base_job_template"]
-    patched = {
-        **template,
-        "job_configuration": {
-            **template["job_configuration"],
-            "command": f"touch {marker}",
-            "env": {"SECATEUR_DATA": "/"},
-            "working_dir": str(served.data),
-        },
+    job = {
+        "command": f"touch {marker}",
+        "env": {"SECATEUR_DATA": "/"},
+        "working_dir": str(served.data),
     }
-    made = deployment(served, "pulling", entrypoint=FORMS["sweep"], pull_steps=pulling(marker))
-    outside = {"source": "files", "files": [str(served.folder / "up.txt").lstrip("/")]}
+    patched = {**template, "job_configuration": {**template["job_configuration"], **job}}
     served.call(f"/work_pools/{POOL}", {"base_job_template": patched}, "PATCH")
-    try:
-        time.sleep(3)  # the worker learns of the template by itself
-        runs = [
-            start(served, made, parameters=TINY | {"name": "pulled"}),
-            start(served, made, parameters=TINY | {"calibration": {"corpus": outside}}),
-        ]
-        completed, failed = [served.wait(run) for run in runs]
-    finally:
-        served.call(f"/work_pools/{POOL}", {"base_job_template": template}, "PATCH")
-    assert completed["type"] == "COMPLETED", completed
-    assert failed["type"] == "FAILED", failed
-    assert str(served.data) in failed["message"]
+    yield
+    served.call(f"/work_pools/{POOL}", {"base_job_template": template}, "PATCH")
 
 
-def test_an_automation_runs_nothing_of_its_own(served: Up, marker: Path) -> None:
-    """The one that a foreign page made, from a program that may."""
-    sweep = served.call("/deployments/name/sweep/sweep")["id"]
+@pytest.fixture
+def automation(served: Up, marker: Path) -> Iterator[None]:
+    """The one that a foreign page made, from a program that may: each failure runs a sweep."""
     trigger = {
         "type": "event",
         "expect": ["prefect.flow-run.Failed"],
@@ -111,20 +98,31 @@ def test_an_automation_runs_nothing_of_its_own(served: Up, marker: Path) -> None
     action = {
         "type": "run-deployment",
         "source": "selected",
-        "deployment_id": sweep,
+        "deployment_id": served.call("/deployments/name/sweep/sweep")["id"],
         "parameters": TINY | {"name": "automated"},
         "job_variables": {"command": f"touch {marker}"},
     }
     body = {"name": "automated", "enabled": True, "trigger": trigger, "actions": [action]}
     made = served.call("/automations/", body)["id"]
-    try:
-        assert served.run("sweep", TINY | {"targets": ["1.5"]})["type"] == "FAILED"
-        deadline = time.monotonic() + 60
-        while not (sent := _named(served, "automated")):
-            assert time.monotonic() < deadline
-            time.sleep(0.3)
-    finally:
-        served.call(f"/automations/{made}", method="DELETE")
+    yield
+    served.call(f"/automations/{made}", method="DELETE")
+
+
+@pytest.mark.usefixtures("patched_pool", "automation")
+def test_a_patched_pool_pull_steps_and_automations_run_nothing(served: Up, marker: Path) -> None:
+    made = deployment(served, "pulling", entrypoint=FORMS["sweep"], pull_steps=pulling(marker))
+    outside = {"source": "files", "files": [str(served.folder / "up.txt").lstrip("/")]}
+    perplexity = TINY["evaluation"]["perplexity"][0] | {"corpus": outside}
+    # With the pool's environment it would find the file.
+    failing = TINY | {"name": "outside", "evaluation": {"perplexity": [perplexity]}}
+    time.sleep(3)  # the worker learns of the template by itself
+    failed = served.wait(start(served, made, parameters=failing))
+    assert failed["type"] == "FAILED", failed
+    assert str(served.data) in failed["message"]
+    deadline = time.monotonic() + 60
+    while not (sent := _named(served, "automated")):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
     state = served.wait(sent)
     assert state["type"] == "CRASHED"
     assert "job variables: command" in state["message"]

@@ -1,0 +1,42 @@
+"""MLflow's server as an application, for whoever puts something in front of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from tasks.tracking.connection import ENVIRONMENT
+
+
+def application(database: str, artifacts: Path) -> Callable[..., Awaitable[None]]:
+    """The ASGI application that ``mlflow server`` runs, in this process.
+
+    Args:
+        database: the backend store's URI.
+        artifacts: the folder of the runs' files; clients reach them through the server.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow.server import constants
+    from mlflow.server.handlers import initialize_backend_stores
+
+    root = "mlflow-artifacts:/"
+    # What `mlflow server` tells its process of uvicorn.
+    os.environ.update(
+        {
+            constants.BACKEND_STORE_URI_ENV_VAR: database,
+            constants.REGISTRY_STORE_URI_ENV_VAR: database,
+            constants.ARTIFACT_ROOT_ENV_VAR: root,
+            constants.ARTIFACTS_DESTINATION_ENV_VAR: artifacts.as_uri(),
+            constants.SERVE_ARTIFACTS_ENV_VAR: "true",
+            # Who may call is not for MLflow to judge: it takes every page of this machine.
+            "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",
+        }
+    )
+    initialize_backend_stores(database, database, root)
+    from mlflow.server.fastapi_app import app
+
+    served: Any = app
+    return served
