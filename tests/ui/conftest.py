@@ -19,10 +19,14 @@ NOISE = (
     re.compile(r"/ajax-api/2\.0/mlflow/users/current"),
     # MLflow's worker for telemetry, which is switched off, ends when the page changes.
     re.compile(r"/static-files/TelemetryLogger\.telemetry-worker\."),
+    # The gate keeps MLflow's assistant closed.
+    re.compile(r"/ajax-api/3\.0/mlflow/assistant/"),
     # Prefect's page looks in the wrong folder for its tab's icon, which shows the run's state.
     re.compile(r"^http://127\.0\.0\.1:\d+/(favicon[-\dx]*\.(ico|png)|[a-z]+\.svg)$"),
 )
 """The addresses whose errors are known and harmless; anything else fails the test."""
+ANALYTICS = "https://sr-client-cfg.amplitude.com/"
+"""Prefect's page asks there on each load; the policy of the gate lets no such request be made."""
 
 
 @dataclass
@@ -44,6 +48,7 @@ class Watched:
         # A browser's remark on a layout that took two frames is no error of anyone's.
         where = message.location.get("url", "")
         known = any(noise.search(where) for noise in NOISE) or "ResizeObserver loop" in message.text
+        known = known or (ANALYTICS in message.text and "Content Security Policy" in message.text)
         # What is blocked below shows up as an error of the console, too.
         if message.type == "error" and not known and where not in self.outside:
             self.errors.append(f"console: {message.text} ({where})")
@@ -112,6 +117,7 @@ def watched(opened: Callable[[], Watched]) -> Iterator[Watched]:
     yield page
     page.shot("last")
     assert page.errors == []
+    assert page.outside == []
 
 
 @pytest.fixture(scope="session")
