@@ -150,8 +150,7 @@ class Cluster:
         port = free_port()
         self.prefect_url = f"http://127.0.0.1:{port}/api"
         changes = {"PREFECT_API_DATABASE_CONNECTION_URL": database} if database else {}
-        arguments = ("server", "start", "--host", "127.0.0.1", "--port", str(port))
-        self.start("server", "prefect", *arguments, **changes)
+        self.start("server", "flows.serve.standing", "prefect", "127.0.0.1", str(port), **changes)
         answers(f"{self.prefect_url}/health", 300)
 
     def worker(

@@ -36,8 +36,8 @@ _POLICY = (
     "frame-src 'self' blob: data:; object-src 'none'; base-uri 'self'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-STRICT_SCRIPTS = "'self'"
-"""Of a page that runs its own files and nothing else."""
+OWN_SCRIPTS = "'self' 'unsafe-eval'"
+"""Of Prefect's page: its own files, and what they compile to draw a run's graph."""
 INLINE_SCRIPTS = "'self' 'unsafe-inline' 'unsafe-eval' blob:"
 """Of MLflow's page: it shows a sweep's report, whose figures are drawn by scripts inside it."""
 
@@ -59,7 +59,7 @@ class Gate:
         app: App,
         names: Sequence[str],
         *,
-        scripts: str = STRICT_SCRIPTS,
+        scripts: str = OWN_SCRIPTS,
         json_only: bool = True,
         auth: str = "",
         closed: tuple[str, ...] = (),
@@ -93,7 +93,7 @@ class Gate:
     def _judge(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str]:
         """(HTTP status, reason) of a refusal; (0, "") lets the request in."""
         if _name(headers.get("host", "")) not in self.names:
-            return 400, "this server is not called that; --allow-host adds a name"
+            return 403, "this server is not called that; --allow-host or SECATEUR_HOSTS adds a name"
         method = scope.get("method", "WEBSOCKET")
         if _foreign(method, headers):
             return 403, "a page of another address may not call this server"

@@ -119,7 +119,7 @@ class Services:
         if not os.environ.get("MLFLOW_TRACKING_URI"):
             self._initialise_mlflow()
         options = self.options
-        command = mlflow_command(options.host, options.mlflow_port, self.root)
+        command = mlflow_command(options.host, options.mlflow_port)
         environment = without_secrets(self.environment) | mlflow_environment(self.root)
         log = self.root / "logs" / "up-mlflow.log"
         self.mlflow = Service("MLflow server", command, environment, log)

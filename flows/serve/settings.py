@@ -20,16 +20,17 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name not in _SECRETS}
 
 
-def mlflow_command(host: str, port: int, home: Path) -> list[str]:
+def mlflow_command(host: str, port: int) -> list[str]:
     """The MLflow server; its database and its names come by the environment."""
-    return ["-m", "flows.serve.dashboard", host, str(port), str(home / "mlartifacts")]
+    return ["-m", "flows.serve.standing", "mlflow", host, str(port)]
 
 
 def mlflow_environment(home: Path) -> dict[str, str]:
-    """Of the MLflow server: no telemetry, no process for jobs, and the database without argv."""
+    """Of the MLflow server: its data, without argv; no telemetry, no process for jobs."""
     given = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
     return {
         "MLFLOW_BACKEND_STORE_URI": given,
+        "MLFLOW_ARTIFACTS_DESTINATION": (home / "mlartifacts").as_uri(),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from tasks.tracking.connection import ENVIRONMENT
 
 
-def application(database: str, artifacts: Path) -> Callable[..., Awaitable[None]]:
+def application(database: str, artifacts: str) -> Callable[..., Awaitable[None]]:
     """The ASGI application that ``mlflow server`` runs, in this process.
 
     Args:
         database: the backend store's URI.
-        artifacts: the folder of the runs' files; clients reach them through the server.
+        artifacts: the folder of the runs' files, or its URI; clients reach them through the server.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -29,7 +28,7 @@ def application(database: str, artifacts: Path) -> Callable[..., Awaitable[None]
             constants.BACKEND_STORE_URI_ENV_VAR: database,
             constants.REGISTRY_STORE_URI_ENV_VAR: database,
             constants.ARTIFACT_ROOT_ENV_VAR: root,
-            constants.ARTIFACTS_DESTINATION_ENV_VAR: artifacts.as_uri(),
+            constants.ARTIFACTS_DESTINATION_ENV_VAR: artifacts,
             constants.SERVE_ARTIFACTS_ENV_VAR: "true",
             # Who may call is not for MLflow to judge: it takes every page of this machine.
             "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",

@@ -50,7 +50,7 @@ def test_a_databases_password_is_in_no_command_line(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:secret@host/db")
-    assert "secret" not in " ".join(mlflow_command("127.0.0.1", 5001, home))
+    assert "secret" not in " ".join(mlflow_command("127.0.0.1", 5001))
     assert mlflow_environment(home)["MLFLOW_BACKEND_STORE_URI"].endswith("secret@host/db")
 
 
