@@ -171,9 +171,7 @@ class Cluster:
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 folder = process.environ().get("TEST_MACHINE", "")
-                engine = "prefect.engine" in process.cmdline() or "_workspace_supervisor" in (
-                    " ".join(process.cmdline())
-                )
+                engine = "flows.serve.engine" in process.cmdline()
                 if engine and folder.startswith(str(self.folder / name)):
                     found.append(process)
         return found

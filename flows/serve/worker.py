@@ -15,6 +15,7 @@ import abc
 import argparse
 import asyncio
 import os
+import sys
 import tempfile
 from typing import Any, Self
 from uuid import UUID
@@ -27,7 +28,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.logging.configuration import setup_logging
 from prefect.runner._flow_run_executor import FlowRunExecutorContext
 from prefect.runner._starter_engine import EngineCommandStarter
-from prefect.utilities.processutils import setup_signal_handlers_worker
+from prefect.utilities.processutils import command_to_string, setup_signal_handlers_worker
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 from pydantic import PrivateAttr
 
@@ -120,6 +121,7 @@ class Worker(ProcessWorker, abc.ABC):
         with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
             async with FlowRunExecutorContext() as context:
                 starter = EngineCommandStarter(
+                    command=command_to_string([sys.executable, "-m", "flows.serve.engine"]),
                     entrypoint=configuration._entrypoint,
                     cwd=folder,
                     env=configuration.env,

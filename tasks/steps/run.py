@@ -14,8 +14,11 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
+from tasks.steps.results import read_no_stored_results
 from tasks.store.context import Context
 from tasks.store.steps import PassingError, Step, walk
+
+read_no_stored_results()
 
 _SECONDS_BETWEEN = 5.0
 """An update is a call of Prefect's API."""
