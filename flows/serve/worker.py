@@ -14,6 +14,7 @@ from __future__ import annotations
 import abc
 import argparse
 import asyncio
+import contextlib
 import os
 import sys
 import tempfile
@@ -146,22 +147,20 @@ class Worker(ProcessWorker, abc.ABC):
         return ProcessWorkerResult(status_code=ended.status_code, identifier=str(ended.handle.pid))
 
 
-def main() -> None:
-    """Serve a pool until a signal comes."""
+async def serve(given: argparse.Namespace) -> None:
+    """Take runs of a pool until a signal comes; those at work are ended."""
+    # Here, since Prefect hands the signal on to asyncio, which has its own handler by now.
+    setup_signal_handlers_worker(os.getpid(), "the worker", print)
+    worker = Worker(work_pool_name=given.pool, name=given.name, limit=given.limit)
+    with contextlib.suppress(asyncio.CancelledError):
+        await worker.start(with_healthcheck=given.with_healthcheck)
+
+
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m flows.serve.worker")
     parser.add_argument("--pool", required=True, help=f"{POOL}: forms; any other: cells")
     parser.add_argument("--limit", type=int, default=None, help="how many runs at once")
     parser.add_argument("--name", default=None, help="of the worker, in Prefect's page")
     parser.add_argument("--with-healthcheck", action="store_true", help="answer on port 8080")
-    given = parser.parse_args()
     setup_logging()
-    setup_signal_handlers_worker(os.getpid(), "the worker", print)  # type: ignore[arg-type]
-    worker = Worker(work_pool_name=given.pool, name=given.name, limit=given.limit)
-    try:
-        asyncio.run(worker.start(with_healthcheck=given.with_healthcheck))
-    except asyncio.CancelledError:
-        print(f"worker {worker.name} stopped")  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()
+    asyncio.run(serve(parser.parse_args()))

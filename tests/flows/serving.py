@@ -17,6 +17,9 @@ from typing import Any
 
 import psutil
 
+from flows.serve.auth import kept_in
+from flows.serve.gate import basic
+
 SECRETS = {
     "HF_TOKEN": "hf_secretInTheEnvironment",
     "MLFLOW_TRACKING_PASSWORD": "mlflowSecretInTheEnvironment",
@@ -143,8 +146,10 @@ class Up:
     def call(self, path: str, body: Any = None, method: str | None = None) -> Any:
         """A request to Prefect's API; the answer's JSON, raising HTTPError with its text."""
         data = None if body is None else json.dumps(body).encode()
-        kind = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self.prefect}/api{path}", data, kind, method=method)
+        headers = {"Content-Type": "application/json"}
+        if kept_in(self.home).exists():
+            headers["Authorization"] = basic(kept_in(self.home).read_text().strip())
+        request = urllib.request.Request(f"{self.prefect}/api{path}", data, headers, method=method)
         for remaining in reversed(range(10)):
             try:
                 with urllib.request.urlopen(request, timeout=30) as answer:
