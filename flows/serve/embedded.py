@@ -24,6 +24,8 @@ from tasks.processes.lifeline import Child, end_with_parent
 
 HOSTS = "SECATEUR_HOSTS"
 """The names that the server answers to, with commas; else those of the loopback interface."""
+SILENT = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+"""Environment of a Prefect that tells nobody that it is used."""
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
 _INTERRUPTED_SECONDS = 1.5
@@ -40,8 +42,7 @@ def prefect_environment(home: Path) -> dict[str, str]:
     defaults = {
         "PREFECT_HOME": str(folder),
         "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "true",
+        **SILENT,
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     }
     return {name: os.environ.get(name, value) for name, value in defaults.items()} | BEATING

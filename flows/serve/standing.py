@@ -20,7 +20,7 @@ import sys
 import uvicorn
 
 from flows.serve.auth import ASKED
-from flows.serve.embedded import HOSTS
+from flows.serve.embedded import HOSTS, SILENT
 from flows.serve.gate import INLINE_SCRIPTS, Gate
 from flows.serve.settings import LOOPBACK, host_names
 
@@ -64,6 +64,8 @@ def gated(server: str, host: str) -> Gate:
 
 if __name__ == "__main__":
     _, given, place, number = sys.argv
+    for name, value in SILENT.items():
+        os.environ.setdefault(name, value)
     uvicorn.run(
         gated(given, place), host=place, port=int(number), log_level="warning", lifespan="on"
     )
