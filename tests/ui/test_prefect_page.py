@@ -32,24 +32,18 @@ def test_the_runs_artifacts_open(formed: dict[str, Any], watched: Any) -> None:
         watched.open(address)
         page.get_by_role("tab", name="Artifacts").click()
         page.get_by_role("link", name=name).first.click()
-        _open_latest(page)
+        page.wait_for_url("**/artifacts/artifact/*")
         page.get_by_role("main").get_by_text(shown).first.wait_for()
         watched.shot(name)
     watched.open(address)
     page.get_by_role("tab", name="Artifacts").click()
     page.get_by_role("link", name=f"{NAME}-perplexity-vs-sparsity").first.click()
-    _open_latest(page)
+    page.wait_for_url("**/artifacts/artifact/*")
     plot = page.get_by_role("main").locator("img").first
     plot.wait_for()
     page.wait_for_function("image => image.complete", arg=plot.element_handle())
     assert plot.evaluate("image => image.naturalWidth") > 400
     watched.shot("plot")
-
-
-def _open_latest(page: Any) -> None:
-    """From the page of an artifact's versions to the latest of them."""
-    page.wait_for_url("**/artifacts/key/*")
-    page.get_by_role("main").locator("a[href*='/artifacts/artifact/']").first.click()
 
 
 def test_a_wrong_value_fails_with_words(served: Up, watched: Any) -> None:
