@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from tasks.pruning.core.methods import UnsupportedModelError
+
+__all__ = ["SourceUnavailableError", "UnsupportedModelError"]
+
 
 class SourceUnavailableError(RuntimeError):
     """A model or data set that could not be reached now and may be later: worth a retry.
@@ -18,7 +22,3 @@ class SourceUnavailableError(RuntimeError):
 
     def __reduce__(self) -> tuple[type[SourceUnavailableError], tuple[str, str]]:
         return (type(self), (self.source, self.reason))
-
-
-class UnsupportedModelError(ValueError):
-    """A model that loads but cannot be pruned or saved faithfully, with the reason."""

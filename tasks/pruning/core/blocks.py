@@ -1,24 +1,25 @@
 """The walk through a decoder, one block at a time: the one place with hooks and device moves.
 
-Only the block at work is on ``device``; the calibration's hidden states stay beside it. Any decoder
-of transformers works whose blocks take the hidden states first: what else a block is called with
-(masks, positions, rotary tables) is recorded on the first block and passed to each.
+Only the block at work is on ``device``; the calibration's hidden states stay beside it. Each block
+is called as the model's own forward pass would call it (``calls.py``), and before a model's first
+walk the result is compared with that pass (``proof.py``): no walk happens unproven.
 
 Shapes: ``N`` windows, ``L`` tokens of a window, ``H`` hidden size, ``T`` = batch·L tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from tasks.pruning.core.calls import Call, Memo, recorded_calls
 from tasks.pruning.core.layers import LinearLayer, linear_layers
+from tasks.pruning.core.proof import proven_forms
 from tasks.pruning.core.structure import BlockStructure
 
 
@@ -56,46 +57,6 @@ class Decoder:
             for index, block in enumerate(self.blocks)
             for name, layer in linear_layers(block).items()
         }
-
-
-class _Captured(Exception):  # noqa: N818 (control flow, not an error)
-    """Ends the model's forward pass once the first block's inputs are known."""
-
-
-@dataclass(frozen=True)
-class _Batch:
-    hidden_BLH: Tensor
-    arguments: tuple[Any, ...]
-    keywords: dict[str, Any]
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, tuple | list):
-        return type(value)(_moved(item, device) for item in value)
-    return value
-
-
-def _first_inputs(decoder: Decoder, tokens_NL: Tensor, batch: int) -> list[_Batch]:
-    """What the first block is called with, batch by batch."""
-    captured: list[_Batch] = []
-
-    def capture(_: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        captured.append(_Batch(args[0], args[1:], keywords))
-        raise _Captured
-
-    handle = decoder.blocks[0].register_forward_pre_hook(capture, with_kwargs=True)
-    device = next(decoder.model.parameters()).device
-    try:
-        for ids_BL in tokens_NL.split(batch):
-            try:
-                decoder.model(input_ids=ids_BL.long().to(device), use_cache=False)
-            except _Captured:
-                continue
-    finally:
-        handle.remove()
-    return captured
 
 
 @contextmanager
@@ -137,24 +98,21 @@ def _inputs_to(
 class BlockAtWork:
     """One block on the device, and the calibration's hidden states before it."""
 
-    def __init__(self, name: str, block: nn.Module, batches: list[_Batch]) -> None:
+    def __init__(
+        self, name: str, block: nn.Module, hidden: list[Tensor], calls: list[Call]
+    ) -> None:
         self.name = name
         self.block = block
         self.layers = linear_layers(block)
-        self._batches = batches
+        self._hidden = hidden
+        self._calls = calls
         self._outputs: list[Tensor] | None = None
 
     def _forward(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
-        outputs = []
-        for batch in self._batches:
-            result = functional_call(
-                self.block,
-                dict(weights),
-                args=(batch.hidden_BLH, *batch.arguments),
-                kwargs=batch.keywords,
-            )
-            outputs.append(result[0] if isinstance(result, tuple) else result)
-        return outputs
+        return [
+            call.run(self.block, hidden_BLH, weights)
+            for hidden_BLH, call in zip(self._hidden, self._calls, strict=True)
+        ]
 
     def run(self) -> None:
         """Run the block as it is, for hooks of the caller's own."""
@@ -173,7 +131,7 @@ class BlockAtWork:
         """
         collectors: dict[str, CollectorType] = {}
         layers = {n: layer for n, layer in self.layers.items() if names is None or n in names}
-        length = self._batches[0].hidden_BLH.shape[1]
+        length = self._hidden[0].shape[1]
         with _inputs_to(layers, collectors, make, length):
             self.run()
         missing = layers.keys() - collectors.keys()
@@ -184,8 +142,8 @@ class BlockAtWork:
             )
         return collectors
 
-    def advance(self, weights: Mapping[str, Tensor] | None = None) -> list[_Batch]:
-        """The hidden states after this block.
+    def advance(self, weights: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+        """The hidden states after this block, ``B × L × H`` a batch.
 
         Args:
             weights: parameter name inside the block → replacement. Without any, the outputs that
@@ -193,10 +151,7 @@ class BlockAtWork:
         """
         if weights or self._outputs is None:
             self._outputs = self._forward(weights or {})
-        return [
-            _Batch(hidden, batch.arguments, batch.keywords)
-            for hidden, batch in zip(self._outputs, self._batches, strict=True)
-        ]
+        return self._outputs
 
 
 @torch.no_grad()
@@ -219,26 +174,47 @@ def walk(
         device: where the block at work runs; by default, where the model is.
         batch: windows of one forward pass.
         progress: called with (blocks done, blocks in all).
+
+    Raises:
+        UnsupportedModelError: block by block the model would compute something else, or not every
+            linear layer sees every token.
     """
     blocks = decoder.blocks
     home = next(decoder.model.parameters()).device
     device = device or home
-    batches = [
-        _Batch(_moved(b.hidden_BLH, device), _moved(b.arguments, device), _moved_all(b, device))
-        for b in _first_inputs(decoder, tokens_NL, batch)
-    ]
+    hidden, calls = _first_inputs(decoder, tokens_NL.split(batch), device)
     for index, block in enumerate(blocks):
         block.to(device)
         try:
-            at_work = BlockAtWork(f"{decoder.blocks_name}.{index}", block, batches)
+            at_work = BlockAtWork(
+                f"{decoder.blocks_name}.{index}", block, hidden, [batch[index] for batch in calls]
+            )
             weights = visit(at_work)
             if index + 1 < len(blocks):
-                batches = at_work.advance(weights)
+                hidden = at_work.advance(weights)
         finally:
             block.to(home)
         if progress:
             progress(index + 1, len(blocks))
 
 
-def _moved_all(batch: _Batch, device: torch.device) -> dict[str, Any]:
-    return {key: _moved(value, device) for key, value in batch.keywords.items()}
+def _first_inputs(
+    decoder: Decoder, batches: Sequence[Tensor], device: torch.device
+) -> tuple[list[Tensor], list[list[Call]]]:
+    """For each batch, the hidden states before the first block and the calls of all blocks."""
+    forms = proven_forms(decoder, batches[0])
+    home = next(decoder.model.parameters()).device
+    hidden: list[Tensor] = []
+    calls: list[list[Call]] = []
+    for tokens_BL in batches:
+        ids_BL = tokens_BL.long().to(home)
+        first_BLH, recorded = recorded_calls(decoder.model, decoder.blocks, ids_BL, forms)
+        moved, shared = Memo(), Memo()
+        recorded = [call.to(device, moved) for call in recorded]
+        if calls:  # masks and rotary tables of one batch are mostly those of the next
+            recorded = [
+                call.sharing(like, shared) for call, like in zip(recorded, calls[0], strict=True)
+            ]
+        hidden.append(first_BLH.to(device))
+        calls.append(recorded)
+    return hidden, calls
