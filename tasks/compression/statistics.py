@@ -15,7 +15,7 @@ from tasks.pruning.core.statistics import VECTORS, ColumnStatistics
 from tasks.store.steps import Facts, Step, Work
 from tasks.store.store import Artifact
 
-VERSION = 2
+VERSION = 3
 """Raise it when the statistics change: artifacts of the former version are not reused."""
 _FILE = "statistics.safetensors"
 

@@ -49,6 +49,7 @@ class SparseGPT(BlockMethod):
     name: ClassVar[str] = "sparsegpt"
     summary: ClassVar[str] = "Smallest OBS losses go, column by column; later weights compensate."
     source: ClassVar[str] = "Frantar & Alistarh 2023, arXiv 2301.00774"
+    version: ClassVar[int] = 2
 
     block_size: int = option(128, "Columns whose mask is chosen at once; fractions only.", ge=1)
     damping: float = option(

@@ -34,6 +34,7 @@ class Wanda(BlockMethod):
     name: ClassVar[str] = "wanda"
     summary: ClassVar[str] = "Smallest |weight| x input norm of each row go, block after block."
     source: ClassVar[str] = "Sun et al. 2023, arXiv 2306.11695"
+    version: ClassVar[int] = 2
 
     def collector(self, in_features: int, device: torch.device) -> Collector:
         return _Energies(in_features, device)

@@ -104,6 +104,7 @@ class WandaSP(StructuredMethod):
         "Heads and channels with the smallest |weight| x input norm, every block alike."
     )
     source: ClassVar[str] = "Wanda-SP, the structured form of arXiv 2306.11695 (An et al. 2023)"
+    version: ClassVar[int] = 2
     uses_calibration: ClassVar[bool] = True
 
     def choose(

@@ -32,6 +32,7 @@ class Reconstruction(Measure):
     """Of pruned models, mean over their layers."""
 
     name = "reconstruction"
+    version = 2
     summary = "mean relative error of a pruned layer's output, on the dense model's inputs"
     writes = (COLUMN,)
     Settings = ReconstructionSettings

@@ -46,6 +46,7 @@ class AdaptiveSparseTrainer(RetrainingMethod):
     name: ClassVar[str] = "ast"
     summary: ClassVar[str] = "Retrains keep:group weights with an adaptive mask and distillation."
     source: ClassVar[str] = "AST, arXiv 2407.20584"
+    version: ClassVar[int] = 2
 
     steps: int = option(500, "Optimiser steps.", ge=1)
     batch: int = option(8, "Windows of one step, over all processes together.", ge=1)

@@ -159,12 +159,13 @@ def _taken_apart(
     args: tuple[Any, ...], keywords: dict[str, Any], first: str
 ) -> tuple[Tensor, Call]:
     """Hidden states and the rest of a call; ``first`` names the block's first parameter."""
-    hidden = args[0] if args else keywords.get(first)
+    name = first if first in keywords else "hidden_states"
+    hidden = args[0] if args else keywords.get(name)
     if not isinstance(hidden, Tensor):
         raise UnsupportedModelError(f"a block's first argument is {type(hidden).__name__}")
     if args:
         return hidden, Call(None, args[1:], keywords)
-    return hidden, Call(first, (), {k: v for k, v in keywords.items() if k != first})
+    return hidden, Call(name, (), {k: v for k, v in keywords.items() if k != name})
 
 
 def _mapped(value: Any, device: torch.device, memo: Memo) -> Any:

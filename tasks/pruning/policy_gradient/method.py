@@ -52,7 +52,7 @@ class PolicyGradient(StructuredMethod):
     uses_calibration: ClassVar[bool] = True
     uses_training: ClassVar[bool] = True
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "mask"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     steps: int = option(40, "Steps; the authors take 15 000. 0 keeps the initial scores.", ge=0)
     masks: int = option(8, "Masks a step, K; the authors draw 2.", ge=1)
