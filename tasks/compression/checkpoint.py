@@ -176,6 +176,7 @@ def _prune(work: Work, recipe: Recipe) -> Facts:
         "sparsity": sparsity(decoder, by_layer),
         "layer_sparsity": by_layer,
         "counted_weights": sum(layer.stored.numel() for layer in decoder.layers().values()),
+        "exempt_weights": decoder.exempt(),
     }
 
 

@@ -40,9 +40,11 @@ def main() -> None:
     script = Path(__file__).resolve().relative_to(ROOT)
     print(f"Made by `python {script}` on {today} with {versions}: ", end="")
     print(f"{built}, {counts['not built']} not built.\n")
-    print("| family | model | outcome | reason |\n|---|---|---|---|")
+    print("| family | model | outcome | reason, or what stays dense and uncounted |")
+    print("|---|---|---|---|")
     for verdict in verdicts:
         reason = verdict.reason.removeprefix(f"{verdict.architecture}: ")
+        reason = reason or ", ".join(verdict.exempt)
         reason = re.sub(r"[|*_<>`]", lambda found: f"\\{found[0]}", reason)
         print(f"| {verdict.family} | {verdict.architecture} | {verdict.outcome} | {reason} |")
 

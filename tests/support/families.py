@@ -12,6 +12,7 @@ from tasks.models.architecture.decoder import describe
 from tasks.models.errors import UnsupportedModelError
 from tasks.pruning.core import driver
 from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
+from tasks.pruning.core.layers import expert_tensors, is_fused_experts
 from tasks.pruning.core.sparsity import layer_sparsity, sparsity
 from tasks.pruning.core.targets import Fraction
 from tasks.pruning.magnitude import Magnitude
@@ -141,6 +142,9 @@ def model_of(family: str) -> Any:
         for module in model.modules():
             if isinstance(module, nn.Linear):
                 module.weight.normal_(0, module.weight.shape[1] ** -0.5)
+            elif is_fused_experts(module):
+                for tensor in expert_tensors(module):
+                    getattr(module, tensor).normal_(0, 0.2)
     return model.eval().requires_grad_(False)
 
 
@@ -180,12 +184,14 @@ class Verdict:
     Attributes:
         outcome: ``right``, ``refused`` or ``not built``.
         reason: of a refusal, or why no tiny model could be built.
+        exempt: what in the blocks is neither pruned nor counted.
     """
 
     family: str
     architecture: str
     outcome: str
     reason: str = ""
+    exempt: tuple[str, ...] = ()
 
 
 def verdict_of(family: str) -> Verdict:
@@ -205,10 +211,11 @@ def verdict_of(family: str) -> Verdict:
         return Verdict(family, "", "not built", reason)
     name = type(model).__name__
     try:
-        _prune(describe(model), tokens_NL)
+        decoder = describe(model)
+        _prune(decoder, tokens_NL)
     except UnsupportedModelError as error:
         return Verdict(family, name, "refused", str(error))
-    return Verdict(family, name, "right")
+    return Verdict(family, name, "right", exempt=tuple(decoder.exempt()))
 
 
 def _prune(decoder: Decoder, tokens_NL: Tensor) -> None:

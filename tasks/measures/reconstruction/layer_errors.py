@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from tasks.pruning.ast.slorb import SCALE, SUM
 from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
+from tasks.pruning.core.experts import Sent, experts_watched
 from tasks.pruning.core.layers import LinearLayer
 
 
@@ -73,15 +74,22 @@ class _Energies:
     def __init__(self, layer: LinearLayer, lost_OI: Tensor) -> None:
         self._layer, self._lost_OI = layer, lost_OI
         self.lost = self.whole = 0.0
+        self.rows = 0
+
+    def add(self, inputs_TI: Tensor) -> None:
+        """Take in a batch of the layer's inputs."""
+        self.rows += len(inputs_TI)
+        self.lost += _energy(functional.linear(inputs_TI.float(), self._lost_OI))
+        self.whole += _energy(functional.linear(inputs_TI.float(), self._layer.weight_OI.float()))
 
     def __call__(self, _: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> None:
         inputs_TI = args[0].flatten(0, -2)
-        self.lost += _energy(functional.linear(inputs_TI.float(), self._lost_OI))
         if outputs.dtype == torch.float32 and getattr(self._layer.module, "bias", None) is None:
+            self.rows += len(inputs_TI)
+            self.lost += _energy(functional.linear(inputs_TI.float(), self._lost_OI))
             self.whole += _energy(outputs.flatten(0, -2))
         else:
-            weight_OI = self._layer.weight_OI.float()
-            self.whole += _energy(functional.linear(inputs_TI.float(), weight_OI))
+            self.add(inputs_TI)
 
 
 @torch.no_grad()
@@ -108,7 +116,7 @@ def reconstruction_errors(
 
     Returns:
         Layer name → error, in the model's order. Inf where the dense layer's outputs are all zero
-        and the pruned one's are not.
+        and the pruned one's are not. Experts that no token reached have none.
 
     Raises:
         ValueError: no windows, another model's description, no weight of any layer, or a weight of
@@ -119,7 +127,8 @@ def reconstruction_errors(
         raise ValueError(f"no token in windows of shape {tuple(windows_NL.shape)}")
     if decoder.model is not dense_model:
         raise ValueError("decoder describes another model than dense_model")
-    if not any(f"{name}.weight" in pruned_weights for name in decoder.layers()):
+    layers = decoder.layers()
+    if not any(layer.parameter_of(name) in pruned_weights for name, layer in layers.items()):
         raise ValueError(f"pruned_weights names no layer below {decoder.blocks_name}")
     errors: dict[str, float] = {}
 
@@ -128,13 +137,20 @@ def reconstruction_errors(
         with contextlib.ExitStack() as hooks:
             for short, layer in block.layers.items():
                 name = f"{block.name}.{short}"
-                if f"{name}.weight" in pruned_weights:
+                if layer.parameter_of(name) in pruned_weights:
                     lost_OI = layer.weight_OI.float() - _effective(name, layer, pruned_weights)
                     found[name] = _Energies(layer, lost_OI)
-                    handle = layer.module.register_forward_hook(found[name])
-                    hooks.callback(handle.remove)
+                    if layer.expert is None:
+                        handle = layer.module.register_forward_hook(found[name])
+                        hooks.callback(handle.remove)
+
+            def take(short: str, inputs_TI: Tensor, _: Sent) -> None:
+                if energies := found.get(f"{block.name}.{short}"):
+                    energies.add(inputs_TI)
+
+            hooks.enter_context(experts_watched(block.layers, take))
             block.run()
-        errors.update((name, _relative(name, energies)) for name, energies in found.items())
+        errors.update((name, _relative(name, found[name])) for name in found if found[name].rows)
 
     walk(decoder, windows_NL, visit, batch=batch_size, progress=progress)
     return errors
@@ -142,10 +158,11 @@ def reconstruction_errors(
 
 def _effective(name: str, layer: LinearLayer, weights: Mapping[str, Tensor]) -> Tensor:
     """The pruned layer's weight, ``O × I`` in float32, with its side branch folded in."""
-    stored = weights[f"{name}.weight"]
-    if stored.shape != layer.stored.shape:
-        shapes = f"{tuple(stored.shape)}, the dense one {tuple(layer.stored.shape)}"
+    whole = weights[layer.parameter_of(name)]
+    if whole.shape != layer.whole.shape:
+        shapes = f"{tuple(whole.shape)}, the dense one {tuple(layer.whole.shape)}"
         raise ValueError(f"{name}: the pruned weight has shape {shapes}")
+    stored = layer.within(whole)
     device = layer.stored.device
     weight_OI = (stored.T if layer.transposed else stored).to(device, torch.float32)
     if f"{name}.{SUM}" in weights and f"{name}.{SCALE}" in weights:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
 
 from configs.frozen import Frozen
 from tasks.data.texts import load_tokens
@@ -12,7 +16,9 @@ from tasks.measures.figures import Figure, Value
 from tasks.measures.perplexity.measure import windows_of
 from tasks.measures.reconstruction.layer_errors import CheckpointWeights, reconstruction_errors
 from tasks.models.architecture.decoder import describe
+from tasks.models.load import load_model
 from tasks.models.resident import dense_model
+from tasks.pruning.core.blocks import Decoder
 from tasks.store.steps import Facts, Step, Work
 from tasks.store.store import Artifact
 
@@ -82,12 +88,27 @@ class Reconstruction(Measure):
         )
 
 
+def _pruned_weights(work: Work, decoder: Decoder, dtype: torch.dtype) -> Mapping[str, Tensor]:
+    """The checkpoint's tensors by the model's own names.
+
+    Files may name tensors otherwise, as those of most mixtures of experts do: then transformers
+    loads them.
+    """
+    folder = work.need("weights").path
+    stored = CheckpointWeights(folder)
+    if all(layer.parameter_of(name) in stored for name, layer in decoder.layers().items()):
+        return stored
+    model = load_model(folder, dtype, torch.device("cpu"), work.context.trust)
+    return ChainMap(dict(model.state_dict()), stored)  # type: ignore[arg-type]
+
+
 def _produce(work: Work, subject: Subject) -> Facts:
     dense = dense_model(work.context, work.need("dense").path, subject.dtype)
+    decoder = describe(dense)
     errors = reconstruction_errors(
         dense,
-        describe(dense),
-        CheckpointWeights(work.need("weights").path),
+        decoder,
+        _pruned_weights(work, decoder, dense.dtype),
         load_tokens(work.need("tokens"))[:_WINDOWS],
         batch_size=subject.evaluation.batch_size,
         progress=work.progress,

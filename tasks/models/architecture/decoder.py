@@ -9,7 +9,7 @@ from torch import nn
 from tasks.models.architecture.structure import structure_of_model
 from tasks.models.errors import UnsupportedModelError
 from tasks.pruning.core.blocks import Decoder
-from tasks.pruning.core.layers import linear_layers
+from tasks.pruning.core.layers import exempt_weights, linear_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,8 +24,9 @@ def describe(model: PreTrainedModel) -> Decoder:
 
     Raises:
         UnsupportedModelError: an encoder-decoder model, one without such a list, or one whose
-            blocks hold matrices that are no linear layers, as fused experts and state-space
-            layers are: sparsity would be counted without them.
+            blocks hold matrices that are neither linear layers, those of a mixture's experts
+            included, nor of the kinds that stay dense (``exempt_weights``): sparsity would be
+            counted without them.
     """
     name = type(model).__name__
     if model.config.is_encoder_decoder:
@@ -61,14 +62,17 @@ def _parameters(module: nn.Module) -> int:
 def _require_linear(blocks: nn.ModuleList, name: str) -> None:
     seen: set[int] = set()
     for index, block in enumerate(blocks):
-        linear = {id(layer.module.weight) for layer in linear_layers(block).values()}
+        parameters = dict(block.named_parameters())
+        layers = linear_layers(block).values()
+        linear = {id(parameters[layer.parameter]) for layer in layers}
         if not linear:
             raise UnsupportedModelError(f"{name}: block {index} has no linear layers to prune")
         if linear & seen:
             raise UnsupportedModelError(f"{name}: block {index} shares weights with another block")
         seen |= linear
-        for parameter_name, parameter in block.named_parameters():
-            if parameter.ndim >= 2 and id(parameter) not in linear:
+        exempt = exempt_weights(block)
+        for parameter_name, parameter in parameters.items():
+            if parameter.ndim >= 2 and id(parameter) not in linear and parameter_name not in exempt:
                 shape = "×".join(map(str, parameter.shape))
                 raise UnsupportedModelError(
                     f"{name}: {parameter_name} ({shape}) in block {index} is not the weight of a "

@@ -19,7 +19,7 @@ from tasks.pruning.ast.slorb import Branch
 from tasks.pruning.core import masks
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.layers import LinearLayer
-from tasks.pruning.core.methods import UnsupportedLayerError
+from tasks.pruning.core.methods import UnsupportedLayerError, UnsupportedModelError
 from tasks.pruning.core.targets import SemiStructured
 
 
@@ -45,6 +45,11 @@ class Student:
     ) -> None:
         self.target = target
         self._norms = norms
+        if any(layer.expert is not None for layer in decoder.layers().values()):
+            name = type(decoder.model).__name__
+            raise UnsupportedModelError(
+                f"ast does not retrain mixtures of experts, and {name} is one"
+            )
         self.model = copy.deepcopy(decoder.model).to(device, torch.float32).eval()
         self.model.requires_grad_(True)
         self.layers = Decoder(self.model, decoder.blocks_name).layers()

@@ -9,8 +9,9 @@ Shapes: ``N`` windows, ``L`` tokens of a window, ``H`` hidden size, ``T`` = batc
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -18,13 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from tasks.pruning.core.calls import Call, Memo, recorded_calls
-from tasks.pruning.core.layers import LinearLayer, linear_layers
+from tasks.pruning.core.experts import Sent, experts_watched
+from tasks.pruning.core.layers import LinearLayer, exempt_weights, linear_layers
 from tasks.pruning.core.proof import proven_forms
 from tasks.pruning.core.structure import BlockStructure
 
 
 class Collects(Protocol):
     def add(self, inputs_NLI: Tensor) -> None: ...
+
+    def add_sent(self, inputs_RI: Tensor, first_R: Tensor, windows: int, tokens: int) -> None: ...
 
 
 CollectorType = TypeVar("CollectorType", bound=Collects)
@@ -58,6 +62,14 @@ class Decoder:
             for name, layer in linear_layers(block).items()
         }
 
+    def exempt(self) -> dict[str, int]:
+        """What lies in the blocks and is neither pruned nor counted → how many weights that is."""
+        counts: Counter[str] = Counter()
+        for block in self.blocks:
+            for name, kind in exempt_weights(block).items():
+                counts[kind] += block.get_parameter(name).numel()
+        return dict(counts)
+
 
 @contextmanager
 def _inputs_to(
@@ -66,7 +78,10 @@ def _inputs_to(
     make: Callable[[int, torch.device], CollectorType],
     length: int,
 ) -> Iterator[None]:
-    """Feed each layer's inputs to its collector; layers that share an input share a collector."""
+    """Feed each layer's inputs to its collector; layers that share an input share a collector.
+
+    Experts that no token reached have none in the end.
+    """
     last: dict[str, Any] = {"input": None, "collector": None}
 
     def hook_of(name: str, layer: LinearLayer) -> Callable[..., None]:
@@ -84,15 +99,26 @@ def _inputs_to(
 
         return hook
 
-    handles = [
-        layer.module.register_forward_pre_hook(hook_of(name, layer))
-        for name, layer in layers.items()
-    ]
-    try:
+    reached: set[str] = set()
+
+    def take(name: str, inputs_RI: Tensor, sent: Sent) -> None:
+        if name not in collectors:
+            collectors[name] = make(inputs_RI.shape[1], inputs_RI.device)
+        first_R = sent.tokens_R % length == 0
+        collectors[name].add_sent(inputs_RI, first_R, sent.batch // length, sent.batch)
+        if len(inputs_RI):
+            reached.add(name)
+
+    with ExitStack() as hooks:
+        for name, layer in layers.items():
+            if layer.expert is None:
+                handle = layer.module.register_forward_pre_hook(hook_of(name, layer))
+                hooks.callback(handle.remove)
+        hooks.enter_context(experts_watched(layers, take))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    for name, layer in layers.items():
+        if layer.expert is not None and name not in reached:
+            collectors.pop(name, None)
 
 
 class BlockAtWork:
@@ -128,13 +154,17 @@ class BlockAtWork:
         Args:
             make: called with (in-features, device) for each distinct input.
             names: of the layers; by default, all.
+
+        Returns:
+            A collector for each layer but experts that no token reached.
         """
         collectors: dict[str, CollectorType] = {}
         layers = {n: layer for n, layer in self.layers.items() if names is None or n in names}
         length = self._hidden[0].shape[1]
         with _inputs_to(layers, collectors, make, length):
             self.run()
-        missing = layers.keys() - collectors.keys()
+        needed = {name for name, layer in layers.items() if layer.expert is None}
+        missing = needed - collectors.keys()
         if missing:
             raise ValueError(
                 f"{self.name}: {', '.join(sorted(missing))} saw no calibration data; "

@@ -7,13 +7,16 @@ block methods see each block with inputs that passed through its pruned predeces
 from __future__ import annotations
 
 import time
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
+from tasks.pruning.core import masks
 from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
 from tasks.pruning.core.gates import Loss, plain_loss
 from tasks.pruning.core.layers import LinearLayer
@@ -149,18 +152,59 @@ def _prune_layers(
     if method.uses_statistics and statistics is None:
         raise ValueError(f"{method.name} needs statistics of the dense model")
     layers = decoder.layers()
-    for done, (name, layer) in enumerate(layers.items(), start=1):
-        known = statistics[name] if method.uses_statistics and statistics is not None else None
-        where = device or layer.stored.device
-        weight_OI = layer.weight_OI
-        with _naming(name):
-            pruned_OI = method.prune_layer(
-                weight_OI.to(where), known.to(where) if known else None, target, generator
-            )
-        weights[f"{name}.weight"] = _checked(layer, name, pruned_OI.to(weight_OI.device))
-        if progress:
-            progress(done, len(layers))
-    return PruneResult(weights=weights, figures={})
+    idle: list[LinearLayer] = []
+    done = 0
+    for parameter, members in groupby(
+        layers.items(), key=lambda item: item[1].parameter_of(item[0])
+    ):
+        tensors: dict[str, Tensor] = {}
+        for name, layer in members:
+            known = statistics.get(name) if method.uses_statistics and statistics else None
+            where = device or layer.stored.device
+            weight_OI = layer.weight_OI.to(where)
+            with _naming(name):
+                if method.uses_statistics and known is None and layer.expert is not None:
+                    idle.append(layer)
+                    pruned_OI = _by_magnitude(weight_OI, target)
+                else:
+                    assert known is not None or not method.uses_statistics, name
+                    pruned_OI = method.prune_layer(
+                        weight_OI, known.to(where) if known else None, target, generator
+                    )
+            pruned_OI = pruned_OI.to(layer.stored.device)
+            _put(tensors, parameter, layer, _checked(layer, name, pruned_OI))
+            done += 1
+            if progress:
+                progress(done, len(layers))
+        weights.update(tensors)
+    return PruneResult(weights=weights, figures=_told(idle))
+
+
+def _put(tensors: dict[str, Tensor], parameter: str, layer: LinearLayer, stored: Tensor) -> None:
+    """A layer's pruned weight goes into the tensor that holds it, alone or with other experts."""
+    if layer.expert is None:
+        tensors[parameter] = stored
+    else:
+        tensors.setdefault(parameter, layer.whole.clone())[layer.expert] = stored
+
+
+def _by_magnitude(weight_OI: Tensor, target: Target) -> Tensor:
+    """For an expert that no calibration token reached: nothing but its weights is known."""
+    return weight_OI.masked_fill(masks.lowest(weight_OI.abs().float(), target), 0)
+
+
+def _told(idle: Sequence[LinearLayer]) -> dict[str, float]:
+    """How many experts no calibration token reached; nothing for models without experts."""
+    if not idle:
+        return {}
+    experts = len({(layer.module, layer.expert) for layer in idle})
+    warnings.warn(
+        f"no calibration token reached {experts} experts; they are pruned by the magnitude of "
+        "their weights. More calibration windows reach more",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return {"experts_without_tokens": float(experts)}
 
 
 def _prune_blocks(
@@ -177,10 +221,12 @@ def _prune_blocks(
     home = next(decoder.model.parameters()).device
     device = device or home
     selecting = 0.0
+    idle: list[LinearLayer] = []
 
     def visit(block: BlockAtWork) -> dict[str, Tensor]:
         nonlocal selecting
         collectors = block.collect(method.collector)
+        unreached = block.layers.keys() - collectors.keys()
         replaced: dict[str, Tensor] = {}
         start = _now(device)
         for names in _sharing(collectors):
@@ -189,20 +235,28 @@ def _prune_blocks(
             with _naming(f"{block.name}.{', '.join(names)}"):
                 after = method.prune_layers(before, collected, target, generator)
             for name in names:
-                full = f"{block.name}.{name}"
-                replaced[f"{name}.weight"] = _checked(block.layers[name], full, after[name])
-                # A copy: on another device the block's own weights return home after the visit.
-                weights[f"{full}.weight"] = replaced[f"{name}.weight"].to(home)
+                layer, full = block.layers[name], f"{block.name}.{name}"
+                _put(replaced, layer.parameter, layer, _checked(layer, full, after[name]))
                 # What is done with is let go: a collector may hold a large matrix.
                 del collectors[name]
             figures.update(collected.figures())
+        for name in unreached:
+            layer = block.layers[name]
+            pruned_OI = _by_magnitude(layer.weight_OI, target)
+            _put(replaced, layer.parameter, layer, layer.as_stored(pruned_OI))
+            idle.append(layer)
+        for parameter, stored in replaced.items():
+            # A copy: on another device the block's own weights return home after the visit.
+            weights[f"{block.name}.{parameter}"] = stored.to(home)
         selecting += _now(device) - start
         return replaced
 
     start = _now(device)
     walk(decoder, tokens_NL, visit, device=device, progress=progress)
     calibrating = _now(device) - start - selecting
-    return PruneResult(weights=weights, figures={"calibration_seconds": calibrating, **figures})
+    return PruneResult(
+        weights=weights, figures={"calibration_seconds": calibrating, **figures, **_told(idle)}
+    )
 
 
 def _sharing(collectors: Mapping[str, Collector]) -> list[list[str]]:

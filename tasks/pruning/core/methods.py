@@ -117,6 +117,16 @@ class Collector(ABC):
     def add(self, inputs_NLI: Tensor) -> None:
         """Take in a batch of windows' inputs."""
 
+    def add_sent(self, inputs_RI: Tensor, first_R: Tensor, windows: int, tokens: int) -> None:
+        """Take in what an expert is sent of a batch; all other tokens count as zeros.
+
+        Args:
+            first_R: which of its tokens stand first in their window.
+            windows, tokens: of the batch.
+        """
+        del first_R, windows, tokens
+        self.add(inputs_RI[None])
+
     def figures(self) -> Mapping[str, float]:
         """What is worth recording of this input, by name; asked once its layers are pruned.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -18,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from tasks.pruning.core.calls import Form, form_of, hidden_of, recorded_calls
-from tasks.pruning.core.layers import linear_layers
+from tasks.pruning.core.experts import require_as_sent
+from tasks.pruning.core.layers import is_fused_experts, linear_layers
 from tasks.pruning.core.methods import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -151,8 +153,12 @@ def _difference(mine: Tensor, own: Tensor) -> float:
 
 @contextmanager
 def _each_token_once(name: str, block: nn.Module, tokens: int) -> Iterator[None]:
-    """While the block runs, every linear layer is called once, with one row a token."""
-    rows: dict[str, list[int]] = {layer: [] for layer in linear_layers(block)}
+    """While the block runs, every linear layer is called once, with one row a token.
+
+    Experts are sent what ``experts.py`` finds.
+    """
+    layers = {n: layer for n, layer in linear_layers(block).items() if layer.expert is None}
+    rows: dict[str, list[int]] = {name: [] for name in layers}
 
     def hook_of(layer: str, in_features: int) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
@@ -161,9 +167,14 @@ def _each_token_once(name: str, block: nn.Module, tokens: int) -> Iterator[None]
         return hook
 
     with ExitStack() as hooks:
-        for short, layer in linear_layers(block).items():
+        for short, layer in layers.items():
             hook = hook_of(short, layer.in_features)
             hooks.callback(layer.module.register_forward_pre_hook(hook).remove)
+        for module in block.modules():
+            if is_fused_experts(module):
+                check = partial(require_as_sent, tokens=tokens)
+                handle = module.register_forward_hook(check, with_kwargs=True)
+                hooks.callback(handle.remove)
         yield
     for short, seen in rows.items():
         if seen != [tokens]:

@@ -13,7 +13,7 @@ def layer_sparsity(decoder: Decoder, weights: Mapping[str, Tensor]) -> dict[str,
     """Fraction of zeros of each layer after pruning, by full layer name."""
     result: dict[str, float] = {}
     for name, layer in decoder.layers().items():
-        weight = weights.get(f"{name}.weight", layer.stored)
+        weight = layer.within(weights.get(layer.parameter_of(name), layer.whole))
         result[name] = 1.0 - int(weight.count_nonzero()) / weight.numel()
     return result
 

@@ -69,5 +69,14 @@ class ColumnCollector:
         self._windows += inputs_NLI.shape[0]
         self._tokens += inputs_NLI.shape[0] * inputs_NLI.shape[1]
 
+    def add_sent(self, inputs_RI: Tensor, first_R: Tensor, windows: int, tokens: int) -> None:
+        """Add what an expert is sent of a batch; all other tokens count as zeros."""
+        inputs_RI = inputs_RI.float()
+        for name, part_RI in (("first", inputs_RI[first_R]), ("rest", inputs_RI[~first_R])):
+            self._sums[f"{name}_sum_I"] += part_RI.sum(dim=0)
+            self._sums[f"{name}_energy_I"] += part_RI.square().sum(dim=0)
+        self._windows += windows
+        self._tokens += tokens
+
     def result(self) -> ColumnStatistics:
         return ColumnStatistics(**self._sums, windows=self._windows, tokens=self._tokens)
