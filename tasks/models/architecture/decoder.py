@@ -47,12 +47,17 @@ def describe(model: PreTrainedModel) -> Decoder:
 
 def _find_blocks(model: PreTrainedModel, length: int | None) -> dict[str, nn.ModuleList]:
     """Lists of the right length inside the text decoder, by their name in the whole model."""
-    within = {id(module) for module in model.get_decoder().modules()}
-    return {
+    lists = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == length and id(module) in within
+        if isinstance(module, nn.ModuleList) and len(module) == length
     }
+    # What calls itself a decoder may be the head's last layer, as in ModernBERT.
+    for part in (model.get_decoder(), model.base_model):
+        within = {id(module) for module in part.modules()}
+        if found := {name: module for name, module in lists.items() if id(module) in within}:
+            return found
+    return {}
 
 
 def _parameters(module: nn.Module) -> int:

@@ -7,17 +7,16 @@ block methods see each block with inputs that passed through its pruned predeces
 from __future__ import annotations
 
 import time
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from tasks.pruning.core import masks
 from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
+from tasks.pruning.core.experts import prune_without_tokens, told_without_tokens
 from tasks.pruning.core.gates import Loss, plain_loss
 from tasks.pruning.core.layers import LinearLayer
 from tasks.pruning.core.methods import (
@@ -154,9 +153,8 @@ def _prune_layers(
     layers = decoder.layers()
     idle: list[LinearLayer] = []
     done = 0
-    for parameter, members in groupby(
-        layers.items(), key=lambda item: item[1].parameter_of(item[0])
-    ):
+    by_parameter = groupby(layers.items(), key=lambda item: item[1].parameter_of(item[0]))
+    for parameter, members in by_parameter:
         tensors: dict[str, Tensor] = {}
         for name, layer in members:
             known = statistics.get(name) if method.uses_statistics and statistics else None
@@ -165,46 +163,19 @@ def _prune_layers(
             with _naming(name):
                 if method.uses_statistics and known is None and layer.expert is not None:
                     idle.append(layer)
-                    pruned_OI = _by_magnitude(weight_OI, target)
+                    pruned_OI = prune_without_tokens(weight_OI, target)
                 else:
                     assert known is not None or not method.uses_statistics, name
                     pruned_OI = method.prune_layer(
                         weight_OI, known.to(where) if known else None, target, generator
                     )
             pruned_OI = pruned_OI.to(layer.stored.device)
-            _put(tensors, parameter, layer, _checked(layer, name, pruned_OI))
+            layer.put_(_checked(layer, name, pruned_OI), tensors, parameter)
             done += 1
             if progress:
                 progress(done, len(layers))
         weights.update(tensors)
-    return PruneResult(weights=weights, figures=_told(idle))
-
-
-def _put(tensors: dict[str, Tensor], parameter: str, layer: LinearLayer, stored: Tensor) -> None:
-    """A layer's pruned weight goes into the tensor that holds it, alone or with other experts."""
-    if layer.expert is None:
-        tensors[parameter] = stored
-    else:
-        tensors.setdefault(parameter, layer.whole.clone())[layer.expert] = stored
-
-
-def _by_magnitude(weight_OI: Tensor, target: Target) -> Tensor:
-    """For an expert that no calibration token reached: nothing but its weights is known."""
-    return weight_OI.masked_fill(masks.lowest(weight_OI.abs().float(), target), 0)
-
-
-def _told(idle: Sequence[LinearLayer]) -> dict[str, float]:
-    """How many experts no calibration token reached; nothing for models without experts."""
-    if not idle:
-        return {}
-    experts = len({(layer.module, layer.expert) for layer in idle})
-    warnings.warn(
-        f"no calibration token reached {experts} experts; they are pruned by the magnitude of "
-        "their weights. More calibration windows reach more",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-    return {"experts_without_tokens": float(experts)}
+    return PruneResult(weights=weights, figures=told_without_tokens(idle))
 
 
 def _prune_blocks(
@@ -226,7 +197,7 @@ def _prune_blocks(
     def visit(block: BlockAtWork) -> dict[str, Tensor]:
         nonlocal selecting
         collectors = block.collect(method.collector)
-        unreached = block.layers.keys() - collectors.keys()
+        unreached = [name for name in block.layers if name not in collectors]
         replaced: dict[str, Tensor] = {}
         start = _now(device)
         for names in _sharing(collectors):
@@ -236,14 +207,15 @@ def _prune_blocks(
                 after = method.prune_layers(before, collected, target, generator)
             for name in names:
                 layer, full = block.layers[name], f"{block.name}.{name}"
-                _put(replaced, layer.parameter, layer, _checked(layer, full, after[name]))
+                layer.put_(_checked(layer, full, after[name]), replaced, layer.parameter)
                 # What is done with is let go: a collector may hold a large matrix.
                 del collectors[name]
             figures.update(collected.figures())
         for name in unreached:
-            layer = block.layers[name]
-            pruned_OI = _by_magnitude(layer.weight_OI, target)
-            _put(replaced, layer.parameter, layer, layer.as_stored(pruned_OI))
+            layer, full = block.layers[name], f"{block.name}.{name}"
+            with _naming(full):
+                pruned_OI = prune_without_tokens(layer.weight_OI, target)
+            layer.put_(_checked(layer, full, pruned_OI), replaced, layer.parameter)
             idle.append(layer)
         for parameter, stored in replaced.items():
             # A copy: on another device the block's own weights return home after the visit.
@@ -255,7 +227,8 @@ def _prune_blocks(
     walk(decoder, tokens_NL, visit, device=device, progress=progress)
     calibrating = _now(device) - start - selecting
     return PruneResult(
-        weights=weights, figures={"calibration_seconds": calibrating, **figures, **_told(idle)}
+        weights=weights,
+        figures={"calibration_seconds": calibrating, **figures, **told_without_tokens(idle)},
     )
 
 

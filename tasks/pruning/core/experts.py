@@ -10,7 +10,8 @@ token, ``E`` experts, ``O × I`` of a matrix.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tasks.pruning.core import masks
 from tasks.pruning.core.layers import LinearLayer, expert_tensors
 from tasks.pruning.core.methods import UnsupportedModelError
+from tasks.pruning.core.targets import Target
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,25 @@ def sent_to_experts(
         inner_RI = experts._apply_gate(inner_RO) if experts.has_gate else experts.act_fn(inner_RO)  # type: ignore[operator]
         inputs = {entering: inputs_RI, leaving: inner_RI}
         yield Sent(expert, len(hidden_TH), tokens_R, choice_R, inputs)
+
+
+def prune_without_tokens(weight_OI: Tensor, target: Target) -> Tensor:
+    """By magnitude: of an expert that no calibration token reached only its weights are known."""
+    return weight_OI.masked_fill(masks.lowest(weight_OI.abs().float(), target), 0)
+
+
+def told_without_tokens(layers: Sequence[LinearLayer]) -> dict[str, float]:
+    """Warn of the experts that own ``layers``, which no token reached; their number as a figure."""
+    if not layers:
+        return {}
+    experts = len({(layer.module, layer.expert) for layer in layers})
+    warnings.warn(
+        f"no calibration token reached {experts} experts; they are pruned by the magnitude of "
+        "their weights. More calibration windows reach more",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return {"experts_without_tokens": float(experts)}
 
 
 @contextmanager

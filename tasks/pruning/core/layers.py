@@ -59,6 +59,15 @@ class LinearLayer:
         """This layer's part of a tensor like its parameter."""
         return whole if self.expert is None else whole[self.expert]
 
+    def put_(self, stored: Tensor, tensors: dict[str, Tensor], parameter: str) -> None:
+        """Set ``tensors[parameter]`` to a new weight of this layer, or this expert's part of it."""
+        if self.expert is None:
+            tensors[parameter] = stored
+            return
+        if parameter not in tensors:
+            tensors[parameter] = self.whole.clone()
+        tensors[parameter][self.expert] = stored
+
     def parameter_of(self, full_name: str) -> str:
         """The parameter's name in the model, from this layer's name there."""
         return full_name.removesuffix(self.name) + self.parameter

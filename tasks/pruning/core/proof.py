@@ -77,7 +77,7 @@ def proven_forms(decoder: Decoder, tokens_NL: Tensor) -> list[Form]:
 def _refused(model: nn.Module, reason: str) -> UnsupportedModelError:
     return UnsupportedModelError(
         f"{type(model).__name__} cannot be calibrated block by block: {reason}. "
-        "Methods without calibration, such as magnitude, can prune it"
+        "Magnitude needs no calibration and can prune it, with evaluation.reconstruction: false"
     )
 
 
