@@ -20,8 +20,10 @@ from configs.yaml_file import load
 from flows.serve.access import trust_allowed
 
 QUICKSTART = "quickstart"
-FIRST = ("name", "models", "methods", "targets", "seeds")
-"""The fields that most people change stand at the top of the form."""
+FIRST = ("name", "models", "methods", "targets", "seeds", "calibration", "evaluation")
+"""What with what, how far, measured how: as people think, and most change no more."""
+LEFT_OUT = ("reported",)
+"""Nobody types a paper's figures into a page."""
 _NOTHING: Any = object()
 
 
@@ -39,7 +41,7 @@ def form_schema() -> dict[str, dict[str, Any]]:
     return {
         name: _shown(fields[name], definitions, defaults[name])
         for name in order
-        if name != "trust" or trust_allowed()
+        if name not in LEFT_OUT and (name != "trust" or trust_allowed())
     }
 
 

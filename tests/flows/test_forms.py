@@ -10,7 +10,7 @@ import pytest
 from configs.schema import METHODS, SweepConfig
 from configs.yaml_file import load, validate
 from flows.deployments import preset_form, sweep_form
-from flows.serve.forms import FIRST, given
+from flows.serve.forms import FIRST, LEFT_OUT, given
 
 
 def schema() -> dict[str, Any]:
@@ -27,7 +27,7 @@ def from_defaults(node: dict[str, Any]) -> Any:
 
 def test_every_field_is_offered_with_its_line_and_nothing_else() -> None:
     shown = schema()
-    assert set(shown) == set(SweepConfig.model_fields) - {"trust"}
+    assert set(shown) == set(SweepConfig.model_fields) - {"trust", *LEFT_OUT}
     for name, entry in shown.items():
         assert entry["description"], name
     order = sorted(shown, key=lambda name: shown[name]["position"])
