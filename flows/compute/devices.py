@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -59,17 +60,27 @@ def environment_of(lent: Sequence[str]) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": ",".join(lent)}
 
 
+class LeaseStoppedError(Exception):
+    """Nobody waits for the devices any more."""
+
+
 @contextlib.contextmanager
 def lease(
-    known: Sequence[str], count: int = 1, *, folder: Path | None = None
+    known: Sequence[str],
+    count: int = 1,
+    *,
+    folder: Path | None = None,
+    stop: threading.Event | None = None,
 ) -> Iterator[list[str]]:
     """Hold ``count`` of the devices, all or none, and wait until so many are free.
 
     Args:
         known: devices to choose from.
         folder: of the locks; by default this user's in the host's temporary folder.
+        stop: ends the waiting when it is set.
 
     Raises:
+        LeaseStoppedError: it was set.
         NotEnoughDevicesError: there are fewer devices than that.
     """
     if count > len(known):
@@ -81,7 +92,10 @@ def lease(
         held = _take(known, count, folder)
         if len(held) == count:
             break
-        time.sleep(_POLL_SECONDS)
+        if stop and stop.wait(_POLL_SECONDS):
+            raise LeaseStoppedError
+        if not stop:
+            time.sleep(_POLL_SECONDS)
     try:
         yield list(held)
     finally:

@@ -18,11 +18,19 @@ from typing import Any
 from configs.yaml_file import validate
 from flows.cell import run_cell
 from flows.compute.cancelling import raise_if_cancelled
-from flows.compute.devices import devices, devices_of, environment_of, lease
+from flows.compute.devices import (
+    LeaseStoppedError,
+    devices,
+    devices_of,
+    environment_of,
+    lease,
+)
 from tasks.plan.plan import Cell, Plan
+from tasks.plan.sources import to_json
 from tasks.processes.call import CallError, call
 from tasks.runtime.progress import Piece as Progress
 from tasks.steps.session import session
+from tasks.store.home import home
 
 Note = Callable[[Cell], str]
 """What came of a completed cell, in a few words."""
@@ -107,9 +115,12 @@ def _run_on(
             while not stop.is_set():
                 cell = waiting.get_nowait()
                 try:
-                    with lease(known, devices_of(plan.config, len(known))) as lent:
+                    count = devices_of(plan.config, len(known))
+                    with lease(known, count, stop=stop) as lent:
                         piece = Piece(cell)
                         ended.put(piece.end(_computed(plan, cell, lent, stop), note))
+                except LeaseStoppedError:
+                    return
                 except BaseException as error:  # noqa: BLE001 (raised again where it is awaited)
                     ended.put(error)
                     return
@@ -141,7 +152,10 @@ def _computed(plan: Plan, cell: Cell, lent: Sequence[str], stop: threading.Event
     """Compute a cell in a process that sees only these devices; why it failed, or nothing."""
     job = {
         "config": plan.config.model_dump(mode="json"),
-        **cell.axes,
+        "axes": cell.axes,
+        # Its inputs are those that this process has resolved, whatever has changed since.
+        "sources": to_json(plan.sources, home()),
+        "fingerprint": cell.fingerprint,
     }
     # Without what tells a process of Prefect's which run it is.
     inherited = {k: value for k, value in os.environ.items() if not k.startswith("PREFECT__")}
@@ -159,6 +173,9 @@ def compute_cell(job: dict[str, Any]) -> str:
     warnings = logging.StreamHandler()
     warnings.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("secateur").addHandler(warnings)
-    config = validate(job.pop("config"))
-    state = run_cell(config=config, **job, return_state=True)
+    plan = session().plan(validate(job["config"]), job["sources"])
+    found = plan.cell(**job["axes"]).fingerprint
+    if found != job["fingerprint"]:
+        return f"its process understands the cell otherwise: {found}, not {job['fingerprint']}"
+    state = run_cell(config=plan.config, **job["axes"], return_state=True)
     return "" if state.is_completed() else reason_of(state)
