@@ -18,6 +18,9 @@ def application(database: str, artifacts: str) -> Callable[..., Awaitable[None]]
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # Who may call is not for MLflow to judge: it takes every page of this machine, and does not
+    # know its own names. Read when it is imported.
+    os.environ["MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE"] = "true"
     from mlflow.server import constants
     from mlflow.server.handlers import initialize_backend_stores
 
@@ -30,8 +33,6 @@ def application(database: str, artifacts: str) -> Callable[..., Awaitable[None]]
             constants.ARTIFACT_ROOT_ENV_VAR: root,
             constants.ARTIFACTS_DESTINATION_ENV_VAR: artifacts,
             constants.SERVE_ARTIFACTS_ENV_VAR: "true",
-            # Who may call is not for MLflow to judge: it takes every page of this machine.
-            "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",
         }
     )
     initialize_backend_stores(database, database, root)
