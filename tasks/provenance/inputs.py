@@ -154,7 +154,9 @@ def _record(step: Step, context: Context) -> Record:
 
 def _layers(by_layer: Mapping[str, float]) -> str:
     """How many layers sparsity was counted over, and what their kinds are called."""
-    kinds = dict.fromkeys(name.rpartition(".")[2] for name in by_layer)
+    # The number of an expert names no kind.
+    parts = (name.split(".") for name in by_layer)
+    kinds = dict.fromkeys([part for part in name if not part.isdigit()][-1] for name in parts)
     return f"{len(by_layer)} ({', '.join(kinds)})"
 
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from tasks.plan.plan import Cell
+from tasks.provenance import inputs as provenance_inputs
 from tasks.provenance.inputs import (
     OtherVersionError,
     measurements,
@@ -143,3 +144,13 @@ def test_a_file_of_another_version_is_told_apart_from_a_broken_one(tmp_path: Pat
     (tmp_path / "inputs.json").write_text("{")
     with pytest.raises(ValueError, match="Expecting"):
         read_inputs(tmp_path, "row")
+
+
+def test_layers_are_told_by_kind_and_experts_by_their_matrices() -> None:
+    experts = {
+        f"model.layers.0.mlp.experts.{t}.{e}": 0.5
+        for t in ("gate_up_proj", "down_proj")
+        for e in range(4)
+    }
+    by_layer = {"model.layers.0.self_attn.q_proj": 0.5, **experts}
+    assert provenance_inputs._layers(by_layer) == "9 (q_proj, gate_up_proj, down_proj)"
