@@ -12,3 +12,5 @@ class Trust(Frozen):
     """Run Python code that comes with a hub model or folder."""
     pickle_weights: bool = False
     """Load .bin and .pt weights; pickle can run any code."""
+    unread_weights: bool = False
+    """Use a model although its configuration leaves weights of its files unread, such as biases."""

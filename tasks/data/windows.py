@@ -21,6 +21,11 @@ from configs.errors import ConfigurationError
 from tasks.models.files import share
 
 _NAME = "windows"
+_LIMITS = (
+    "max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length",
+    "max_target_positions", "n_ctx", "context_length",
+)  # fmt: skip
+"""How configurations call the number of positions that a model knows."""
 
 
 def tokenise(tokenizer: Any, text: str) -> Tensor:
@@ -101,16 +106,50 @@ def check_length(config: Any, length: int, field: str) -> None:
     """Refuse windows longer than the positions that the model knows.
 
     Args:
-        config: the model's configuration; without ``max_position_embeddings``, any length will do.
+        config: the model's configuration; where it names no limit, any length will do.
 
     Raises:
         ConfigurationError: with the longest window that is possible.
     """
-    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
-    longest = getattr(text, "max_position_embeddings", None)
-    if isinstance(longest, int) and 0 < longest < length:
+    longest = text_setting(config, *_LIMITS)
+    if longest is not None and longest < length:
         raise ConfigurationError(
             field, length, f"the model takes windows of at most {longest} tokens"
+        )
+
+
+def text_setting(config: Any, *names: str) -> int | None:
+    """The first positive number that a configuration's text part has under one of ``names``."""
+    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+    values = (getattr(text, name, None) for name in names)
+    return next((value for value in values if type(value) is int and value > 0), None)
+
+
+def check_vocabulary(
+    windows_NL: Tensor, rows: int | None, tokenizer: Any, *, field: str, given: str, text: str
+) -> None:
+    """Refuse tokens beyond the rows of the model's embedding.
+
+    A tokenizer may know more tokens than the model, such as a sign for images: only those that the
+    text holds matter.
+
+    Args:
+        rows: of the embedding; None where that is not known.
+        field, given: of the model, for messages.
+        text: what the windows are cut from, in a word.
+
+    Raises:
+        ConfigurationError: with the token.
+    """
+    largest = int(windows_NL.max())
+    if rows is not None and largest >= rows:
+        token = tokenizer.convert_ids_to_tokens(largest)
+        raise ConfigurationError(
+            field,
+            given,
+            f"its tokenizer makes token {largest} ({token!r}) of the {text} text, and the model's "
+            f"embedding ends at {rows - 1}: tokenizer and weights do not belong together",
+            "Take the model's own tokenizer, or resize its embedding",
         )
 
 

@@ -91,7 +91,7 @@ def load_config(folder: Path, trust: Trust) -> PreTrainedConfig:
             return AutoConfig.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=trust.remote_code
             )
-        except (ValueError, KeyError, ImportError) as error:
+        except Exception as error:  # a configuration's own checks raise whatever they meet
             reason = f"transformers cannot read the configuration of {folder.name}: {error}"
             raise UnsupportedModelError(reason) from error
 

@@ -98,9 +98,11 @@ def read_config(model: ResolvedModel) -> Any:
     if model.kind == "random":
         return random_model.config()
     # Only what a length is checked against: reading all of it takes transformers seconds.
-    metadata = check_complete(Path(model.path)).metadata
+    header = check_complete(Path(model.path))
+    metadata = header.metadata
     length = metadata.get(f"{metadata.get('general.architecture')}.context_length")
-    return SimpleNamespace(max_position_embeddings=length)
+    rows = header.shapes.get("token_embd.weight", (0,))[-1]
+    return SimpleNamespace(max_position_embeddings=length, vocab_size=rows)
 
 
 @lru_cache(maxsize=1)

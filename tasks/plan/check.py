@@ -9,6 +9,7 @@ from tasks.data import windows as token_windows
 from tasks.data.texts import Windows, cut_once
 from tasks.measures.registry import measures
 from tasks.models.errors import UnsupportedModelError
+from tasks.models.examine import contents_of
 from tasks.models.load import load_config, load_tokenizer
 from tasks.models.prepare import needs_preparation, read_config, read_tokenizer
 from tasks.plan.plan import ModelPlan, Plan, steps_of
@@ -39,17 +40,26 @@ def check_plan(plan: Plan, context: Context, *, download: bool) -> None:
 
 def _check_model(plan: Plan, index: int, missing: list[Windows], context: Context) -> None:
     model = plan.models[index]
+    contents = model.model.contents
     try:
         config, tokenizer = _texts_side(model, context)
+        if contents is None and model.model.kind == "hub":
+            folder = context.make(model.subject.weights).path
+            field, given = f"models[{index}]", model.spec
+            contents = contents_of(folder, context.trust, field=field, given=given)
     except UnsupportedModelError as error:
         raise ConfigurationError(
             f"models[{index}]", model.spec, f"this model cannot be used: {error}"
         ) from error
     for measure in measures().values():
         measure.check(model.subject, config)
+    rows = contents.vocabulary if contents else token_windows.text_setting(config, "vocab_size")
     for windows in missing:
         token_windows.check_length(config, windows.length, f"{windows.field}.sequence_length")
-        cut_once(context, windows, tokenizer)
+        made, _, _ = cut_once(context, windows, tokenizer)
+        token_windows.check_vocabulary(
+            made, rows, tokenizer, field=f"models[{index}]", given=model.spec, text=windows.name
+        )
 
 
 def _texts_side(model: ModelPlan, context: Context) -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.data.corpora import ResolvedCorpus
-from tasks.models.sources.sources import ResolvedModel
+from tasks.models.sources.sources import Contents, ResolvedModel
 
 _HOME = "{home}/"
 """Stands for the shared folder, which may be mounted elsewhere on another machine."""
@@ -50,6 +50,10 @@ def from_json(found: Mapping[str, Any], home: Path) -> Sources:
         place = str(entry["path"])
         if place.startswith(_HOME):
             place = str(home / place.removeprefix(_HOME))
-        models[spec] = ResolvedModel(**{**entry, "path": place})
+        told = entry.get("contents")
+        contents = told and Contents(
+            **{**told, "unread": tuple(told["unread"]), "widths": tuple(told["widths"])}
+        )
+        models[spec] = ResolvedModel(**{**entry, "path": place, "contents": contents})
     corpora = {key: ResolvedCorpus(**entry) for key, entry in found["corpora"].items()}
     return Sources(models, corpora)

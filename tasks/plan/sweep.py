@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from tasks.data.corpora import ResolvedCorpus
 from tasks.data.texts import Texts
 from tasks.measures.base import Measure, Subject
 from tasks.measures.registry import measures
-from tasks.models.prepare import model_step
+from tasks.models.examine import contents_of
+from tasks.models.prepare import model_step, needs_preparation
 from tasks.models.sources.sources import ResolvedModel, resolve_model
 from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped
 from tasks.plan.sources import Sources
 from tasks.pruning.core.methods import Method
-from tasks.pruning.core.targets import Target
+from tasks.pruning.core.targets import SemiStructured, Target
 from tasks.store.home import home
 
 _NOTHING_RESOLVED = Sources()
@@ -48,10 +50,14 @@ def plan_sweep(config: SweepConfig, *, dtype: str, sources: Sources = _NOTHING_R
         models.append(planner.dense)
         for name, method, target in combinations:
             for seed in config.seeds:
-                if reason := method.refuses(target):
+                if reason := _impossible(method, target, planner.dense.model):
                     skipped.append(Skipped(planner.dense.spec, name, str(target), seed, reason))
                 else:
                     cells.append(planner.cell(name, method, target, seed))
+    if not cells:
+        reasons = "; ".join(dict.fromkeys(entry.reason for entry in skipped))
+        allowed = f"no method here can do any of them in these models: {reasons}"
+        raise ConfigurationError("targets", list(config.targets), allowed)
     _require_distinct(config, models)
     subjects = [row.subject for row in (*models, *cells)]
     across = _asked("sweep", lambda measure: measure.sweep_steps(subjects))
@@ -133,14 +139,39 @@ def _asked(scope: str, steps: Any) -> Measured:
 
 
 def _resolved(config: SweepConfig, index: int, sources: Sources) -> ResolvedModel:
-    known = sources.models.get(config.models[index])
-    return known or resolve_model(
-        config.models[index],
-        field=f"models[{index}]",
+    given, field = config.models[index], f"models[{index}]"
+    if known := sources.models.get(given):
+        return known
+    found = resolve_model(
+        given,
+        field=field,
         base=Path.cwd(),
         trust=config.trust,
         digest_cache=home() / "digests.json",
     )
+    if needs_preparation(found) or not found.path:
+        return found
+    contents = contents_of(Path(found.path), config.trust, field=field, given=given)
+    return replace(found, contents=contents)
+
+
+def _impossible(method: Method, target: Target, model: ResolvedModel) -> str | None:
+    """Why a method cannot prune a model to a target; None where nothing speaks against it."""
+    if reason := method.refuses(target):
+        return reason
+    contents = model.contents
+    if contents is None:
+        return None
+    if method.structured and not contents.structured:
+        return (
+            f"{method.name} removes heads and channels of LLaMA-like decoders only (separate "
+            "query, key and value projections, one MLP a block), and these are not understood"
+        )
+    if isinstance(target, SemiStructured):
+        odd = [str(width) for width in contents.widths if width % target.group]
+        if odd:
+            return f"{target} needs rows of a multiple of {target.group}; some have {odd[0]}"
+    return None
 
 
 def _require_possible(config: SweepConfig, combinations: list[tuple[str, Method, Target]]) -> None:

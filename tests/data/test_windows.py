@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from configs.errors import ConfigurationError
 from tasks.data.windows import (
     check_length,
+    check_vocabulary,
     contiguous_windows,
     load_windows,
     random_windows,
@@ -173,3 +174,26 @@ def test_file_of_windows(tmp_path: Path) -> None:
     (tmp_path / "new").touch()
     assert path.stat().st_mode == (tmp_path / "new").stat().st_mode
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["new", "windows.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "name", ["max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "context_length"]
+)
+def test_the_longest_window_under_whatever_name(name: str) -> None:
+    config = SimpleNamespace(**{name: 32, "vocab_size": 7})
+    check_length(config, 32, "calibration.sequence_length")
+    with pytest.raises(ConfigurationError, match="at most 32 tokens"):
+        check_length(config, 33, "calibration.sequence_length")
+
+
+def test_tokens_beyond_the_embedding() -> None:
+    class Tokenizer:
+        def convert_ids_to_tokens(self, number: int) -> str:
+            return f"word{number}"
+
+    made = torch.tensor([[1, 2], [9, 3]], dtype=torch.int32)
+    named = {"field": "models[0]", "given": "./model", "text": "calibration"}
+    check_vocabulary(made, 10, Tokenizer(), **named)
+    check_vocabulary(made, None, Tokenizer(), **named)
+    with pytest.raises(ConfigurationError, match=r"token 9 \('word9'\).*embedding ends at 8"):
+        check_vocabulary(made, 9, Tokenizer(), **named)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
 from collections.abc import Callable
@@ -241,3 +242,51 @@ def test_fetch_leaves_local_models_alone(make_folder: MakeFolder, tmp_path: Path
     shutil.rmtree(folder)
     with pytest.raises(ConfigurationError, match="not there any more"):
         fetch(found, field="models[0]", trust=Trust())
+
+
+class TestWhatIsNoModel:
+    def test_an_adapter_is_merged_first(self, make_folder: MakeFolder, tmp_path: Path) -> None:
+        folder = make_folder()
+        (folder / "config.json").unlink()
+        (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+        with pytest.raises(ConfigurationError, match=r"adapter \(LoRA\).*merge_and_unload"):
+            resolve("model", tmp_path)
+
+    def test_an_adapter_beside_a_model_is_not_left_out(
+        self, make_folder: MakeFolder, tmp_path: Path
+    ) -> None:
+        (make_folder() / "adapter_config.json").write_text("{}")
+        with pytest.raises(ConfigurationError, match="adapter"):
+            resolve("model", tmp_path)
+
+    @pytest.mark.parametrize("inside", ["snapshots/0123abc", "checkpoint-500"])
+    def test_the_folder_above_names_the_model_inside(
+        self, make_folder: MakeFolder, tmp_path: Path, inside: str
+    ) -> None:
+        above = tmp_path / "models--org--name"
+        (above / inside).parent.mkdir(parents=True)
+        shutil.move(make_folder(), above / inside)
+        with pytest.raises(ConfigurationError, match=f"Did you mean .*{inside}"):
+            resolve("./models--org--name", tmp_path)
+
+    def test_side_branches_are_not_left_out(self, make_folder: MakeFolder, tmp_path: Path) -> None:
+        (make_folder() / "slorb.safetensors").write_bytes(b"x")
+        with pytest.raises(ConfigurationError, match="side branches"):
+            resolve("model", tmp_path)
+
+
+@pytest.mark.parametrize("value", [None, {}])
+def test_a_quantisation_that_is_none(
+    make_folder: MakeFolder, tmp_path: Path, value: dict[str, str] | None
+) -> None:
+    path = make_folder() / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": value}))
+    assert resolve("model", tmp_path).kind == "folder"
+
+
+def test_a_quantisation_of_the_text_part(make_folder: MakeFolder, tmp_path: Path) -> None:
+    path = make_folder() / "config.json"
+    inner = {"text_config": {"quantization_config": {"quant_method": "awq"}}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | inner))
+    with pytest.raises(ConfigurationError, match=r"quantised \(awq\)"):
+        resolve("model", tmp_path)

@@ -16,6 +16,9 @@ from configs.trust import Trust
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
+ADAPTER, BRANCHES = "adapter_config.json", "slorb.safetensors"
+_DEPTHS = ("*/", "snapshots/*/")
+"""Where a model lies below the folder that is named by mistake: of a training, or a hub's cache."""
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth")
 
@@ -56,6 +59,7 @@ def check_folder(folder: Path, *, field: str, given: str, trust: Trust) -> dict[
     Raises:
         ConfigurationError: with what is missing or damaged.
     """
+    _require_model(folder, field, given)
     config = _read_json(folder / CONFIG, field, given)
     check_config(config, field=field, given=given)
     files = [CONFIG, *weight_files(folder, field=field, given=given, trust=trust)]
@@ -74,16 +78,44 @@ def check_folder(folder: Path, *, field: str, given: str, trust: Trust) -> dict[
     return {name: folder / name for name in files}
 
 
+def _require_model(folder: Path, field: str, given: str) -> None:
+    """Refuse folders that hold something else than a whole model, with where one may be."""
+    if (folder / ADAPTER).is_file():
+        raise ConfigurationError(
+            field,
+            given,
+            f"{ADAPTER} says that the folder holds an adapter (LoRA), not a whole model",
+            "Merge it into its base model first (peft: merge_and_unload, then save_pretrained)",
+        )
+    if (folder / BRANCHES).is_file():
+        raise ConfigurationError(
+            field,
+            given,
+            f"its side branches ({BRANCHES}) are no part of the weights that would be pruned",
+            f"Without them, remove {BRANCHES}",
+        )
+    if not (folder / CONFIG).is_file():
+        found = [path.parent for depth in _DEPTHS for path in folder.glob(f"{depth}{CONFIG}")]
+        hint = f"Did you mean {' or '.join(map(str, sorted(found)[:2]))}?" if found else ""
+        raise ConfigurationError(field, given, f"the folder needs {CONFIG}", hint)
+
+
 def check_config(config: dict[str, Any], *, field: str, given: str) -> None:
     """Refuse what cannot be pruned, from ``config.json`` alone."""
-    if "quantization_config" in config:
-        kind = (config["quantization_config"] or {}).get("quant_method", "quantised")
+    if quantised := _quantisation(config):
+        kind = quantised.get("quant_method", "quantised")
         allowed = f"its weights are quantised ({kind}); prune the original, unquantised weights"
         raise ConfigurationError(field, given, allowed)
     if config.get("is_encoder_decoder"):
         raise ConfigurationError(
             field, given, "it is an encoder-decoder model; only decoder-only language models work"
         )
+
+
+def _quantisation(config: dict[str, Any]) -> dict[str, Any]:
+    """How the weights are quantised; empty where they are not, whether the key is there or not."""
+    parts = (config, *(value for value in config.values() if isinstance(value, dict)))
+    return next((q for part in parts if (q := part.get("quantization_config"))), {})
 
 
 def weight_files(folder: Path, *, field: str, given: str, trust: Trust) -> list[str]:

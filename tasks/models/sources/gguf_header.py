@@ -32,12 +32,12 @@ class GgufHeader:
 
     Attributes:
         metadata: every key; the value of an array is its length.
-        tensors: how many tensors the file holds.
+        shapes: of the tensors by name, as the file has them: in-features first.
         size: bytes that the whole file must have at least.
     """
 
     metadata: dict[str, Any]
-    tensors: int
+    shapes: dict[str, tuple[int, ...]]
     size: int
 
 
@@ -117,7 +117,7 @@ def check_complete(path: Path) -> GgufHeader:
     actual = path.stat().st_size
     if actual < header.size:
         raise GgufError(f"it is cut off: {actual:,} bytes of at least {header.size:,}")
-    if header.tensors == 0:
+    if not header.shapes:
         raise GgufError("it holds no tensors")
     return header
 
@@ -128,20 +128,22 @@ def _parse(cursor: _Cursor) -> GgufHeader:
     for _ in range(pairs):
         key = cursor.text()
         metadata[key] = cursor.value(cursor.take("I"))
-    ends = [_tensor_end(cursor) for _ in range(tensors)]
+    shapes: dict[str, tuple[int, ...]] = {}
+    ends = [_tensor_end(cursor, shapes) for _ in range(tensors)]
     alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment <= 0:
         raise GgufError(f"its alignment is {alignment!r}")
     data_start = -(-cursor.offset // alignment) * alignment
-    return GgufHeader(metadata, tensors, data_start + max(ends, default=0))
+    return GgufHeader(metadata, shapes, data_start + max(ends, default=0))
 
 
-def _tensor_end(cursor: _Cursor) -> int:
-    """Where the tensor ends, counted from the start of the data."""
+def _tensor_end(cursor: _Cursor, shapes: dict[str, tuple[int, ...]]) -> int:
+    """Where the tensor ends, counted from the start of the data; its shape goes into ``shapes``."""
     from gguf.constants import GGML_QUANT_SIZES
 
     name = cursor.text()
     shape = [cursor.take("Q") for _ in range(cursor.take("I"))]
+    shapes[name] = tuple(shape)
     kind, offset = cursor.take("I"), cursor.take("Q")
     if kind not in GGML_QUANT_SIZES:
         raise GgufError(f"tensor {name} has type {kind}, which the installed gguf does not know")

@@ -25,6 +25,23 @@ __all__ = ["ResolvedModel", "SourceUnavailableError", "fetch", "resolve_model"]
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What the headers of a folder tell of its model.
+
+    Attributes:
+        unread: tensors of its files that the model does not read, by their names there.
+        vocabulary: rows of the embedding.
+        widths: distinct numbers of in-features of the layers that can be pruned.
+        structured: whether its heads and channels are understood.
+    """
+
+    unread: tuple[str, ...] = ()
+    vocabulary: int = 0
+    widths: tuple[int, ...] = ()
+    structured: bool = True
+
+
+@dataclass(frozen=True)
 class ResolvedModel:
     """A model that was found.
 
@@ -35,6 +52,8 @@ class ResolvedModel:
             for the random one.
         revision: the commit of a hub model, else empty.
         digest: SHA-256 hex that determines weights, configuration and tokenizer; no path in it.
+        contents: None where no header was read: of a GGUF file, the random model, and a hub model
+            that is not fetched yet.
     """
 
     spec: str
@@ -42,6 +61,7 @@ class ResolvedModel:
     path: str
     revision: str
     digest: str
+    contents: Contents | None = None
 
 
 def resolve_model(

@@ -1,0 +1,179 @@
+"""Compares a folder's tensors with the model that its configuration describes, without any values.
+
+transformers itself loads the headers into a model on the ``meta`` device: whatever renames, joins
+or splits tensors of an architecture is its own code. Weights of any size take a second.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from configs.errors import ConfigurationError
+from configs.trust import Trust
+from tasks.models.architecture.decoder import describe
+from tasks.models.errors import UnsupportedModelError
+from tasks.models.load import load_config, require_complete
+from tasks.models.quiet import quiet
+from tasks.models.sources.checkpoints import weight_files
+from tasks.models.sources.headers import Shapes, read_shapes
+from tasks.models.sources.sources import Contents
+from tasks.pruning.core.blocks import Decoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_SHOWN = 3
+_HEADS = re.compile(
+    r"(^|[._])(mtp|nextn|eagle|medusa|heads?|scores?|classifier|pooler|vision|visual|image|images"
+    r"|audio|speech|talker|projector|connector)([._]|$)"
+)
+"""What stands beside a language model and does not change what it computes."""
+_DERIVED = re.compile(r"(inv_freq|position_ids|masked_bias|attn\.bias|attention\.bias)$")
+"""Tables that older versions saved and a model makes for itself."""
+
+
+def contents_of(folder: Path, trust: Trust, *, field: str, given: str) -> Contents:
+    """What the headers of a whole folder tell.
+
+    Args:
+        field, given: for messages, what the user wrote and where.
+
+    Raises:
+        ConfigurationError: as :func:`examine`, naming the tensor; or a file is damaged.
+    """
+    names = weight_files(folder, field=field, given=given, trust=trust)
+    try:
+        decoder, unread = examine(folder, read_shapes(folder, names), trust)
+    except (UnsupportedModelError, OSError) as error:
+        raise ConfigurationError(field, given, f"this model cannot be used: {error}") from error
+    embedding: Any = decoder.model.get_input_embeddings()  # type: ignore[operator]
+    return Contents(
+        unread=tuple(name for name in unread if not _DERIVED.search(name)),
+        vocabulary=embedding.weight.shape[0],
+        widths=tuple(sorted({layer.in_features for layer in decoder.layers().values()})),
+        structured=decoder.structure is not None,
+    )
+
+
+def examine(folder: Path, shapes: Shapes, trust: Trust) -> tuple[Decoder, tuple[str, ...]]:
+    """Load names and shapes alone.
+
+    Args:
+        folder: holds the configuration; weights need not be there.
+        shapes: of all tensors of the weight files.
+
+    Returns:
+        The model on the ``meta`` device, and the names in the files of tensors that it leaves
+        unread.
+
+    Raises:
+        UnsupportedModelError: nothing of it can be pruned, weights are missing, of another shape
+            than the configuration says, or left unread although they belong to the model.
+    """
+    config = load_config(folder, trust)
+    require_decoder(config)
+    read: set[str] = set()
+    with quiet():
+        model, info = _load(config, shapes, read, trust)
+    require_complete(info, folder.name)
+    _require_shapes(info)
+    decoder = describe(model)
+    belonging = sorted(_belonging(decoder, info.get("unexpected_keys", ())))
+    if belonging and not trust.unread_weights:
+        raise UnsupportedModelError(
+            f"its files hold {len(belonging)} weights of the model that its configuration leaves "
+            f"unread, such as {', '.join(belonging[:_SHOWN])}: what is measured would be another "
+            "model. Correct config.json, or set trust.unread_weights=true to leave them out"
+        )
+    return decoder, tuple(sorted(shapes.keys() - read))
+
+
+def require_decoder(config: Any) -> None:
+    """Refuse encoders, which the library would turn into decoders that nobody trained.
+
+    Raises:
+        UnsupportedModelError: with the model type.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    kind = config.model_type
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+        raise UnsupportedModelError(
+            f"{kind} is an encoder, not a causal language model; only decoders are pruned"
+        )
+
+
+class _Header:
+    """Stands for one tensor of a file: tells when it is read, and gives its shape alone."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], read: set[str]) -> None:
+        self._name, self._shape, self._read = name, shape, read
+
+    def __getitem__(self, _: Any) -> Tensor:
+        self._read.add(self._name)
+        return torch.empty(self._shape, device="meta")
+
+
+def _load(
+    config: Any, shapes: Shapes, read: set[str], trust: Trust
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust.remote_code)
+        loaded: Any = type(model).from_pretrained(
+            None,
+            config=config,
+            state_dict={name: _Header(name, shape, read) for name, shape in shapes.items()},
+            device_map={"": "meta"},
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except Exception as error:  # a model's constructor may fail over any value of its configuration
+        reason = f"transformers cannot build a model from its configuration: {_first_line(error)}"
+        raise UnsupportedModelError(reason) from error
+    return loaded
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= 300 else f"{lines[0][:300]}…"
+
+
+def _require_shapes(info: dict[str, Any]) -> None:
+    differing = sorted(info.get("mismatched_keys", ()))
+    if differing:
+        name, given, expected = differing[0]
+        others = f", and {len(differing) - 1} others differ" if len(differing) > 1 else ""
+        raise UnsupportedModelError(
+            f"{name} has shape {tuple(given)} in its files and {tuple(expected)} by its "
+            f"config.json{others}: one of them belongs to another model"
+        )
+
+
+def _belonging(decoder: Decoder, unexpected: Any) -> Iterator[str]:
+    """Those of the unread tensors that would change what the model computes, by its names."""
+    model, blocks = decoder.model, f"{decoder.blocks_name}."
+    body = f"{decoder.blocks_name.rpartition('.')[0]}."
+    for name in unexpected:
+        in_body = name.startswith(body) and not _HEADS.search(name)
+        parent = name.rpartition(".")[0]
+        if in_body or name.startswith(blocks) or _has_weights(model, parent):
+            yield name
+
+
+def _has_weights(model: nn.Module, name: str) -> bool:
+    """Whether a module of the model has this name and weights of its own."""
+    try:
+        found = model.get_submodule(name)
+    except AttributeError:
+        return False
+    return bool(name) and next(found.parameters(recurse=False), None) is not None

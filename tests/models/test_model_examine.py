@@ -1,0 +1,147 @@
+"""What headers tell before a weight is read: shapes, missing and unread tensors, architecture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from configs.errors import ConfigurationError
+from configs.trust import Trust
+from tasks.models import examine as examination
+from tasks.models.examine import contents_of
+from tasks.models.sources.sources import Contents
+
+MakeFolder = Callable[..., Path]
+
+
+def contents(folder: Path, **trust: bool) -> Contents:
+    return contents_of(folder, Trust(**trust), field="models[0]", given="./model")
+
+
+def add(folder: Path, **shapes: tuple[int, ...]) -> None:
+    """More tensors in the folder's weights."""
+    path = folder / "model.safetensors"
+    state = load_file(path) | {name: torch.ones(shape) for name, shape in shapes.items()}
+    save_file(state, path, metadata={"format": "pt"})
+
+
+def configure(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("kind", ["llama", "tied", "gpt_neox", "opt", "gpt2", "gemma2", "cohere"])
+def test_a_whole_folder(make_folder: MakeFolder, kind: str) -> None:
+    found = contents(make_folder(kind))
+    assert found.unread == ()
+    assert found.vocabulary == 97
+    assert 32 in found.widths
+    assert found.structured == (kind not in ("gpt_neox", "gpt2"))
+
+
+def test_no_value_is_read(make_folder: MakeFolder) -> None:
+    path = make_folder() / "model.safetensors"
+    content = path.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    path.write_bytes(content[:header] + b"\xff" * (len(content) - header))  # NaN everywhere
+    assert contents(path.parent).vocabulary == 97
+
+
+def test_other_shapes_than_the_configuration_s(make_folder: MakeFolder) -> None:
+    folder = make_folder()
+    configure(folder, intermediate_size=56)
+    with pytest.raises(ConfigurationError) as caught:
+        contents(folder)
+    assert caught.value.field == "models[0]"
+    said = str(caught.value)
+    assert r"model.layers.0.mlp.down_proj.weight has shape (32, 48) in its files" in said
+    assert "(32, 56) by its config.json, and 5 others" in said
+
+
+def test_missing_weights_are_named(make_folder: MakeFolder) -> None:
+    folder = make_folder()
+    configure(folder, num_hidden_layers=3)
+    with pytest.raises(ConfigurationError, match=r"lacks 9 weights.*model\.layers\.2\."):
+        contents(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.0.self_attn.q_proj.bias",  # switched off by the configuration
+        "model.layers.1.self_attn.q_norm.weight",  # of an architecture that has norms there
+        "model.layers.2.mlp.up_proj.weight",  # a block that the configuration does not count
+        "model.norm.bias",
+        "lm_head.bias",
+        "model.embed_positions.weight",
+    ],
+)
+def test_weights_of_the_model_that_nothing_reads(make_folder: MakeFolder, name: str) -> None:
+    folder = make_folder()
+    add(folder, **{name: (32,)})
+    with pytest.raises(ConfigurationError) as caught:
+        contents(folder)
+    assert name in str(caught.value)
+    assert "trust.unread_weights=true" in str(caught.value)
+    assert contents(folder, unread_weights=True).unread == (name,)
+
+
+@pytest.mark.parametrize(
+    "name", ["mtp.fc.weight", "model.mtp.layers.0.weight", "v_head.summary.weight", "score.weight"]
+)
+def test_other_heads_are_told(make_folder: MakeFolder, name: str) -> None:
+    folder = make_folder()
+    add(folder, **{name: (4, 32)})
+    assert contents(folder).unread == (name,)
+
+
+def test_tables_that_the_model_makes_itself_are_no_news(make_folder: MakeFolder) -> None:
+    folder = make_folder()
+    add(folder, **{"model.layers.0.self_attn.rotary_emb.inv_freq": (4,)})
+    assert contents(folder).unread == ()
+
+
+def test_encoders_are_refused(tmp_path: Path) -> None:
+    import transformers
+
+    settings = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = transformers.BertConfig(vocab_size=97, intermediate_size=48, **settings)
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    with pytest.raises(ConfigurationError, match="bert is an encoder, not a causal"):
+        contents(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["mamba"])
+def test_what_cannot_be_pruned_is_refused(make_folder: MakeFolder, kind: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not the weight of a linear layer"):
+        contents(make_folder(kind))
+
+
+def test_a_configuration_that_builds_no_model(make_folder: MakeFolder) -> None:
+    folder = make_folder()
+    configure(folder, num_attention_heads=0)
+    with pytest.raises(ConfigurationError, match="this model cannot be used"):
+        contents(folder)
+
+
+def test_pickled_weights_are_examined_where_they_are_trusted(make_folder: MakeFolder) -> None:
+    folder = make_folder()
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(state | {"lm_head.bias": torch.ones(97)}, folder / "pytorch_model.bin")
+    with pytest.raises(ConfigurationError, match=r"lm_head\.bias"):
+        contents(folder, pickle_weights=True)
+
+
+def test_heads_are_told_from_the_body() -> None:
+    pattern = examination._HEADS
+    assert pattern.search("model.mtp.fc.weight")
+    assert pattern.search("model.vision_tower.weight")
+    assert not pattern.search("model.embed_positions.weight")
+    assert not pattern.search("model.layers.0.self_attn.overhead.weight")
