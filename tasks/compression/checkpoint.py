@@ -17,6 +17,7 @@ from tasks.compression.statistics import load_statistics, statistics_step
 from tasks.data.texts import Windows, load_tokens
 from tasks.measures.perplexity.perplexity import mean_loss
 from tasks.models.architecture.decoder import describe
+from tasks.models.examine import unread_tensors
 from tasks.models.load import best_device
 from tasks.models.resident import dense_model
 from tasks.models.saved.branches import save_branches
@@ -230,7 +231,15 @@ def _save(work: Work, dense: PreTrainedModel, source: Path, result: PruneResult)
     metadata: dict[str, Any] = {"fingerprint": step.fingerprint, "inputs": dict(step.inputs)}
     if result.kept is not None:
         metadata["kept"] = kept_to_json(result.kept)
-    save_checkpoint(dense, source, result.weights, out, dtype=dense.dtype, metadata=metadata)
+    save_checkpoint(
+        dense,
+        source,
+        result.weights,
+        out,
+        dtype=dense.dtype,
+        metadata=metadata,
+        unread=unread_tensors(source, work.context.trust),
+    )
     if result.branches:
         save_branches(out, result.branches)
     if result.history:

@@ -20,7 +20,7 @@ from tasks.models.architecture.decoder import describe
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import load_config, require_complete
 from tasks.models.quiet import quiet
-from tasks.models.sources.checkpoints import weight_files
+from tasks.models.sources.checkpoints import present_weights, weight_files
 from tasks.models.sources.headers import Shapes, read_shapes
 from tasks.models.sources.sources import Contents
 from tasks.pruning.core.blocks import Decoder
@@ -59,6 +59,15 @@ def contents_of(folder: Path, trust: Trust, *, field: str, given: str) -> Conten
         widths=tuple(sorted({layer.in_features for layer in decoder.layers().values()})),
         structured=decoder.structure is not None,
     )
+
+
+def unread_tensors(folder: Path, trust: Trust) -> tuple[str, ...]:
+    """Names of the tensors in the files of a folder that was checked which its model leaves unread.
+
+    Raises:
+        UnsupportedModelError: as :func:`examine`.
+    """
+    return examine(folder, read_shapes(folder, present_weights(folder)), trust)[1]
 
 
 def examine(folder: Path, shapes: Shapes, trust: Trust) -> tuple[Decoder, tuple[str, ...]]:

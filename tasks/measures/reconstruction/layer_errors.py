@@ -37,31 +37,36 @@ class CheckpointWeights(Mapping[str, Tensor]):
     SLoRB's side branches, a file of their own in the folder, are among them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: Mapping[str, str] | None = None) -> None:
         """
+        Args:
+            names: parameter → its name in the files, where that is another.
+
         Raises:
             ValueError: the folder holds no safetensors file.
         """
         from safetensors import safe_open
 
-        self._files: dict[str, Path] = {}
+        own_names = {name: own for own, name in (names or {}).items()}
+        self._places: dict[str, tuple[Path, str]] = {}
         for path in sorted(folder.glob("*.safetensors")):
             with safe_open(path, framework="pt") as file:
-                self._files |= dict.fromkeys(file.keys(), path)
-        if not self._files:
+                self._places |= {own_names.get(n, n): (path, n) for n in file.keys()}  # noqa: SIM118
+        if not self._places:
             raise ValueError(f"{folder} holds no *.safetensors file")
 
     def __getitem__(self, name: str) -> Tensor:
         from safetensors import safe_open
 
-        with safe_open(self._files[name], framework="pt") as file:
-            return file.get_tensor(name)
+        path, name_there = self._places[name]
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(name_there)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._places)
 
 
 class _Energies:

@@ -18,6 +18,7 @@ from tasks.measures.reconstruction.layer_errors import CheckpointWeights, recons
 from tasks.models.architecture.decoder import describe
 from tasks.models.load import load_model
 from tasks.models.resident import dense_model
+from tasks.models.saved.source_side import file_names
 from tasks.pruning.core.blocks import Decoder
 from tasks.store.steps import Facts, Step, Work
 from tasks.store.store import Artifact
@@ -95,7 +96,7 @@ def _pruned_weights(work: Work, decoder: Decoder, dtype: torch.dtype) -> Mapping
     loads them.
     """
     folder = work.need("weights").path
-    stored = CheckpointWeights(folder)
+    stored = CheckpointWeights(folder, file_names(decoder.model))  # type: ignore[arg-type]
     if all(layer.parameter_of(name) in stored for name, layer in decoder.layers().items()):
         return stored
     model = load_model(folder, dtype, torch.device("cpu"), work.context.trust)

@@ -7,8 +7,7 @@ state is written.
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,8 @@ from torch import Tensor
 
 from tasks.models.files import share
 from tasks.models.quiet import quiet
-from tasks.models.sources.checkpoints import CONFIG, GENERATION, TOKENIZER_FILES
+from tasks.models.saved.source_side import carry_over, copy_config, copy_input_side
+from tasks.models.sources.checkpoints import CONFIG, GENERATION
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,17 +34,19 @@ def save_checkpoint(
     *,
     dtype: torch.dtype,
     metadata: Mapping[str, Any],
+    unread: Collection[str] = (),
 ) -> None:
-    """Write ``dense`` with some weights replaced.
+    """Write ``dense`` with some weights replaced; all else is as in the source.
 
     Args:
         dense: supplies the configuration and all other weights; it is left as it was.
-        source_folder: where tokenizer files and generation configuration are copied from.
+        source_folder: where configuration and input side are copied from.
         replaced: state-dict name → weight of the same shape.
         out: the folder to write; it may exist.
         dtype: of the saved floating-point weights. Those that the architecture keeps in another
             dtype than the model's stay in theirs.
         metadata: what made this model; written to ``secateur.json``.
+        unread: tensors of the source's files that ``dense`` does not read; they are carried over.
 
     Raises:
         ValueError: a replaced weight does not exist, has another shape, or is tied to another that
@@ -58,6 +60,7 @@ def save_checkpoint(
         dtype=dtype,
         metadata=metadata,
     )
+    carry_over(source_folder, unread, out)
 
 
 def write_folder(
@@ -70,7 +73,9 @@ def write_folder(
     metadata: Mapping[str, Any],
     variant: str | None = None,
 ) -> None:
-    """Write configuration, ``state``, tokenizer and ``secateur.json``; ``dense`` is left as it was.
+    """Write ``state``, ``secateur.json`` and the source's configuration and input side.
+
+    ``dense`` is left as it was.
 
     Args:
         variant: goes into the weight files' names, as transformers does it.
@@ -78,8 +83,12 @@ def write_folder(
     text = json.dumps(dict(metadata), indent=2, sort_keys=True, allow_nan=False)
     config = dense.config
     before = (config.dtype, config.architectures, dense.generation_config)
+    own = (source_folder / CONFIG).is_file()
     try:
         with quiet():
+            # It would be refused where it only warns, and lose what transformers does not know.
+            if own:
+                config.save_pretrained = lambda *_, **__: None
             # The source's own file is copied below; saving one that only warns would be refused.
             if dense.generation_config is not None:
                 dense.generation_config = type(dense.generation_config)()
@@ -87,11 +96,12 @@ def write_folder(
                 out, state_dict=state, max_shard_size=_SHARD_SIZE, variant=variant
             )
     finally:
+        vars(config).pop("save_pretrained", None)
         config.dtype, config.architectures, dense.generation_config = before
-    _set_dtype(out / CONFIG, dtype)
+    copy_config(source_folder if own else out, out, dtype)
     share(*out.glob("*.safetensors"))
     (out / GENERATION).unlink(missing_ok=True)
-    _copy(source_folder, out, (*TOKENIZER_FILES, GENERATION))
+    copy_input_side(source_folder, out)
     (out / METADATA).write_text(text + "\n", encoding="utf-8")
 
 
@@ -155,18 +165,3 @@ def _ties(state: Mapping[str, Tensor], replaced: Set[str]) -> list[list[str]]:
                 f"{', '.join(names)} are different views of one weight: they cannot be replaced"
             )
     return [names for names in views.values() if len(names) > 1]
-
-
-def _set_dtype(path: Path, dtype: torch.dtype) -> None:
-    config = json.loads(path.read_text(encoding="utf-8"))
-    name = str(dtype).removeprefix("torch.")
-    for part in (config, config.get("text_config")):
-        if isinstance(part, dict):
-            part["dtype"] = name
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _copy(source: Path, out: Path, patterns: Iterable[str]) -> None:
-    for pattern in patterns:
-        for path in source.glob(pattern):
-            shutil.copyfile(path, out / path.name)

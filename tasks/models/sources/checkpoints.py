@@ -33,15 +33,11 @@ VOCABULARIES = (
     "*.tiktoken",
 )
 """Each of them makes a tokenizer."""
-TOKENIZER_FILES = (
-    *VOCABULARIES,
-    "merges.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
+INPUT_FILES = ("*.json", "*.jinja", "*.model", "*.tiktoken", "*.txt", "additional_chat_templates/*")
+"""Tokenizer, processor, chat templates and settings of generating, whatever they are called."""
+LICENCES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
+_NO_INPUT = {CONFIG, ADAPTER, "secateur.json", "manifest.json", "history.json"}
+_NO_INPUT_ENDS = (".index.json", "_results.json", "trainer_state.json")
 
 TRUST_HINT = "If you trust where they come from, set trust.pickle_weights=true"
 _MAX_HEADER = 100_000_000  # what the safetensors library itself accepts
@@ -63,19 +59,39 @@ def check_folder(folder: Path, *, field: str, given: str, trust: Trust) -> dict[
     config = _read_json(folder / CONFIG, field, given)
     check_config(config, field=field, given=given)
     files = [CONFIG, *weight_files(folder, field=field, given=given, trust=trust)]
-    tokenizer = sorted({path.name for name in TOKENIZER_FILES for path in folder.glob(name)})
     if not any(next(folder.glob(name), None) for name in VOCABULARIES):
         raise ConfigurationError(
             field,
             given,
             "the folder needs a tokenizer: tokenizer.json, or its vocabulary",
         )
-    files += tokenizer
-    if (folder / GENERATION).is_file():
-        files.append(GENERATION)
+    files += [path.relative_to(folder).as_posix() for path in input_files(folder)]
     if trust.remote_code:
         files += sorted(path.name for path in folder.glob("*.py"))
     return {name: folder / name for name in files}
+
+
+def input_files(folder: Path) -> list[Path]:
+    """What makes the model's inputs, beside its configuration, in order of their names."""
+    found = {path for pattern in INPUT_FILES for path in folder.glob(pattern) if path.is_file()}
+    return sorted(
+        path
+        for path in found
+        if path.name not in _NO_INPUT and not path.name.endswith(_NO_INPUT_ENDS)
+    )
+
+
+def licences(folder: Path) -> list[Path]:
+    """What has to stay with the weights."""
+    found = {path for pattern in LICENCES for path in folder.glob(pattern) if path.is_file()}
+    return sorted(found)
+
+
+def present_weights(folder: Path) -> list[str]:
+    """The weight files of a folder that was checked, without its index."""
+    trust = Trust(pickle_weights=True)
+    names = weight_files(folder, field="models", given=folder.name, trust=trust)
+    return [name for name in names if not name.endswith(".json")]
 
 
 def _require_model(folder: Path, field: str, given: str) -> None:

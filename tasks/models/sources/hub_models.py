@@ -19,12 +19,12 @@ from configs.trust import Trust
 from tasks.models.errors import SourceUnavailableError
 from tasks.models.sources.checkpoints import (
     CONFIG,
-    GENERATION,
+    INPUT_FILES,
+    LICENCES,
     PICKLE,
     PICKLE_INDEX,
     SAFETENSORS,
     SAFETENSORS_INDEX,
-    TOKENIZER_FILES,
     TRUST_HINT,
     VOCABULARIES,
     check_config,
@@ -41,6 +41,8 @@ from tasks.models.sources.hub import (
 
 logger = logging.getLogger(__name__)
 
+_ELSEWHERE = ["[!a]*/*", "a[!d]*/*", "*/*/*"]
+"""All folders but that of chat templates."""
 _ID = re.compile(r"(?P<repo>[\w-][\w.-]*(?:/[\w.-]+)?)(?:@(?P<revision>[^@\s]+))?")
 
 
@@ -118,9 +120,9 @@ def fetch_hub(spec: str, commit: str, *, field: str, trust: Trust) -> Path:
     from huggingface_hub import snapshot_download
 
     repo, revision = split_id(spec, field=field)
-    wanted = [CONFIG, GENERATION, "model*.safetensors", SAFETENSORS_INDEX, *TOKENIZER_FILES]
+    wanted = ["model*.safetensors", *INPUT_FILES, *LICENCES]
     wanted += ["*.py"] if trust.remote_code else []
-    options: dict[str, Any] = {"revision": commit, "ignore_patterns": ["*/*"]}
+    options: dict[str, Any] = {"revision": commit, "ignore_patterns": _ELSEWHERE}
     with explained(field=field, given=spec):
         folder = Path(snapshot_download(repo, allow_patterns=wanted, **options))
         if trust.pickle_weights and not next(folder.glob("model*.safetensors"), None):
