@@ -68,10 +68,12 @@ def write_export(checkpoint: Path, out: Path, form: str) -> list[str]:
         allowed = f"the checkpoint holds sliced weights only, which {COMPACT} keeps"
         raise ConfigurationError("--format", form, allowed)
     else:
-        for path in sorted(checkpoint.iterdir()):
-            # The manifest describes the store's folder, not the copy.
+        for path in sorted(checkpoint.rglob("*")):
+            # These describe the store's folder, not the copy.
             if path.is_file() and path.name not in (MANIFEST, VERIFIED):
-                shutil.copyfile(path, out / path.name)
+                copied = out / path.relative_to(checkpoint)
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copied)
     return _how_to_load(out, form)
 
 

@@ -45,7 +45,8 @@ def copy_config(source: Path, out: Path, dtype: torch.dtype) -> None:
     for part in (config, config.get("text_config")):
         if isinstance(part, dict):
             # Both are read: the newer name, and the one that other programs know.
-            keys = [key for key in ("dtype", "torch_dtype") if key in part] or ["dtype"]
+            keys = [key for key in ("dtype", "torch_dtype") if part.get(key)]
+            keys = keys or (["dtype"] if part is config else [])
             changed |= any(part.get(key) != name for key in keys)
             part.update(dict.fromkeys(keys, name))
     if changed:
