@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from configs.schema import SweepConfig
+from flows.commands.run import print_notes
 from tasks.plan.check import check_plan
 from tasks.plan.plan import Cell, Plan, steps_of
 from tasks.steps.session import session
@@ -29,6 +30,7 @@ def show_plan(config: SweepConfig, console: Console) -> None:
     console.print(_cells(plan, context))
     if plan.skipped:
         console.print(_skipped(plan))
+    print_notes(plan, console)
     dropped = {cell.checkpoint for cell in plan.cells}
     steps = [step for step in plan.steps() if step not in dropped and step.outside is None]
     cached = sum(context.find(step) is not None for step in steps)

@@ -18,6 +18,7 @@ from flows.serve.embedded import EmbeddedServer, api, prefect_environment
 from flows.serve.lost_runs import close_abandoned
 from flows.serve.proxies import reach_directly
 from flows.serve.running import use_running
+from tasks.plan.plan import Plan
 from tasks.reporting.timings import Timings
 from tasks.runtime.links import redacted
 from tasks.store.home import home, require_writable, sweep_folder
@@ -62,6 +63,7 @@ def _run(config: SweepConfig, console: Console, work_pool: str, ours: bool) -> i
         plan = session().checked_plan(config)
         log_to_file(config.name)
         _announce(console, config, len(plan.cells), len(plan.skipped))
+        print_notes(plan, console)
         from prefect import tags
 
         from flows.commands.live import live_view
@@ -91,6 +93,12 @@ def _announce(console: Console, config: SweepConfig, cells: int, skipped: int) -
         + (f", {skipped} skipped (secateur plan says why)" if skipped else ""),
         highlight=False,
     )
+
+
+def print_notes(plan: Plan, console: Console) -> None:
+    """What a reader has to know of the models that were named."""
+    for note in (note for model in plan.models for note in model.notes):
+        console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
 
 
 def log_to_file(sweep: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from configs.corpora import Corpus
 from configs.errors import ConfigurationError
+from tasks.data.documents import Document, as_text
 from tasks.data.files import read_files
 from tasks.data.hub_datasets import read_hub
 from tasks.data.python_docs import read_python_docs
@@ -23,10 +24,10 @@ class ResolvedCorpus:
 
     Attributes:
         description: one line for reports, without paths.
-        digest: SHA-256 hex of the text's UTF-8 bytes, after joining.
+        digest: SHA-256 hex of the text's UTF-8 bytes, after joining; conversations as JSON.
         characters: of the text.
         documents: topics, files, lines or rows that were joined.
-        facts: what else determines the text, by name: revision, split, Python version.
+        facts: what else determines the text, by name: revision, split, formats, Python version.
     """
 
     description: str
@@ -38,7 +39,7 @@ class ResolvedCorpus:
 
 def read_corpus(
     corpus: Corpus, *, role: Role, base: Path, field: str
-) -> tuple[ResolvedCorpus, str]:
+) -> tuple[ResolvedCorpus, list[Document]]:
     """Read a corpus whole.
 
     Args:
@@ -47,23 +48,24 @@ def read_corpus(
         field: dotted path of the corpus in the sweep, for messages.
 
     Returns:
-        What was read, and the text: documents in order, joined by ``corpus.separator``.
+        What was read, and the documents in order, which ``corpus.separator`` joins.
 
     Raises:
         ConfigurationError: a file, data set, split or column does not exist, or is no text.
         SourceUnavailableError: a data set cannot be reached.
     """
     if corpus.source == "python-docs":
-        description, documents, facts = read_python_docs(corpus.part or role)
+        description, texts, facts = read_python_docs(corpus.part or role)
+        documents: list[Document] = [*texts]
     elif corpus.source == "files":
         description, documents, facts = read_files(
             corpus.files, column=corpus.column, base=base, field=field
         )
     else:
         description, documents, facts = read_hub(corpus, base=base, field=field)
-    text = corpus.separator.join(documents)
+    text = corpus.separator.join(map(as_text, documents))
     if not text.strip():
         raise ConfigurationError(field, description, "a corpus must hold text, and this is empty")
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
     facts = {"source": corpus.source, **facts}
-    return ResolvedCorpus(description, digest, len(text), len(documents), facts), text
+    return ResolvedCorpus(description, digest, len(text), len(documents), facts), documents

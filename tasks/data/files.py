@@ -1,14 +1,16 @@
-"""Local text and JSON-lines files as a corpus."""
+"""Local files as a corpus: text, JSON lines, JSON arrays, CSV, Parquet, packed or not."""
 
 from __future__ import annotations
 
 import codecs
-import json
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigurationError
+from tasks.data.documents import Document
+from tasks.data.formats import PARQUET, TEXT, Source, rows_of
 
 _UTF8_NEEDED = "text files must be UTF-8"
 _WIDE_MARKS = {
@@ -18,37 +20,46 @@ _WIDE_MARKS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 _BINARY_SAMPLE = 8192
+_PARQUET_MARK = b"PAR1"
 
 
 def read_files(
     files: Sequence[str], *, column: str, base: Path, field: str
-) -> tuple[str, list[str], dict[str, Any]]:
+) -> tuple[str, list[Document], dict[str, Any]]:
     """Description, documents and facts of ``files``, in the order given.
 
-    A text file is one document; a ``.jsonl`` file holds one document a line. Line ends are read as
-    Python's text mode reads them, CRLF and CR as LF: a copy of a data set that went through another
-    system has the same digest and the same perplexity.
+    A file is read as what it holds, whatever it is called: a text file is one document; JSON lines,
+    a JSON array, CSV with a header and Parquet hold one a row. Line ends are read as Python's text
+    mode reads them, CRLF and CR as LF: a copy of a data set that went through another system has
+    the same digest and the same perplexity.
 
     Args:
-        column: the field of a JSON line that holds its text.
+        column: the field of a row that holds its text.
         base: what relative paths are relative to.
         field: dotted path of the corpus, for messages.
 
     Raises:
         ConfigurationError: names the file, and the line or byte where it cannot be read.
     """
-    documents: list[str] = []
+    documents: list[Document] = []
     names: list[str] = []
+    formats: list[str] = []
     for index, given in enumerate(files):
         where = f"{field}.files[{index}]"
         path = base / Path(given).expanduser()
-        text = _decoded(_bytes_of(path, where, given), where, given)
-        names.append(path.name)
-        if path.suffix.lower() == ".jsonl":
-            documents += _lines(text, column, where, given, f"{field}.column")
+        packing, content = _unpacked(_bytes_of(path, where, given), where, given)
+        plain = path.with_suffix("") if packing else path
+        source = Source(given, where, f"{field}.column", column, plain.suffix.lower())
+        if content.startswith(_PARQUET_MARK):
+            form, found = PARQUET, source.parquet(content)
         else:
-            documents.append(text)
-    return ", ".join(names), documents, {"files": names}
+            form, found = rows_of(_decoded(content, where, given), source)
+        documents += found
+        names.append(path.name)
+        formats.append(f"{form}, {packing}" if packing else form)
+    read_as = zip(names, formats, strict=True)
+    words = [name if form == TEXT else f"{name} ({form})" for name, form in read_as]
+    return ", ".join(words), documents, {"files": names, "formats": formats}
 
 
 def _bytes_of(path: Path, where: str, given: str) -> bytes:
@@ -65,6 +76,41 @@ def _bytes_of(path: Path, where: str, given: str) -> bytes:
     if not content.strip():
         raise ConfigurationError(where, given, "the file is empty")
     return content
+
+
+def _zstd(content: bytes) -> bytes:
+    import pyarrow
+
+    with pyarrow.CompressedInputStream(pyarrow.BufferReader(content), "zstd") as stream:
+        return stream.read()
+
+
+def _gzip(content: bytes) -> bytes:
+    import gzip
+
+    return gzip.decompress(content)
+
+
+_PACKINGS: dict[bytes, tuple[str, Callable[[bytes], bytes]]] = {
+    b"\x1f\x8b": ("gzip", _gzip),
+    b"\x28\xb5\x2f\xfd": ("zstd", _zstd),
+}
+"""How a packed file begins → its name, and what unpacks it."""
+
+
+def _unpacked(content: bytes, where: str, given: str) -> tuple[str, bytes]:
+    """How the file was packed, empty where it was not, and what is inside."""
+    for mark, (name, unpack) in _PACKINGS.items():
+        if content.startswith(mark):
+            try:
+                inside = unpack(content)
+            except (OSError, EOFError, ValueError, zlib.error) as error:
+                allowed = f"the file begins as {name} and cannot be unpacked: {error}"
+                raise ConfigurationError(where, given, allowed) from error
+            if not inside.strip():
+                raise ConfigurationError(where, given, "the file is empty")
+            return name, inside
+    return "", content
 
 
 def _decoded(content: bytes, where: str, given: str) -> str:
@@ -87,45 +133,3 @@ def _decoded(content: bytes, where: str, given: str) -> str:
     if not text.strip():
         raise ConfigurationError(where, given, "the file is empty")
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _lines(text: str, column: str, where: str, given: str, column_field: str) -> Iterator[str]:
-    # Not splitlines(): JSON strings may hold line separators other than \n.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ConfigurationError(
-                where, given, f"each line must hold one JSON object; line {number}: {error}"
-            ) from error
-        if not isinstance(row, dict):
-            raise ConfigurationError(
-                where,
-                given,
-                f"each line must hold one JSON object; line {number} holds another value",
-            )
-        if column not in row:
-            present = ", ".join(map(str, row)) or "none"
-            raise ConfigurationError(
-                column_field, column, f"line {number} of {given} has the fields: {present}"
-            )
-        yield checked_text(row[column], f"line {number} of {given}", column_field, column)
-
-
-def checked_text(value: Any, place: str, field: str, column: str) -> str:
-    """``value`` if it is text that UTF-8 can hold.
-
-    Raises:
-        ConfigurationError: with ``place`` and the type that came.
-    """
-    if not isinstance(value, str):
-        kind = "null" if value is None else type(value).__name__
-        raise ConfigurationError(field, column, f"the field must hold text; {place} holds {kind}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        allowed = f"{place} holds half of a surrogate pair, which is no character"
-        raise ConfigurationError(field, column, allowed) from error
-    return value

@@ -14,7 +14,7 @@ from typing import Any
 
 from configs.corpora import Corpus
 from configs.errors import ConfigurationError
-from tasks.data.files import checked_text
+from tasks.data.documents import Document, checked_document
 from tasks.models.errors import SourceUnavailableError
 from tasks.models.sources.hub import COMMIT, TIMEOUT_SECONDS, explained, offline
 
@@ -24,7 +24,9 @@ FORMATS = ("arrow", "csv", "json", "parquet", "text")
 _ROWS_AT_ONCE = 1000
 
 
-def read_hub(corpus: Corpus, *, base: Path, field: str) -> tuple[str, list[str], dict[str, Any]]:
+def read_hub(
+    corpus: Corpus, *, base: Path, field: str
+) -> tuple[str, list[Document], dict[str, Any]]:
     """Description, documents and facts of a data set's split.
 
     Args:
@@ -129,7 +131,7 @@ def _split(builder: Any, corpus: Corpus, field: str) -> Any:
     return split.take(corpus.documents) if streams else split
 
 
-def _texts(split: Any, corpus: Corpus, field: str) -> Iterator[str]:
+def _texts(split: Any, corpus: Corpus, field: str) -> Iterator[Document]:
     batches = iter(split.iter(batch_size=_ROWS_AT_ONCE))
     number = 0
     while True:
@@ -140,7 +142,7 @@ def _texts(split: Any, corpus: Corpus, field: str) -> Iterator[str]:
         for value in batch[corpus.column]:
             number += 1
             place = f"row {number} of {corpus.dataset}"
-            yield checked_text(value, place, f"{field}.column", corpus.column)
+            yield checked_document(value, place, f"{field}.column", corpus.column)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +14,13 @@ from configs.corpora import Calibration, Corpus, Training
 from configs.errors import ConfigurationError
 from tasks.data import windows as token_windows
 from tasks.data.corpora import ResolvedCorpus, read_corpus
+from tasks.data.documents import Document, rendered
 from tasks.models.load import load_tokenizer
 from tasks.store.context import Context
 from tasks.store.steps import Facts, Step, Work, fingerprint
 from tasks.store.store import Artifact
 
-VERSION = 2
+VERSION = 3
 """Raise it when windows of the same text change: tokens of the former version are not reused."""
 _FILE = "windows.safetensors"
 
@@ -66,6 +68,7 @@ class Windows:
             words={
                 "corpus": self.facts.description,
                 "split": self.corpus.split or self.corpus.part or "",
+                "format": ", ".join(dict.fromkeys(self.facts.facts.get("formats", ()))),
             },
             about=self,
         )
@@ -147,57 +150,77 @@ def load_tokens(artifact: Artifact) -> Tensor:
     return token_windows.load_windows(artifact.path / _FILE)
 
 
-def cut(windows: Windows, tokenizer: Any) -> tuple[Tensor, int | None, str]:
+@dataclass(frozen=True)
+class Cut:
+    """A text as a model's tokenizer cuts it.
+
+    Attributes:
+        windows_NL: int32.
+        prefix: tokens that each window starts with, before those of the text.
+        vocabulary: the tokenizer's digest.
+        documents: how many the windows touch and cut; empty where the tokenizer does not tell.
+    """
+
+    windows_NL: Tensor
+    prefix: tuple[int, ...]
+    vocabulary: str
+    documents: Mapping[str, int]
+
+
+def cut(windows: Windows, tokenizer: Any) -> Cut:
     """Read and tokenise a corpus.
 
-    Returns:
-        Windows ``N × L``, the token that each starts with if the model wants one, and the
-        vocabulary's digest.
-
     Raises:
-        ConfigurationError: when the corpus is too short.
+        ConfigurationError: when the corpus is too short, or holds conversations and the tokenizer
+            has no template.
     """
-    facts, text = _read(windows.corpus, windows.role, windows.field)
+    field, corpus = windows.field, windows.corpus
+    facts, documents = _read(corpus, windows.role, field)
     if facts.digest != windows.facts.digest:
         raise ConfigurationError(
-            f"{windows.field}.corpus",
+            f"{field}.corpus",
             windows.facts.description,
             "its text must stay as it was when the sweep began, and it has changed since",
             "Run the sweep again.",
         )
-    tokens = token_windows.tokenise(tokenizer, text)[windows.skip :]
-    bos = token_windows.wants_bos(tokenizer)
+    prefix = token_windows.prefix_tokens(tokenizer)
+    before = tokenizer.decode(prefix) if prefix else ""
+    texts = rendered(documents, tokenizer, before, field=f"{field}.corpus", given=facts.description)
+    tokens = token_windows.tokenise(tokenizer, texts, corpus.separator)
+    ids_T, length, count = tokens.ids_T[windows.skip :], windows.length, windows.count
+    step = length - len(prefix)
     if windows.seed is not None:
-        assert windows.count is not None
-        made = token_windows.random_windows(
-            tokens, windows.length, windows.count, windows.seed, bos, field=windows.field
-        )
+        assert count is not None
+        made = token_windows.random_windows(ids_T, length, count, windows.seed, prefix, field=field)
+        offsets = token_windows.random_offsets(len(ids_T), step, count, windows.seed).tolist()
     else:
-        made = token_windows.contiguous_windows(
-            tokens, windows.length, windows.count, bos, field=windows.field
-        )
-    return made, bos, token_windows.vocabulary_digest(tokenizer)
+        made = token_windows.contiguous_windows(ids_T, length, count, prefix, field=field)
+        offsets = range(0, len(made) * step, step)
+    bounds = ((windows.skip + first, windows.skip + first + step) for first in offsets)
+    vocabulary = token_windows.vocabulary_digest(tokenizer)
+    return Cut(made, prefix, vocabulary, tokens.documents(bounds))
 
 
-def cut_once(context: Context, windows: Windows, tokenizer: Any) -> tuple[Tensor, int | None, str]:
+def cut_once(context: Context, windows: Windows, tokenizer: Any) -> Cut:
     """As :func:`cut`; what a check before the sweep has cut is kept for the step that stores it."""
     role = f"windows {windows.step.fingerprint}"
     return context.loaded.get(role, None, lambda: cut(windows, tokenizer))
 
 
-def _read(corpus: Corpus, role: str, field: str) -> tuple[ResolvedCorpus, str]:
+def _read(corpus: Corpus, role: str, field: str) -> tuple[ResolvedCorpus, list[Document]]:
     return read_corpus(corpus, role=role, base=Path.cwd(), field=f"{field}.corpus")  # type: ignore[arg-type]
 
 
 def _produce(work: Work, windows: Windows) -> Facts:
     context = work.context
     tokenizer = load_tokenizer(work.need("model").path, context.trust)
-    made, bos, vocabulary = cut_once(context, windows, tokenizer)
+    made = cut_once(context, windows, tokenizer)
     context.loaded.release(f"windows {windows.step.fingerprint}")
-    token_windows.save_windows(work.out / _FILE, made, {})
+    token_windows.save_windows(work.out / _FILE, made.windows_NL, {})
     return {
-        "windows": made.shape[0],
-        "length": made.shape[1],
-        "bos": bos,
-        "vocabulary": vocabulary,
+        "windows": made.windows_NL.shape[0],
+        "length": made.windows_NL.shape[1],
+        "prefix": list(made.prefix),
+        "vocabulary": made.vocabulary,
+        **made.documents,
     }

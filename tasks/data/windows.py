@@ -2,15 +2,19 @@
 
 Shapes: ``T`` tokens of the corpus, ``N`` windows, ``L`` tokens of a window.
 
-Where a tokenizer puts a BOS token before every text by default, as LLaMA-2's does and GPT-2's does
-not, the model was trained to see it: then each window is BOS and ``L − 1`` tokens of the corpus.
+Where a tokenizer puts tokens before every text by default, as LLaMA-2's puts BOS and GPT-2's does
+not, the model was trained to see them: then each window is these ``P`` tokens and ``L − P`` of the
+corpus.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +32,70 @@ _LIMITS = (
 """How configurations call the number of positions that a model knows."""
 
 
-def tokenise(tokenizer: Any, text: str) -> Tensor:
-    """All of ``text`` in one call, without special tokens.
+@dataclass(frozen=True)
+class Tokens:
+    """A text's tokens, and where its documents lie among them.
 
-    Returns:
-        ``T`` token ids, int64.
+    Attributes:
+        ids_T: int64, without special tokens.
+        starts, ends: of the documents, in characters of the text.
+        character: token's index → its first character; None for tokenizers that do not say.
     """
+
+    ids_T: Tensor
+    starts: Sequence[int] = ()
+    ends: Sequence[int] = ()
+    character: Callable[[int], int] | None = None
+
+    def documents(self, bounds: Iterable[tuple[int, int]]) -> dict[str, int]:
+        """How many documents windows touch, and how many do not lie in one window as a whole.
+
+        Args:
+            bounds: of the windows, as half-open ranges of tokens.
+        """
+        if self.character is None:
+            return {}
+        touched: set[int] = set()
+        cut: set[int] = set()
+        for first, last in bounds:
+            begin = self.character(first)
+            end = self.character(last) if last < len(self.ids_T) else self.ends[-1]
+            for index in range(bisect_right(self.ends, begin), bisect_left(self.starts, end)):
+                touched.add(index)
+                if self.starts[index] < begin or self.ends[index] > end:
+                    cut.add(index)
+        return {"documents": len(touched), "documents_cut": len(cut)}
+
+
+def tokenise(tokenizer: Any, documents: Sequence[str], separator: str = "") -> Tokens:
+    """All documents in one call, joined, without special tokens."""
+    text = separator.join(documents)
     # verbose=False: that the text is longer than a window is no news.
     encoded = tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)
-    return torch.tensor(encoded["input_ids"], dtype=torch.int64)
+    ids_T = torch.tensor(encoded["input_ids"], dtype=torch.int64)
+    if not getattr(encoded, "is_fast", False):
+        return Tokens(ids_T)
+    lengths = [len(document) for document in documents]
+    ends = [end + index * len(separator) for index, end in enumerate(itertools.accumulate(lengths))]
+    starts = [end - length for end, length in zip(ends, lengths, strict=True)]
+
+    def character(index: int) -> int:
+        span = encoded.token_to_chars(0, index)
+        return span.start if span else 0
+
+    return Tokens(ids_T, starts, ends, character)
 
 
-def wants_bos(tokenizer: Any) -> int | None:
-    """The BOS id, if the tokenizer puts one before every text by default."""
-    bos = tokenizer.bos_token_id
-    with_special = tokenizer("a")["input_ids"]
+def prefix_tokens(tokenizer: Any) -> tuple[int, ...]:
+    """The ids that the tokenizer puts before every text by default, such as BOS."""
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    prepends = with_special[:1] == [bos] and plain[:1] != [bos]
-    return bos if bos is not None and prepends else None
+    whole = tokenizer("a")["input_ids"]
+    for length in range(1, len(whole) - len(plain) + 1):
+        if plain and whole[length : length + len(plain)] == plain:
+            return tuple(whole[:length])
+    # Some write the first word otherwise where something stands before it.
+    bos = tokenizer.bos_token_id
+    return (bos,) if bos is not None and whole[:1] == [bos] != plain[:1] else ()
 
 
 def vocabulary_digest(tokenizer: Any) -> str:
@@ -58,14 +108,14 @@ def vocabulary_digest(tokenizer: Any) -> str:
 
 
 def contiguous_windows(
-    tokens_T: Tensor, length: int, count: int | None, bos: int | None, *, field: str
+    tokens_T: Tensor, length: int, count: int | None, prefix: Sequence[int], *, field: str
 ) -> Tensor:
     """Consecutive windows without overlap, from the start.
 
     Args:
-        length: tokens of a window, BOS included.
+        length: tokens of a window, the prefix included.
         count: how many; None: all that are full.
-        bos: see :func:`wants_bos`.
+        prefix: see :func:`prefix_tokens`.
         field: dotted path of what asks for them, for messages.
 
     Returns:
@@ -74,20 +124,26 @@ def contiguous_windows(
     Raises:
         ConfigurationError: the corpus is too short.
     """
-    step = _step(length, bos)
+    step = _step(length, prefix, field)
     available = len(tokens_T) // step
-    _require(available, count or 1, tokens_T, length, bos, field)
+    _require(available, count or 1, tokens_T, length, prefix, field)
     windows = available if count is None else count
-    body = tokens_T[: windows * step].reshape(windows, step)
-    return _with_bos(body, bos)
+    return _with_prefix(tokens_T[: windows * step].reshape(windows, step), prefix)
+
+
+def random_offsets(tokens: int, step: int, count: int, seed: int) -> Tensor:
+    """Where random windows begin, drawn independently and uniformly from all that are full.
+
+    They may overlap. The generator runs on the CPU, so that a seed means the same everywhere.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(tokens - step + 1, (count,), generator=generator)
 
 
 def random_windows(
-    tokens_T: Tensor, length: int, count: int, seed: int, bos: int | None, *, field: str
+    tokens_T: Tensor, length: int, count: int, seed: int, prefix: Sequence[int], *, field: str
 ) -> Tensor:
-    """Windows at offsets drawn independently and uniformly from all where a full one begins.
-
-    They may overlap. The generator runs on the CPU, so that a seed means the same everywhere.
+    """Windows at random offsets.
 
     Returns:
         ``N × L``, int32.
@@ -95,11 +151,10 @@ def random_windows(
     Raises:
         ConfigurationError: the corpus is shorter than one window.
     """
-    step = _step(length, bos)
-    _require(len(tokens_T) // step, 1, tokens_T, length, bos, field)
-    generator = torch.Generator().manual_seed(seed)
-    offsets = torch.randint(len(tokens_T) - step + 1, (count,), generator=generator)
-    return _with_bos(tokens_T[offsets[:, None] + torch.arange(step)], bos)
+    step = _step(length, prefix, field)
+    _require(len(tokens_T) // step, 1, tokens_T, length, prefix, field)
+    offsets = random_offsets(len(tokens_T), step, count, seed)
+    return _with_prefix(tokens_T[offsets[:, None] + torch.arange(step)], prefix)
 
 
 def check_length(config: Any, length: int, field: str) -> None:
@@ -169,27 +224,32 @@ def load_windows(path: Path) -> Tensor:
     return load_file(path)[_NAME]
 
 
-def _step(length: int, bos: int | None) -> int:
+def _step(length: int, prefix: Sequence[int], field: str) -> int:
     """Tokens of the corpus in each window."""
-    return length if bos is None else length - 1
+    if length <= len(prefix):
+        raise ConfigurationError(
+            f"{field}.sequence_length",
+            length,
+            f"the tokenizer puts {len(prefix)} tokens before every text: windows are longer",
+        )
+    return length - len(prefix)
 
 
-def _with_bos(body: Tensor, bos: int | None) -> Tensor:
+def _with_prefix(body: Tensor, prefix: Sequence[int]) -> Tensor:
     body = body.to(torch.int32)
-    if bos is None:
-        return body.contiguous()
-    return torch.cat([torch.full((len(body), 1), bos, dtype=torch.int32), body], dim=1)
+    before = torch.tensor(prefix, dtype=torch.int32).expand(len(body), len(prefix))
+    return torch.cat([before, body], dim=1)
 
 
 def _require(
-    available: int, wanted: int, tokens_T: Tensor, length: int, bos: int | None, field: str
+    available: int, wanted: int, tokens_T: Tensor, length: int, prefix: Sequence[int], field: str
 ) -> None:
     if available < wanted:
-        with_bos = " (BOS included)" if bos is not None else ""
+        before = f" ({len(prefix)} of them the tokenizer's prefix)" if prefix else ""
         raise ConfigurationError(
             field,
             wanted,
             f"the corpus has {len(tokens_T):,} tokens, which make {available:,} windows "
-            f"of {length:,} tokens{with_bos}",
+            f"of {length:,} tokens{before}",
             "Ask for fewer or shorter windows, or give more text",
         )

@@ -163,7 +163,12 @@ def model_step(model: ResolvedModel) -> Step:
         "inputs": {"model": model.digest},
         "label": "prepare",
         "group": model.spec,
-        "words": {"model": model.spec, "revision": model.revision, "source": model.kind},
+        "words": {
+            "model": model.spec,
+            "revision": model.revision,
+            "source": model.kind,
+            "unread": unread_in_words(model),
+        },
         "about": model,
     }
     if needs_preparation(model):
@@ -172,6 +177,15 @@ def model_step(model: ResolvedModel) -> Step:
         **facts,
         outside=lambda context: Path(fetch(model, field="models", trust=context.trust).path),
     )
+
+
+def unread_in_words(model: ResolvedModel) -> str:
+    """How many tensors of the model's files it does not read, and some of their names."""
+    names = model.contents.unread if model.contents else ()
+    if not names:
+        return ""
+    others = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)}: {', '.join(names[:3])}{others}"
 
 
 def _produce(work: Work, model: ResolvedModel) -> Facts:

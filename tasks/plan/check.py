@@ -56,7 +56,7 @@ def _check_model(plan: Plan, index: int, missing: list[Windows], context: Contex
     rows = contents.vocabulary if contents else token_windows.text_setting(config, "vocab_size")
     for windows in missing:
         token_windows.check_length(config, windows.length, f"{windows.field}.sequence_length")
-        made, _, _ = cut_once(context, windows, tokenizer)
+        made = cut_once(context, windows, tokenizer).windows_NL
         token_windows.check_vocabulary(
             made, rows, tokenizer, field=f"models[{index}]", given=model.spec, text=windows.name
         )
@@ -77,7 +77,7 @@ def _check_processes(plan: Plan, windows: Windows, context: Context) -> None:
     if processes == 1:
         return
     stored = context.find(windows.step)
-    count = stored.facts["windows"] if stored else len(cut_once(context, windows, None)[0])
+    count = stored.facts["windows"] if stored else len(cut_once(context, windows, None).windows_NL)
     if processes > count:
         raise ConfigurationError(
             "evaluation.processes",

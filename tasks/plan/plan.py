@@ -46,6 +46,13 @@ class ModelPlan:
         return self.model.spec
 
     @property
+    def notes(self) -> list[str]:
+        """What a reader has to know of the model that was named, in sentences."""
+        unread = self.subject.weights.words.get("unread")
+        said = f"{self.spec}: tensors of its files that the model does not read, {unread}"
+        return [f"{said}; checkpoints carry them over as they are"] if unread else []
+
+    @property
     def goals(self) -> list[Step]:
         """What its row needs, the model itself first."""
         return [self.subject.weights, *steps_of(self.measured)]

@@ -68,6 +68,16 @@ def _text(place: str, group: str, called: str) -> tuple[Aspect, ...]:
             if evaluated
             else "The method chooses by what the model does on this text; another one, another "
             "choice."),
+        Aspect(f"{place}/format", f"{called} format", group,
+            "What the files were read as: the same bytes as prose and as rows are two texts.",
+            follows=(f"{place}/corpus",)),
+        Aspect(f"{place}/documents", f"{called} documents", group,
+            "Windows reach over so many documents of the text.",
+            follows=(f"{place}/corpus", f"{place}/count", f"{place}/length")),
+        Aspect(f"{place}/documents_cut", f"{called} documents cut", group,
+            "A window begins or ends inside a document: its tokens are predicted without what "
+            "stands before.",
+            follows=(f"{place}/corpus", f"{place}/count", f"{place}/length")),
         Aspect(f"{place}/split", f"{called} split", group,
             "Another part of a data set is another text; validation and test are often confused."),
         Aspect(f"{place}/revision", f"{called} text's revision", group,
@@ -113,6 +123,10 @@ ASPECTS: tuple[Aspect, ...] = (
         follows=("model",)),
     Aspect("model/source", "model source", MEASUREMENT,
         "Where the model came from; its digest decides.",
+        follows=("model",)),
+    Aspect("model/unread", "tensors left unread", MEASUREMENT,
+        "Its files hold tensors that the model does not read: they are carried over and measure "
+        "nothing; biases among them would make another model.",
         follows=("model",)),
     *_text("evaluation/tokens", MEASUREMENT, "evaluation"),
     Aspect("evaluation/tokens_read", "predicted tokens", MEASUREMENT,
@@ -178,6 +192,7 @@ ASPECTS: tuple[Aspect, ...] = (
 
 FACTS = {
     "vocabulary": "vocabulary", "bos": "bos", "content": "content", "layers": "layers",
+    "documents": "documents", "documents_cut": "documents_cut",
     "tokens": "tokens_read", "counted_weights": "counted_weights",
     "training_tokens": "training_tokens", "training_processes": "training_processes",
     "device_map": "device_map", "processes": "processes", "batch_size": "batch_size",

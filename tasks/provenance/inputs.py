@@ -134,10 +134,9 @@ def _record(step: Step, context: Context) -> Record:
         manifest = json.loads((found.path / MANIFEST).read_text(encoding="utf-8"))
         facts = {n: v for n, v in found.facts.items() if n in FACTS and v is not None}
         facts |= {"environment": found.facts.get("environment", {}), "written": manifest["written"]}
-        facts.pop("bos", None)
         if "vocabulary" in found.facts:
-            bos = found.facts["bos"]
-            facts["bos"] = NONE if bos is None else f"token {bos}"
+            prefix = ", ".join(map(str, found.facts["prefix"]))
+            facts["bos"] = f"token {prefix}" if prefix else NONE
             files = sorted((name, entry["sha256"]) for name, entry in manifest["files"].items())
             facts["content"] = fingerprint({"files": json.dumps(files)})
         if "layer_sparsity" in found.facts:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import codecs
+import csv
+import gzip
 import hashlib
+import io
 import json
 import platform
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow
 import pytest
+from pyarrow import parquet
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from configs.corpora import Corpus
 from configs.errors import ConfigurationError
 from tasks.data.corpora import ResolvedCorpus, read_corpus
+from tasks.data.documents import as_text, rendered
 
 
 def read(
     base: Path, role: Literal["calibration", "heldout"] = "calibration", **settings: Any
 ) -> tuple[ResolvedCorpus, str]:
     corpus = Corpus(**settings)
-    return read_corpus(corpus, role=role, base=base, field="calibration.corpus")
+    found, documents = read_corpus(corpus, role=role, base=base, field="calibration.corpus")
+    return found, corpus.separator.join(map(as_text, documents))
 
 
 class TestPythonDocs:
@@ -60,7 +69,7 @@ class TestFiles:
             hashlib.sha256(text.encode()).hexdigest(),
             len(text),
             2,
-            {"source": "files", "files": ["two.md", "one.txt"]},
+            {"source": "files", "files": ["two.md", "one.txt"], "formats": ["text", "text"]},
         )
 
     def test_separator_and_absolute_paths(self, tmp_path: Path) -> None:
@@ -96,7 +105,16 @@ class TestFiles:
             ("a.txt", codecs.BOM_UTF8 + b"caf\xe9", "files[0]", "byte 0xe9 at offset 6"),
             ("a.txt", "text".encode("utf-16"), "files[0]", "UTF-8, and this is UTF-16"),
             ("a.txt", "text".encode("utf-32"), "files[0]", "UTF-8, and this is UTF-32"),
-            ("a.txt", b"\x1f\x8b\x08\x00rest", "files[0]", "binary or compressed"),
+            ("a.txt", b"\x1f\x8b\x08\x00rest", "files[0]", "begins as gzip and cannot be unpacked"),
+            ("a.txt", b"\x28\xb5\x2f\xfdrest", "files[0]", "begins as zstd and cannot"),
+            ("a.txt", b"BZh9\xff\x00", "files[0]", "binary or compressed"),
+            ("a.txt", b"PAR1 and no more", "files[0]", "begins as Parquet and cannot be read"),
+            ("a.json", b'{"text": "a"', "files[0]", "a .json file must hold"),
+            ("a.json", b"[1]", "files[0]", "row 1 is neither"),
+            ("a.json", b'{"text": "a"}\n{"text": ', "files[0]", "line 2"),
+            ("a.json", b'[{"body": "a"}]', "column", "row 1 of a.json has the fields: body"),
+            ("a.csv", b"body,id\na,1\n", "column", "has the fields: body, id"),
+            ("a.csv", b"text,id\na,1,2\n", "files[0]", "line 2 has 3"),
             ("a.txt", b"text\0text", "files[0]", "offset 4 holds one, so this is binary"),
             ("a.jsonl", b'{"text": "a"}\n{"text": \n', "files[0]", "line 2"),
             ("a.jsonl", b'\n{"text": "a"}\n["b"]\n', "files[0]", "line 3 holds another value"),
@@ -134,3 +152,108 @@ class TestFiles:
         (tmp_path / "a.jsonl").write_text('{"text": ""}\n{"text": " "}\n')
         with pytest.raises(ConfigurationError, match="must hold text"):
             read(tmp_path, source="files", files=["a.jsonl"])
+
+
+ROWS = [{"text": "First, with a comma.", "id": "1"}, {"text": 'Second\n"quoted".', "id": "2"}]
+
+
+def _lines(rows: list[dict[str, Any]]) -> bytes:
+    return "\n".join(json.dumps(row) for row in rows).encode()
+
+
+def _table(separator: str) -> bytes:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, ["text", "id"], delimiter=separator)
+    writer.writeheader()
+    writer.writerows(ROWS)
+    return stream.getvalue().encode()
+
+
+def _parquet() -> bytes:
+    sink = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(ROWS), sink)
+    return sink.getvalue()
+
+
+def _zstd(content: bytes) -> bytes:
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return sink.getvalue().to_pybytes()
+
+
+class TestFormats:
+    """Told by what the file holds, whatever it is called."""
+
+    @pytest.mark.parametrize(
+        ("name", "content", "form"),
+        [
+            ("c4-train.00000.json", _lines(ROWS), "JSON lines"),
+            ("rows.ndjson", _lines(ROWS), "JSON lines"),
+            ("rows.txt", b"\n" + _lines(ROWS) + b"\r\n\r\n", "JSON lines"),
+            ("rows", codecs.BOM_UTF8 + _lines(ROWS), "JSON lines"),
+            ("array.json", json.dumps(ROWS, indent=1).encode(), "JSON array"),
+            ("array.txt", json.dumps(ROWS).encode(), "JSON array"),
+            ("texts.json", json.dumps([row["text"] for row in ROWS]).encode(), "JSON array"),
+            ("t.csv", _table(","), "CSV"),
+            ("t.tsv", _table("\t"), "CSV"),
+            ("t.txt", _table(","), "CSV"),
+            ("rows.parquet", _parquet(), "Parquet"),
+            ("rows.bin", _parquet(), "Parquet"),
+            ("c4.json.gz", gzip.compress(_lines(ROWS)), "JSON lines, gzip"),
+            ("c4.json", gzip.compress(_lines(ROWS)), "JSON lines, gzip"),
+            ("c4.json.zst", _zstd(_lines(ROWS)), "JSON lines, zstd"),
+            ("t.csv.gz", gzip.compress(_table(",")), "CSV, gzip"),
+        ],
+    )
+    def test_rows(self, tmp_path: Path, name: str, content: bytes, form: str) -> None:
+        (tmp_path / name).write_bytes(content)
+        found, text = read(tmp_path, source="files", files=[name])
+        assert text == 'First, with a comma.\n\nSecond\n"quoted".'
+        assert found.documents == 2
+        assert found.facts["formats"] == [form]
+        assert found.description == f"{name} ({form})"
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "[Chapter 1]\nIt was dark, and nothing moved.\n",
+            "{curly} words, and others\n",
+            "text, more text\nand, more\n",
+            "text,more\nand one line without any\n",
+            "= Title =\n\n{{cite}}",
+        ],
+    )
+    def test_prose_stays_prose(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "a.txt").write_text(content)
+        found, text = read(tmp_path, source="files", files=["a.txt"])
+        assert text == content
+        assert found.facts["formats"] == ["text"]
+        assert found.description == "a.txt"
+
+    def test_packed_prose(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"Prose.\r\n"))
+        found, text = read(tmp_path, source="files", files=["a.txt.gz"])
+        assert text == "Prose.\n"
+        assert found.facts["formats"] == ["text, gzip"]
+
+    def test_conversations_are_written_by_the_tokenizers_template(self, tmp_path: Path) -> None:
+        chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+        (tmp_path / "chat.jsonl").write_bytes(_lines([{"messages": chat, "id": 1}] * 2))
+        corpus = Corpus(source="files", files=("chat.jsonl",))
+        found, documents = read_corpus(corpus, role="calibration", base=tmp_path, field="c")
+        assert documents == [chat, chat]
+        both = f"{as_text(chat)}\n\n{as_text(chat)}"
+        assert found.digest == hashlib.sha256(both.encode()).hexdigest()
+        core = Tokenizer(models.WordLevel({"<unk>": 0, "<s>": 1}, unk_token="<unk>"))
+        each = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>")
+        with pytest.raises(ConfigurationError, match="no chat template"):
+            rendered(documents, tokenizer, "", field="c", given="chat.jsonl")
+        tokenizer.chat_template = f"{{{{ bos_token }}}}{each}"
+        for prefix, start in (("", "<s>"), ("<s>", "")):
+            texts = rendered(documents, tokenizer, prefix, field="c", given="chat.jsonl")
+            assert texts == [f"{start}user: Hi\nassistant: Ho\n"] * 2
+        tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+        with pytest.raises(ConfigurationError, match="conversation 1: roles must alternate"):
+            rendered(documents, tokenizer, "", field="c", given="chat.jsonl")

@@ -59,7 +59,8 @@ def set_offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(base: Path, **settings: Any) -> tuple[ResolvedCorpus, str]:
     settings = {"source": "hub", "dataset": "./letters", "split": "train"} | settings
-    return read_corpus(Corpus(**settings), role="heldout", base=base, field="e")
+    found, documents = read_corpus(Corpus(**settings), role="heldout", base=base, field="e")
+    return found, "\n\n".join(map(str, documents))
 
 
 class TestLocal:

@@ -19,10 +19,10 @@ from tasks.data.windows import (
     check_vocabulary,
     contiguous_windows,
     load_windows,
+    prefix_tokens,
     random_windows,
     save_windows,
     tokenise,
-    wants_bos,
 )
 
 MakeTokenizer = Callable[..., Any]
@@ -39,7 +39,7 @@ class TestTokenise:
         tokenizer = make_tokenizer("<s> $A </s>", model_max_length=3)
         monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
         with caplog.at_level(logging.WARNING):
-            tokens = tokenise(tokenizer, "the quick brown fox jumps")
+            tokens = tokenise(tokenizer, ["the quick brown fox jumps"]).ids_T
         assert tokens.tolist() == [4, 5, 6, 7, 8]
         assert tokens.dtype == torch.int64
         assert caplog.text == ""
@@ -50,74 +50,95 @@ class TestTokenise:
     @pytest.mark.parametrize(
         ("template", "names", "expected"),
         [
-            ("<s> $A", {"bos_token": "<s>"}, 1),
-            ("<s> $A </s>", {"bos_token": "<s>", "eos_token": "</s>"}, 1),
-            ("</s> $A", {"bos_token": "</s>"}, 2),  # OPT's
-            ("$A", {"bos_token": "<s>"}, None),
-            ("$A </s>", {"bos_token": "<s>", "eos_token": "</s>"}, None),
-            ("[X] $A", {}, None),
-            ("[X] $A", {"bos_token": "<s>"}, None),
+            ("<s> $A", {"bos_token": "<s>"}, (1,)),
+            ("<s> $A </s>", {"bos_token": "<s>", "eos_token": "</s>"}, (1,)),
+            ("</s> $A", {"bos_token": "</s>"}, (2,)),  # OPT's
+            ("$A", {"bos_token": "<s>"}, ()),
+            ("$A </s>", {"bos_token": "<s>", "eos_token": "</s>"}, ()),
+            ("[X] $A", {}, (3,)),  # whatever it is called, the model was trained behind it
+            ("[X] <s> $A </s>", {"bos_token": "<s>"}, (3, 1)),
         ],
     )
-    def test_bos_only_where_the_tokenizer_prepends_it(
+    def test_what_the_tokenizer_puts_before_every_text(
         self,
         make_tokenizer: MakeTokenizer,
         template: str,
         names: dict[str, str],
-        expected: int | None,
+        expected: tuple[int, ...],
     ) -> None:
-        assert wants_bos(make_tokenizer(template, **names)) == expected
+        assert prefix_tokens(make_tokenizer(template, **names)) == expected
+
+
+class TestDocuments:
+    def test_counted_by_where_windows_begin_and_end(self, make_tokenizer: MakeTokenizer) -> None:
+        words = ["the quick brown", "fox", "jumps over the lazy", "dog the"]
+        tokens = tokenise(make_tokenizer(), words, " ")
+        assert len(tokens.ids_T) == 10
+        assert tokens.documents([(0, 3), (3, 4)]) == {"documents": 2, "documents_cut": 0}
+        assert tokens.documents([(0, 4), (4, 8)]) == {"documents": 3, "documents_cut": 0}
+        assert tokens.documents([(0, 5), (5, 10)]) == {"documents": 4, "documents_cut": 1}
+        assert tokens.documents([(1, 2)]) == {"documents": 1, "documents_cut": 1}
+        assert tokens.documents([(4, 9)]) == {"documents": 2, "documents_cut": 1}
+
+    def test_a_tokenizer_that_does_not_tell(self) -> None:
+        def slow(text: str, **_: Any) -> dict[str, list[int]]:
+            return {"input_ids": list(range(len(text)))}
+
+        assert tokenise(slow, ["abc"]).documents([(0, 1)]) == {}
 
 
 class TestContiguous:
-    @given(tokens=st.integers(4, 60), length=st.integers(2, 10), bos=st.sampled_from([None, 99]))
+    @given(
+        tokens=st.integers(4, 60),
+        length=st.integers(2, 10),
+        prefix=st.sampled_from([(), (99,), (99, 98)]),
+    )
     def test_all_full_windows_cover_the_corpus_in_order(
-        self, tokens: int, length: int, bos: int | None
+        self, tokens: int, length: int, prefix: tuple[int, ...]
     ) -> None:
-        step = length - (bos is not None)
-        if tokens < step:
+        step = length - len(prefix)
+        if not 0 < step <= tokens:
             return
-        windows = contiguous_windows(torch.arange(tokens), length, None, bos, field="f")
+        windows = contiguous_windows(torch.arange(tokens), length, None, prefix, field="f")
         assert windows.shape == (tokens // step, length)
         assert windows.dtype == torch.int32
-        body = windows if bos is None else windows[:, 1:]
-        assert body.flatten().tolist() == list(range(tokens // step * step))
-        assert bos is None or set(windows[:, 0].tolist()) == {bos}
+        assert windows[:, len(prefix) :].flatten().tolist() == list(range(tokens // step * step))
+        assert {tuple(row) for row in windows[:, : len(prefix)].tolist()} == {prefix}
 
     def test_count_takes_the_first(self) -> None:
-        windows = contiguous_windows(torch.arange(20), 4, 2, None, field="f")
+        windows = contiguous_windows(torch.arange(20), 4, 2, (), field="f")
         assert windows.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
     def test_too_short(self) -> None:
         with pytest.raises(ConfigurationError) as caught:
-            contiguous_windows(torch.arange(1999), 200, 32, BOS, field="calibration.samples")
+            contiguous_windows(torch.arange(1999), 200, 32, (BOS,), field="calibration.samples")
         message = str(caught.value)
         assert caught.value.field == "calibration.samples"
         assert caught.value.given == 32
         assert "1,999 tokens" in message
-        assert "10 windows of 200 tokens (BOS included)" in message
+        assert "10 windows of 200 tokens (1 of them the tokenizer's prefix)" in message
         with pytest.raises(ConfigurationError, match="make 0 windows of 4 tokens"):
-            contiguous_windows(torch.arange(3), 4, None, None, field="f")
+            contiguous_windows(torch.arange(3), 4, None, (), field="f")
 
 
 class TestRandom:
-    @pytest.mark.parametrize("bos", [None, BOS])
-    def test_each_window_is_a_stretch_of_the_corpus(self, bos: int | None) -> None:
-        windows = random_windows(torch.arange(100, 150), 8, 64, 0, bos, field="f")
+    @pytest.mark.parametrize("prefix", [(), (BOS,)])
+    def test_each_window_is_a_stretch_of_the_corpus(self, prefix: tuple[int, ...]) -> None:
+        windows = random_windows(torch.arange(100, 150), 8, 64, 0, prefix, field="f")
         assert windows.shape == (64, 8)
         assert windows.dtype == torch.int32
-        body = windows if bos is None else windows[:, 1:]
+        body = windows[:, len(prefix) :]
         assert (body.diff(dim=1) == 1).all()
         assert body.min() >= 100
         assert body.max() < 150
 
     def test_every_offset_can_come_first_and_last_included(self) -> None:
-        starts = random_windows(torch.arange(10), 4, 500, 0, None, field="f")[:, 0]
+        starts = random_windows(torch.arange(10), 4, 500, 0, (), field="f")[:, 0]
         assert set(starts.tolist()) == set(range(7))
 
     def test_seed_decides(self) -> None:
         first, again, other = (
-            random_windows(torch.arange(1000), 8, 16, seed, None, field="f") for seed in (3, 3, 4)
+            random_windows(torch.arange(1000), 8, 16, seed, (), field="f") for seed in (3, 3, 4)
         )
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
@@ -126,14 +147,14 @@ class TestRandom:
         torch.manual_seed(5)
         expected = torch.rand(1)
         torch.manual_seed(5)
-        random_windows(torch.arange(100), 8, 4, 0, None, field="f")
+        random_windows(torch.arange(100), 8, 4, 0, (), field="f")
         assert torch.equal(torch.rand(1), expected)
 
     def test_one_window_is_enough_text(self) -> None:
-        windows = random_windows(torch.arange(4), 4, 3, 0, None, field="f")
+        windows = random_windows(torch.arange(4), 4, 3, 0, (), field="f")
         assert windows.tolist() == [[0, 1, 2, 3]] * 3
         with pytest.raises(ConfigurationError, match="3 tokens, which make 0 windows"):
-            random_windows(torch.arange(3), 4, 3, 0, None, field="f")
+            random_windows(torch.arange(3), 4, 3, 0, (), field="f")
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,8 @@ def test_each_tokenizer_gets_its_own_special_tokens(measured: Home) -> None:
     from configs.corpora import Corpus
     from tasks.data.corpora import read_corpus
 
-    _, text = read_corpus(Corpus(), role="heldout", base=Path(), field="")
+    _, documents = read_corpus(Corpus(), role="heldout", base=Path(), field="")
+    text = Corpus().separator.join(map(str, documents))
     for name, bos in (("with-bos", 256), ("gpt-neox", None)):
         folder = measured.path.parent / name
         words = AutoTokenizer.from_pretrained(folder)

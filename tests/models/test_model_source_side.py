@@ -168,9 +168,8 @@ def test_names_are_those_of_the_source(tmp_path: Path) -> None:
     )
     again = transformers.AutoModelForImageTextToText.from_pretrained(out)
     assert not again.get_parameter(own).any()
-    assert transformers.AutoTokenizer.from_pretrained(out)(
-        "the fox"
-    ) == transformers.AutoTokenizer.from_pretrained(folder)("the fox")
+    first, second = (transformers.AutoTokenizer.from_pretrained(f) for f in (folder, out))
+    assert first("the fox") == second("the fox")
 
 
 @pytest.mark.parametrize("kind", ["llama", "tied", "gpt2", "gpt_neox", "opt", "gemma2"])

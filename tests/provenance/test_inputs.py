@@ -45,7 +45,7 @@ def cell(*, length: int = 64) -> SimpleNamespace:
             inputs={"corpus": corpus, "length": length, "seed": None},
             needs={"model": model},
             words={"corpus": f"text {corpus}"},
-            produce=_writes("windows", {"bos": None, "vocabulary": "v", "windows": 3}),
+            produce=_writes("windows", {"prefix": [], "vocabulary": "v", "windows": 3}),
         )
 
     statistics = Step(

@@ -120,7 +120,8 @@ def _produce(work: Work, subject: Subject) -> Facts:
         "nll": as_json(result.nll),
         "tokens": result.tokens,
         "windows": len(tokens_NL),
-        "bos": cut.facts["bos"] is not None,
+        "prefix": cut.facts["prefix"],
+        **{name: value for name, value in cut.facts.items() if name.startswith("documents")},
         "seconds": result.seconds,
         "parameters": result.parameters,
         "nonzero_parameters": result.nonzero_parameters,
@@ -179,7 +180,11 @@ class Perplexity(Measure):
         for index, entry in enumerate(subject.evaluation.perplexity):
             if entry.name in found:
                 text, facts = windows_of(subject, index).facts, found[entry.name].facts
-                start = "each window starts with BOS" if facts["bos"] else "no BOS"
+                prefix = ", ".join(map(str, facts["prefix"]))
+                start = f"each window starts with token {prefix}" if prefix else "no BOS"
+                if "documents_cut" in facts:
+                    start += f"; {facts['documents']} documents, {facts['documents_cut']} of them "
+                    start += "cut by windows"
                 told[f"perplexity on {entry.name}"] = (
                     f"{text.description}; {facts['windows']} windows of {entry.sequence_length} "
                     f"tokens, {facts['tokens']} predicted tokens, {start}; SHA-256 {text.digest}"
