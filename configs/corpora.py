@@ -17,7 +17,7 @@ class Corpus(Frozen):
     part: Literal["calibration", "heldout"] | None = None
     """python-docs: which half of the topics; empty: the one that fits where it is used."""
     files: tuple[str, ...] = ()
-    """files: text (.txt, .md, …) or JSON lines (.jsonl), read whole, in this order."""
+    """files: text, JSON lines or arrays, CSV or Parquet, packed or not, in this order."""
     dataset: str | None = None
     """hub: the data set's id, such as Salesforce/wikitext, or a local folder."""
     config: str | None = None
@@ -29,7 +29,7 @@ class Corpus(Frozen):
     revision: str | None = None
     """hub: branch, tag or commit; the resolved commit is recorded."""
     column: str = "text"
-    """hub and .jsonl: the field that holds the text."""
+    """hub, and files of rows: the field that holds the text; messages holds conversations."""
     documents: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     """hub: read only the first so many rows (streamed), for data sets too large to read whole."""
     separator: str = "\n\n"

@@ -15,12 +15,12 @@ preset was also run here. A path is what holds a ``/``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import ConfigurationError
-from tasks.tracking.names import short
+from tasks.reporting.text import short_names
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 REPORTED = "reported:"
@@ -127,8 +127,13 @@ def _fits(wanted: Axes | None, row: Axes) -> bool:
         wanted.method == row.method
         and _same_target(wanted.target, row.target)
         and wanted.seed in (None, row.seed)
-        and wanted.model in (None, row.model, short(row.model or ""))
+        and _same_model(wanted.model, row.model or "")
     )
+
+
+def _same_model(wanted: str | None, given: str) -> bool:
+    """Whether the name is the model's, or the end of its path."""
+    return wanted is None or f"/{given.rstrip('/')}".endswith(f"/{wanted}") or wanted == given
 
 
 def _same_target(wanted: str | None, given: str | None) -> bool:
@@ -144,13 +149,11 @@ def _notations(reference: Reference, rows: Sequence[Axes], shown: Sequence[Axes]
     """How to write each of ``shown``, as short as the sweep allows."""
     prefix = (REPORTED if reference.reported else "") + reference.sweep
     seeds = len({row.seed for row in rows if row.seed is not None}) > 1
-    names = {row.model or "" for row in rows}
-    # Two models of the same short name are told apart by the whole one.
-    name: Callable[[str], str] = short if len({short(n) for n in names}) == len(names) else str
+    names = short_names(row.model or "" for row in rows)
     return [
         f"{prefix}:{row.method}"
         + (f"@{row.target}" if row.target else "")
         + (f"#{row.seed}" if seeds and row.seed is not None else "")
-        + (f",model={name(row.model or '')}" if len(names) > 1 else "")
+        + (f",model={names[row.model or '']}" if len(names) > 1 else "")
         for row in shown
     ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.provenance.inputs import DENSE, Inputs
-from tasks.tracking.names import short
+from tasks.reporting.text import short_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,5 +33,7 @@ class Result:
 def title_of(model: str, method: str, target: str, seed: object) -> str:
     """How a row is called in a line."""
     if method == DENSE:
-        return f"{DENSE} {short(model)}"
-    return f"{method} {target} of {short(model)}" + ("" if seed in (None, "") else f", seed {seed}")
+        return f"{DENSE} {short_name(model)}"
+    return f"{method} {target} of {short_name(model)}" + (
+        "" if seed in (None, "") else f", seed {seed}"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tasks.measures.figures import Figure, Value
 
@@ -92,6 +92,29 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "rate": format_number,
     "text": format_number,
 }
+
+
+def short_names(models: Iterable[str]) -> dict[str, str]:
+    """Each model's name with as many trailing parts of its path as tell it from the others.
+
+    ``org/a/final`` and ``org/b/final`` are ``a/final`` and ``b/final``; a model alone is its last
+    part.
+    """
+    parts = {model: model.rstrip("/").split("/") for model in dict.fromkeys(models)}
+    names: dict[str, str] = {}
+    for model, own in parts.items():
+        others = [other for name, other in parts.items() if name != model]
+        fewest = next(
+            (n for n in range(1, len(own)) if all(own[-n:] != other[-n:] for other in others)),
+            len(own),
+        )
+        names[model] = "/".join(own[-fewest:]) or model
+    return names
+
+
+def short_name(model: str) -> str:
+    """A model's name without its folder or organisation."""
+    return short_names([model])[model]
 
 
 def one_line(text: str, width: int) -> str:

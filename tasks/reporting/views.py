@@ -75,12 +75,6 @@ def dense_row(rows: Iterable[Row], model: str) -> Row | None:
     return next((row for row in rows if is_dense(row) and str(row.get("model")) == model), None)
 
 
-def short_name(model: str, width: int = 40) -> str:
-    """A model's name for a heading: without its folder or organisation, cut to ``width``."""
-    name = model.rstrip("/").rpartition("/")[2] or model
-    return name if len(name) <= width else name[: width - 3] + "..."
-
-
 def dense_value(rows: Sequence[Row], model: str, figure: Figure) -> float | None:
     """The dense model's: from its row, what a cell recorded of it, or what the figure says."""
     own = dense_row(rows, model)

@@ -80,6 +80,7 @@ class Recorder:
             extra_params=params_of(planned, self.context),
             tags=prefect_tags(),
             history=[(round(step["step"]), _named(step)) for step in history],
+            models=[model.spec for model in self.plan.models],
         )
         self._outages = 0
         self.logged_now = True

@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any
 
 from tasks.measures.figures import Figure, Row
-from tasks.tracking.names import clean_name, cut, title_of
+from tasks.tracking.names import clean_name, cut
 from tasks.tracking.records import Points
 
 DENSE = "dense"
@@ -45,10 +45,10 @@ def _diverged(row: Row, figure: Figure) -> bool:
     return value is not None and not math.isfinite(value)
 
 
-def tags_of(row: Mapping[str, Any]) -> dict[str, str]:
+def tags_of(row: Mapping[str, Any], title: str) -> dict[str, str]:
     """Whether it is a dense model or a cell, and in words how it ended."""
     kind = DENSE if row["method"] == DENSE else "cell"
-    tags = {"secateur.kind": kind, "mlflow.note.content": f"{title_of(row)}: {row['status']}"}
+    tags = {"secateur.kind": kind, "mlflow.note.content": f"{title}: {row['status']}"}
     if row.get("error"):
         error = cut(str(row["error"]))
         tags["error"] = error

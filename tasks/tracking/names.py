@@ -5,22 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasks.reporting.text import short_names
 from tasks.tracking.records import AXES
 
 
-def title_of(row: Mapping[str, Any]) -> str:
-    model = short(str(row["model"]))
+def title_of(row: Mapping[str, Any], models: Sequence[str] = ()) -> str:
+    """A row's name among those of its sweep.
+
+    Args:
+        models: of the sweep; the row's is told from them.
+    """
+    name = str(row["model"])
+    model = short_names([*models, name])[name]
     if row["method"] == "dense":
         return f"dense · {model}"
     return f"{row['method']} {row['target']} · {model} · seed {row['seed']}"
-
-
-def short(model: str) -> str:
-    """A model's name without its owner or folder."""
-    return model.rstrip("/").rpartition("/")[2] or model
 
 
 def row_identity(row: Mapping[str, Any]) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tasks.measures.figures import Figure
+from tasks.reporting.text import short_names
 from tasks.tracking.figures import curves_of, finite, metrics_of, step_of, tags_of
-from tasks.tracking.names import clean_name, cut, digest, row_cell, row_identity, short, title_of
+from tasks.tracking.names import clean_name, cut, digest, row_cell, row_identity, title_of
 from tasks.tracking.outages import surfacing
 from tasks.tracking.records import AXES, DURATIONS, PARENT, InputRecord
 from tasks.tracking.sweeps import Sweeps
@@ -50,6 +51,7 @@ class Tracker(Sweeps):
         tags: Mapping[str, str] | None = None,
         files: Mapping[str, Path] | None = None,
         history: Sequence[tuple[int, Mapping[str, float]]] = (),
+        models: Sequence[str] = (),
     ) -> str:
         """Run id of the child run that holds ``row``, one row of results.csv.
 
@@ -62,22 +64,23 @@ class Tracker(Sweeps):
             figures: what the row's columns mean.
             files: path in the run's artifacts → file or folder.
             history: figures of training by step; the run ends only when they are all there.
+            models: of the sweep, from which the row's is told.
         """
         axes = {axis: str(row[axis]) for axis in AXES if row.get(axis) not in (None, "")}
         params = {
             clean_name(key): cut(str(value))
             for key, value in (axes | dict(extra_params or {})).items()
         }
-        metrics = metrics_of(row, figures)
+        title, metrics = title_of(row, models), metrics_of(row, figures)
         seconds = sum(metrics.get(name, 0.0) for name in DURATIONS)
         place = {PARENT: parent_run_id, "secateur.row": row_identity(row)}
         identity = {**place, "secateur.cell": row_cell(row)}
         with self._locked("row", "".join(place.values())):
             run = self._reopened(place, identity, params)
             if run is None:
-                run = self._created(title_of(row), identity, seconds)
+                run = self._created(title, identity, seconds)
             sweep = self._sweep_tag(parent_run_id)
-            self._describe(run, params, {**axes, **tags_of(row), **sweep, **(tags or {})})
+            self._describe(run, params, {**axes, **tags_of(row, title), **sweep, **(tags or {})})
             self._append(run, {key: [(step_of(row), value)] for key, value in metrics.items()})
             self._record_inputs(run, inputs)
             self._upload(run, files or {})
@@ -103,6 +106,7 @@ class Tracker(Sweeps):
             runs = self._runs({PARENT: parent_run_id, "secateur.kind": "curve"})
             existing = {run.data.tags.get("secateur.curve"): run for run in runs}
             sweep = self._sweep_tag(parent_run_id)
+            names = short_names(str(row["model"]) for row in rows)
             for axes, points in curves_of(rows, figures).items():
                 model, method, seed, kind = axes
                 params = {"model": model, "method": method, "seed": seed, "targets": kind}
@@ -113,7 +117,7 @@ class Tracker(Sweeps):
                     run = None
                 if run is None:
                     run = self._created(
-                        f"{method} {kind} curve · {short(model)} · seed {seed}",
+                        f"{method} {kind} curve · {names[model]} · seed {seed}",
                         {PARENT: parent_run_id, "secateur.kind": "curve", "secateur.curve": curve},
                     )
                 self._append(run, points)

@@ -175,4 +175,4 @@ def test_each_model_is_a_group_of_rows(tmp_path: Path) -> None:
     report = render_report(rows, figures_in(rows), _context("llama", "org/neox", "opt"))
     page = render_html(report, tmp_path, "t")
     groups = re.findall(r'<tr class="group">\s*<td>([^<]*)</td>', page)
-    assert groups == 2 * ["org/neox", "opt"]  # of the results, and of what pruning took
+    assert groups == 2 * ["neox", "opt"]  # of the results, and of what pruning took

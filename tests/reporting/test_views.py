@@ -9,7 +9,8 @@ import pytest
 
 from tasks.reporting.ordering import sort_rows, target_key
 from tasks.reporting.rows import Row
-from tasks.reporting.views import best, dense_value, learning, points, ratio, short_name
+from tasks.reporting.text import short_name, short_names
+from tasks.reporting.views import best, dense_value, learning, points, ratio
 
 from .conftest import cell_row, dense_row, failed_row, figure_of
 
@@ -127,4 +128,20 @@ def test_only_methods_that_learned_say_so() -> None:
 def test_short_name_drops_folder_and_organisation() -> None:
     assert short_name("org/model") == "model"
     assert short_name("some/folder/") == "folder"
-    assert len(short_name("m" * 99, 24)) == 24
+
+
+def test_models_of_one_folder_name_are_told_apart_by_what_stands_before() -> None:
+    paths = ["./a/final", "./b/final", "org/c", "/x/b/final/"]
+    names = short_names(paths)
+    assert names == {
+        "./a/final": "a/final",
+        "./b/final": "./b/final",
+        "org/c": "c",
+        "/x/b/final/": "x/b/final",
+    }
+    assert short_names(["runs/1/final", "runs/2/final", "runs/1/other"]) == {
+        "runs/1/final": "1/final",
+        "runs/2/final": "2/final",
+        "runs/1/other": "other",
+    }
+    assert short_names(["final", "a/final"]) == {"final": "final", "a/final": "a/final"}

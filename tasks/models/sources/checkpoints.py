@@ -78,6 +78,7 @@ def input_files(folder: Path) -> list[Path]:
         path
         for path in found
         if path.name not in _NO_INPUT and not path.name.endswith(_NO_INPUT_ENDS)
+        and not path.name.startswith(".")
     )
 
 

@@ -10,6 +10,7 @@ from tasks.reporting.charts.chart import Chart, distinct
 from tasks.reporting.charts.cost import against_cost
 from tasks.reporting.charts.sparsity import against_sparsity
 from tasks.reporting.rows import Row, is_completed
+from tasks.reporting.text import short_names
 from tasks.reporting.views import models, of_model
 
 
@@ -28,10 +29,11 @@ def charts_of(rows: Sequence[Row], figures: Sequence[Figure]) -> list[Chart]:
     costs.sort(key=lambda figure: figure not in PRUNING)
     headline = [figure for figure in figures if figure.headline]
     several = len(models(rows)) > 1
+    names = short_names(models(rows))
 
     def of_models(drawn: Callable[[list[Row], str], Iterable[Chart | None]]) -> list[Chart]:
         return [
-            replace(chart, stem=f"{chart.stem}-{model}") if several else chart
+            replace(chart, stem=f"{chart.stem}-{model}", title=names[model]) if several else chart
             for model in models(rows)
             for chart in drawn(of_model(rows, model), model)
             if chart

@@ -21,7 +21,7 @@ from tasks.reporting.charts.chart import (
 )
 from tasks.reporting.charts.pareto import pareto_front
 from tasks.reporting.rows import DENSE, Row
-from tasks.reporting.text import scaled, shown
+from tasks.reporting.text import scaled, short_name, shown
 from tasks.reporting.views import Point
 
 SECTION = "What a quality costs"
@@ -86,7 +86,7 @@ def against_cost(
     )
     return Chart(
         stem=f"{file_word(quality)}-vs-{file_word(cost)}",
-        title=views.short_name(model),
+        title=short_name(model),
         note=f"{quality.label} against {cost.label}\n"
         f"{good[0]} {good[1]} is better; paler: beaten by another",
         section=SECTION,

@@ -20,7 +20,7 @@ from tasks.reporting.charts.chart import (
     mark_text,
 )
 from tasks.reporting.rows import DENSE, Row
-from tasks.reporting.text import scaled, shown
+from tasks.reporting.text import one_line, scaled, short_name, shown
 from tasks.reporting.views import Point
 
 SECTION = "Against sparsity"
@@ -73,7 +73,7 @@ def against_sparsity(
     beside = [mark(p, columns.index(p.target) + places[p.method]) for p in grouped]
     return Chart(
         stem=f"{file_word(figure)}-vs-sparsity",
-        title=views.short_name(model),
+        title=short_name(model),
         note=_note(rows, figure, found),
         section=SECTION,
         panels=[
@@ -145,7 +145,7 @@ def _note(rows: Sequence[Row], figure: Figure, found: Sequence[Point]) -> str:
     measured = [row for row in rows if figure.value(row) is not None]
     if not all(views.is_comparable(row, rows, figure) for row in measured):
         place = next(point.rows[0].get(figure.comparable) for point in found)
-        notes.append(f"only on {views.short_name(str(place), 24)}")
+        notes.append(f"only on {one_line(short_name(str(place)), 24)}")
     return "; ".join(notes)
 
 

@@ -12,6 +12,7 @@ from tasks.reporting.charts import charts_of
 from tasks.reporting.charts.chart import distinct
 from tasks.reporting.ordering import target_key
 from tasks.reporting.rows import Row
+from tasks.reporting.text import short_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawn
@@ -67,13 +68,15 @@ def _of_layers(
         figure = known.get(column)
         if figure is None:
             continue
+        names = short_names(models)
         for model, cells in models.items():
+            name = names[model]
             if not figure.better:
-                drawn = partial(draw_layers, model, figure, cells)
+                drawn = partial(draw_layers, name, figure, cells)
                 found.append((f"{column}-by-layer-{model}", drawn))
                 continue
             for target in sorted({label.split(" ")[-1] for label in cells}, key=target_key):
                 both = [(known["sparsity"], zeros.get(model, {})), (figure, cells)]
-                drawn = partial(draw_blocks, model, target, both)
+                drawn = partial(draw_blocks, name, target, both)
                 found.append((f"{column}-by-block-{model}-{target}", drawn))
     return found

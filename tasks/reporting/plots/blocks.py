@@ -16,7 +16,6 @@ from tasks.reporting.charts.style import method_styles
 from tasks.reporting.plots.layers import LEAST_RANGE, layer_place
 from tasks.reporting.plots.paper import WIDTH, line_style, place_legend, set_y
 from tasks.reporting.text import scaled
-from tasks.reporting.views import short_name
 
 _HEIGHT = 3.2
 Cells = Mapping[str, Mapping[str, float]]
@@ -50,7 +49,7 @@ def draw_blocks(model: str, target: str, shown: Sequence[tuple[Figure, Cells]]) 
     grid[-1].set_xlabel("block")
     grid[-1].xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     note = f"target {target}; mean over each block's layers"
-    grid[0].set_title(f"{short_name(model)}\n{note}", loc="left")
+    grid[0].set_title(f"{model}\n{note}", loc="left")
     styles = method_styles(methods)
     handles = [
         Line2D([], [], color=styles[name].colour, marker=styles[name].marker,

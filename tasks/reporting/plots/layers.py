@@ -17,7 +17,6 @@ from tasks.reporting.charts.chart import axis_label
 from tasks.reporting.charts.style import FAINT
 from tasks.reporting.plots.paper import WIDTH
 from tasks.reporting.text import one_line, scaled
-from tasks.reporting.views import short_name
 
 Cells = Mapping[str, Mapping[str, float]]
 """Label of a cell → layer name → value, layers in the model's order."""
@@ -70,7 +69,7 @@ def draw_layers(model: str, figure: Figure, cells: Cells) -> Drawn | None:
         axes.imshow(map_KB, aspect="auto", vmin=low, vmax=high, cmap=colours)
         even = label in _even(cells)
         _label_panel(axes, label, list(layers.values()), kinds, figure.unit, even=even)
-    drawn.suptitle(f"{short_name(model)}: {figure.label} by layer")
+    drawn.suptitle(f"{model}: {figure.label} by layer")
     more = f"\n{omitted} more with the same in every layer" if omitted else ""
     drawn.supxlabel(f"block{more}")
     scale = grid[0, 0].images[0]

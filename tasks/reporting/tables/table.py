@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from tasks.measures.figures import PRUNING, Figure, present
 from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
-from tasks.reporting.text import format_ratio, shown
+from tasks.reporting.text import format_ratio, short_names, shown
 from tasks.reporting.views import best, learning, models, ratio, several_seeds
 
 RESULTS = "Results"
@@ -132,7 +132,8 @@ def _names(mine: Sequence[Row], rows: Sequence[Row]) -> list[Column]:
         Column("target", [target_text(row.get("target")) for row in mine], is_name=True),
     ]
     if len(models(rows)) > 1:
-        names = [str(row.get("model")) for row in mine]
+        short = short_names(models(rows))
+        names = [short[str(row.get("model"))] for row in mine]
         found.insert(0, Column("model", names, is_name=True))
     if several_seeds(rows):
         seeds = ["" if (seed := row.get("seed")) is None else str(seed) for row in mine]

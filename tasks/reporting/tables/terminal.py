@@ -17,7 +17,7 @@ from rich.text import Text
 from tasks.measures.figures import PRUNING, Figure
 from tasks.reporting.rows import Row
 from tasks.reporting.tables.table import RESULTS, Column, Table, results_tables
-from tasks.reporting.text import one_line
+from tasks.reporting.text import one_line, short_names
 from tasks.reporting.views import cell_label, models, of_model
 
 _GAP = 2
@@ -39,11 +39,12 @@ def results_table(rows: Sequence[Row], figures: Sequence[Figure], width: int = 1
             not goes on in a further one.
     """
     several = len(models(rows)) > 1
+    names = short_names(models(rows))
     further = [f for f in figures if f.role != "detail" and not f.headline and f not in PRUNING]
     chosen = [figure for figure in figures if figure.headline or figure in PRUNING]
     chosen += [replace(figure, group=_FURTHER) for figure in further]
     found = [
-        (one_line(model, width) if several else "", table)
+        (names[model] if several else "", table)
         for model in models(rows) or [""]
         for table in results_tables(of_model(rows, model), chosen)
     ]
