@@ -51,7 +51,8 @@ class CheckpointWeights(Mapping[str, Tensor]):
         self._places: dict[str, tuple[Path, str]] = {}
         for path in sorted(folder.glob("*.safetensors")):
             with safe_open(path, framework="pt") as file:
-                self._places |= {own_names.get(n, n): (path, n) for n in file.keys()}  # noqa: SIM118
+                there: list[str] = list(file.keys())
+            self._places |= {own_names.get(name, name): (path, name) for name in there}
         if not self._places:
             raise ValueError(f"{folder} holds no *.safetensors file")
 

@@ -77,7 +77,8 @@ def input_files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in found
-        if path.name not in _NO_INPUT and not path.name.endswith(_NO_INPUT_ENDS)
+        if path.name not in _NO_INPUT
+        and not path.name.endswith(_NO_INPUT_ENDS)
         and not path.name.startswith(".")
     )
 
