@@ -104,17 +104,26 @@ def examine(folder: Path, shapes: Shapes, trust: Trust) -> tuple[Decoder, tuple[
 
 
 def require_decoder(config: Any) -> None:
-    """Refuse encoders, which the library would turn into decoders that nobody trained.
+    """Refuse what is no decoder; of encoders the library would make some that nobody trained.
 
     Raises:
         UnsupportedModelError: with the model type.
     """
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
 
     kind = config.model_type
     if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
         raise UnsupportedModelError(
             f"{kind} is an encoder, not a causal language model; only decoders are pruned"
+        )
+    brought = getattr(config, "auto_map", None) or {}  # code that comes with the model
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and "AutoModelForCausalLM" not in brought:
+        raise UnsupportedModelError(
+            f"transformers has no causal language model of type {kind}: vision, speech and "
+            "vision-language models that it does not load as one cannot be pruned"
         )
 
 

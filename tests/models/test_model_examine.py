@@ -117,10 +117,14 @@ def test_encoders_are_refused(tmp_path: Path) -> None:
         contents(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["mamba"])
-def test_what_cannot_be_pruned_is_refused(make_folder: MakeFolder, kind: str) -> None:
-    with pytest.raises(ConfigurationError, match="is not the weight of a linear layer"):
-        contents(make_folder(kind))
+def test_what_is_no_causal_language_model_is_refused(tmp_path: Path) -> None:
+    import transformers
+
+    settings = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    vision = transformers.CLIPVisionConfig(num_attention_heads=2, patch_size=8, **settings)
+    transformers.CLIPVisionModel(vision).save_pretrained(tmp_path)
+    with pytest.raises(ConfigurationError, match="has no causal language model of type clip_"):
+        contents(tmp_path)
 
 
 def test_a_configuration_that_builds_no_model(make_folder: MakeFolder) -> None:
