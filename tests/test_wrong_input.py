@@ -250,3 +250,35 @@ def test_help_teaches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     said = capsys.readouterr().out
     assert "options.swiftprune.alpha" in said
     assert "arXiv 2306.11695" in said
+
+
+@pytest.mark.parametrize("case", ["another shape", "an unread bias", "a token too many"])
+def test_what_headers_tell_of_a_model(
+    case: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from tasks.models.sources.random_model import tokenizer, write
+
+    model = folder / "model"
+    write(model)
+    config, weights = model / "config.json", model / "model.safetensors"
+    bias = "model.layers.0.self_attn.q_proj.bias"
+    if case == "another shape":
+        changed = json.loads(config.read_text()) | {"intermediate_size": 96}
+        config.write_text(json.dumps(changed))
+        parts = ["model.layers.0.mlp.down_proj.weight", "(64, 160)", "(64, 96)"]
+    elif case == "an unread bias":
+        save_file(load_file(weights) | {bias: torch.ones(64)}, weights)
+        parts = [bias, "trust.unread_weights=true"]
+    else:
+        larger = tokenizer()
+        larger.add_tokens(["lazy"])
+        larger.save_pretrained(model)
+        parts = ["token 256 ('lazy')", "embedding ends at 255"]
+    assert run(monkeypatch, "run", "sweep.yaml", "--set", "models=[./model]") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    for part in ("models[0]", *parts):
+        assert part in said, said
+    assert not list((folder / "home").glob("artifacts/*")), "something was computed"

@@ -61,7 +61,7 @@ def load(options: argparse.Namespace, dtype: str | None = None) -> Bench:
 
     def windows(name: str, count: int) -> Tensor:
         text = (options.data / name).read_text(encoding="utf-8")
-        return contiguous_windows(tokenise(tokenizer, text), 512, count, None, field=name)
+        return contiguous_windows(tokenise(tokenizer, [text]).ids_T, 512, count, (), field=name)
 
     return Bench(
         model,
