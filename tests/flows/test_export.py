@@ -25,7 +25,9 @@ from tasks.pruning.core.masks import lowest
 from tasks.pruning.core.structure import masked_weights
 from tasks.pruning.core.targets import SemiStructured
 from tasks.reporting.rows import write_results
-from tasks.store.store import MANIFEST, Step, Store
+from tasks.store.manifest import MANIFEST
+from tasks.store.steps import Step
+from tasks.store.store import Store
 
 METHODS = {"wanda": "2:4", "ast": "2:4", "wanda_sp": "0.5"}
 

@@ -344,8 +344,8 @@ def test_notes_and_texts_are_told(sweep: Sweep) -> None:
     told = measures()["perplexity"].described(sweep.subjects[0], found)
     assert list(told) == ["perplexity on docs", "perplexity on tales"]
     assert (
-        "5 windows of 24 tokens, 115 predicted tokens, no BOS; SHA-256"
-        in told["perplexity on docs"]
+        "5 windows of 24 tokens, 115 predicted tokens, no BOS; documents: 1, cut by windows: 1; "
+        "SHA-256" in told["perplexity on docs"]
     )
 
 

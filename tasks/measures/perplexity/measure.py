@@ -183,8 +183,8 @@ class Perplexity(Measure):
                 prefix = ", ".join(map(str, facts["prefix"]))
                 start = f"each window starts with token {prefix}" if prefix else "no BOS"
                 if "documents_cut" in facts:
-                    start += f"; {facts['documents']} documents, {facts['documents_cut']} of them "
-                    start += "cut by windows"
+                    start += f"; documents: {facts['documents']}, cut by windows: "
+                    start += str(facts["documents_cut"])
                 told[f"perplexity on {entry.name}"] = (
                     f"{text.description}; {facts['windows']} windows of {entry.sequence_length} "
                     f"tokens, {facts['tokens']} predicted tokens, {start}; SHA-256 {text.digest}"

@@ -54,6 +54,11 @@ def explained(*, field: str, given: str) -> Iterator[None]:
         if status < 500 and status not in _TRANSIENT_STATUS:
             raise ConfigurationError(field, given, f"the hub refuses it: {error}") from error
         raise SourceUnavailableError(given, f"the hub answers with status {status}") from error
+    except RuntimeError as error:
+        # A thread of its download that lost the connection closes the client that others use.
+        if "client has been closed" not in str(error):
+            raise
+        raise SourceUnavailableError(given, "the connection was lost") from error
     except (errors.LocalEntryNotFoundError, http_error, ConnectionError, TimeoutError) as error:
         if offline():
             raise ConfigurationError(field, given, NOT_CACHED, OFFLINE_HINT) from error
