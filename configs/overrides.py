@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from configs.errors import ConfigurationError
 from configs.paths import absolute
-from configs.safe_yaml import parse
+from configs.safe_yaml import DEEPEST, parse
 from configs.schema import SweepConfig
 
 
@@ -26,7 +26,7 @@ def apply(raw: dict[str, Any], setting: str, base: Path | None) -> dict[str, Any
     """
     field, separator, text = setting.partition("=")
     keys = [key for key in re.split(r"\.|\[([0-9]+)\]", field.strip()) if key]
-    if not separator or not keys:
+    if not separator or not keys or len(keys) > DEEPEST:
         raise ConfigurationError("--set", setting, "write field=value, such as seeds=[0,1]")
     value: Any = parse(text, f"--set {field}") if text.strip() else ""
     for key in reversed(keys):

@@ -12,7 +12,7 @@ from configs.errors import ConfigurationError
 
 MOST_CHARACTERS = 64_000
 """PyYAML reads some hundred thousand a second."""
-_DEEPEST = 20
+DEEPEST = 20
 _PLAIN = "it must be plain YAML: no tags, each key once"
 
 
@@ -27,11 +27,13 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: Any = self.peek_event()
+        if getattr(event, "tag", None) not in (None, "!"):
+            raise ComposerError(None, None, f"the tag {event.tag}", event.start_mark)
         if isinstance(event, yaml.CollectionStartEvent) and event.anchor:
             problem = "an anchor of a list or mapping; only a text's may be repeated"
             raise ComposerError(None, None, problem, event.start_mark)
-        if self.depth > _DEEPEST:
-            problem = f"entries nested more than {_DEEPEST} deep"
+        if self.depth > DEEPEST:
+            problem = f"entries nested more than {DEEPEST} deep"
             raise ComposerError(None, None, problem, event.start_mark)
         self.depth += 1
         try:

@@ -49,6 +49,6 @@ def run_cell(config: SweepConfig, model: str, method: str, target: str, seed: in
 
 def _drop(checkpoint: Step, store: Store) -> None:
     """Drop a checkpoint that this sweep does not keep, unless another one does."""
-    with needs_settled(), store.lock(checkpoint.place):
+    with store.lock(checkpoint.place), needs_settled():
         if checkpoint.place not in needed_artifacts():
             store.drop(checkpoint.place)

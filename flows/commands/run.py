@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -14,7 +15,7 @@ from rich.markup import escape
 
 from configs.schema import SweepConfig
 from flows.compute.overlap import exclusive, held
-from flows.serve.embedded import EmbeddedServer, api, prefect_environment
+from flows.serve.embedded import EmbeddedServer, api, own_database, prefect_environment
 from flows.serve.lost_runs import close_abandoned
 from flows.serve.proxies import reach_directly
 from flows.serve.running import use_running
@@ -39,7 +40,9 @@ def run_sweep(config: SweepConfig, console: Console, *, verbose: bool, work_pool
     require_writable(home())
     os.environ.update(prefect_environment(home()))
     reach_directly()
-    ours = use_running(home()) or not os.environ.get("PREFECT_API_URL")
+    joined = use_running(home())
+    # Another home's sweeps in the same database are not this one's to judge.
+    ours = own_database(home()) and (joined or not os.environ.get("PREFECT_API_URL"))
     # Read when Prefect is imported, below.
     level = "INFO" if verbose else "CRITICAL"
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
@@ -76,7 +79,8 @@ def _run(config: SweepConfig, console: Console, work_pool: str, ours: bool) -> i
         gc.freeze()  # what is imported stays; to look through it at each release takes a second
         with api(server):
             if ours:
-                close_abandoned(os.environ["PREFECT_API_URL"], config.name)
+                with contextlib.suppress(OSError, ValueError):  # the next run closes them
+                    close_abandoned(os.environ["PREFECT_API_URL"], config.name)
             with live_view(console, len(plan.cells)), tags(TAG):
                 state = sweep(plan.config, work_pool, return_state=True)
             return _show(console, config.name, state)

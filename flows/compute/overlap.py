@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from configs.errors import ConfigurationError
 from configs.schema import SweepConfig
-from tasks.store.home import home
+from tasks.store.home import NAME, home
 
 
 @contextlib.contextmanager
@@ -54,7 +54,12 @@ def exclusive(config: SweepConfig, waiting: Callable[[str], None]) -> Iterator[N
 
 
 def held(name: str) -> bool:
-    """Whether a process of this home, this one included, runs the sweep of that name."""
+    """Whether a process of this home, this one included, runs the sweep of that name.
+
+    A text that can be no sweep's name is held: nothing is known of it.
+    """
+    if not NAME.fullmatch(name):
+        return True
     lock = _lock(name)
     try:
         lock.acquire(timeout=0)

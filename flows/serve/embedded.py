@@ -38,14 +38,25 @@ class ServerError(RuntimeError):
 
 def prefect_environment(home: Path) -> dict[str, str]:
     """What Prefect's settings must be, wherever the user set nothing else."""
-    folder = home / "prefect"
     defaults = {
-        "PREFECT_HOME": str(folder),
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}",
+        "PREFECT_HOME": str(home / "prefect"),
+        _DATABASE: _own_database(home),
         **SILENT,
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     }
     return {name: os.environ.get(name, value) for name, value in defaults.items()} | BEATING
+
+
+_DATABASE = "PREFECT_API_DATABASE_CONNECTION_URL"
+
+
+def _own_database(home: Path) -> str:
+    return f"sqlite+aiosqlite:///{home / 'prefect' / 'prefect.db'}"
+
+
+def own_database(home: Path) -> bool:
+    """Whether a Prefect server of this process's environment would hold this home's runs alone."""
+    return prefect_environment(home)[_DATABASE] == _own_database(home)
 
 
 _LEAN = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
@@ -81,6 +92,8 @@ class EmbeddedServer:
             "PREFECT__SERVER_FINAL": "1",
         }
         environment.pop("PREFECT_API_URL", None)
+        if settings is _LEAN:  # of one process, whose clients send no string
+            environment.pop("PREFECT_SERVER_API_AUTH_STRING", None)
         with self._log.open("ab") as log:
             self._child = Child(
                 [sys.executable, "-m", __name__, str(listener.fileno()), str(self._lock)],

@@ -64,7 +64,8 @@ class Gate:
         auth: str = "",
         closed: tuple[str, ...] = (),
     ) -> None:
-        self.app, self.names, self.closed = app, names, closed
+        self.app, self.closed = app, closed
+        self.names = {name.strip().lower() for name in names}  # as browsers write them
         self.json_only, self.auth = json_only, auth
         self._headers = [
             (b"content-security-policy", _POLICY.format(scripts=scripts).encode()),
@@ -137,7 +138,8 @@ def basic(auth: str) -> str:
 
 def _name(host: str) -> str:
     """``name`` of ``name:port``; an IPv6 address keeps its brackets."""
-    return host.rpartition("]")[0] + "]" if "]" in host else host.partition(":")[0]
+    name = host.rpartition("]")[0] + "]" if "]" in host else host.partition(":")[0]
+    return name.lower()
 
 
 def _foreign(method: str, headers: dict[str, str]) -> bool:

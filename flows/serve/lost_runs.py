@@ -78,7 +78,10 @@ def close_abandoned(api: str, mine: str = "") -> int:
     state = {"type": "CRASHED", "name": "Crashed", "message": "its process is gone"}
     closed = 0
     for run in _post(f"{api}/flow_runs/filter", wanted):
-        if run["name"] == mine or not held(run["name"]):
+        # Anybody may rename a run.
+        config = (run.get("parameters") or {}).get("config")
+        name = str(config.get("name", "")) if isinstance(config, dict) else ""
+        if name == mine or not held(name):
             _post(f"{api}/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
             _close_children(api, run["id"], state)
             closed += 1

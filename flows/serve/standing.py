@@ -37,8 +37,11 @@ def asked(host: str) -> str:
         SystemExit: other machines reach it, and there is none.
     """
     text = os.environ.get(ASKED, "")
-    if text.partition(":")[2]:
+    user, colon, password = text.partition(":")
+    if user and password:
         return text
+    if text and not (user and colon):
+        sys.exit(f"{ASKED} must be USER:PASSWORD, since browsers ask for both")
     os.environ.pop(ASKED, None)  # an empty password is none, and Prefect would ask for it
     reached = os.environ.get(PUBLISHED) or host
     if reached not in LOOPBACK:
@@ -51,6 +54,9 @@ def gated(server: str, host: str) -> Gate:
     names = os.environ.get(HOSTS, "").split(",") if os.environ.get(HOSTS) else host_names(host)
     auth = asked(host)
     if server == "prefect":
+        # Where the page is, there is its API.
+        if not os.environ.get("PREFECT_SERVER_UI_API_URL"):
+            os.environ.setdefault("PREFECT_UI_API_URL", "/api")
         from prefect.server.api.server import create_app
 
         return Gate(create_app(final=True), names)  # it asks for the string itself

@@ -15,6 +15,8 @@ from filelock import FileLock, Timeout
 from configs.errors import ConfigurationError
 from tasks.store.store import Store
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Of a sweep."""
 _log = logging.getLogger("secateur.home")
 
 
@@ -54,7 +56,7 @@ def needs_settled() -> Iterator[None]:
     try:
         lock.acquire(timeout=2.0)
     except Timeout:
-        _log.warning("waiting for secateur gc, which removes what no sweep needs")
+        _log.warning("waiting for another process of this home that settles what sweeps need")
         lock.acquire()
     try:
         yield
@@ -68,7 +70,7 @@ def sweep_folder(name: str) -> Path:
     Raises:
         ConfigurationError: for a name that would leave ``sweeps/``, also through a link.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+    if not NAME.fullmatch(name):
         raise ConfigurationError(
             "name", name, "letters, digits, dot, dash and underscore, at most 64, no leading dot"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.store.files import write_atomically
 from tasks.store.steps import Step, fingerprint
 
 MANIFEST = "manifest.json"
@@ -96,8 +96,11 @@ def _remembered(path: Path) -> dict[str, list[int]]:
 
 
 def _remember(path: Path, stamps: Mapping[str, list[int]]) -> None:
-    with suppress(OSError):  # a store that may only be read is hashed each time
-        write_atomically(path / VERIFIED, json.dumps(stamps).encode())
+    # A store that may only be read is hashed each time; an artifact that was just dropped is gone.
+    with suppress(OSError):
+        partial = path / f"{VERIFIED}.{secrets.token_hex(6)}"
+        partial.write_text(json.dumps(stamps))
+        partial.replace(path / VERIFIED)
 
 
 def _sha256(path: Path) -> list[str]:

@@ -31,7 +31,8 @@ class Sweeps(Runs):
         A deleted parent is restored: its children would otherwise hang on nothing.
         """
         identity = {"secateur.kind": "sweep", "secateur.sweep": sweep.fingerprint}
-        tags = identity | {NOTE: sweep_note(self.experiment_id, sweep)}
+        described = {"secateur.name": sweep.name, NOTE: sweep_note(self.experiment_id, sweep)}
+        tags = identity | described
         with self._locked("sweep", sweep.fingerprint):
             runs = self._runs(identity, deleted_too=True)
             active = [run for run in runs if run.info.lifecycle_stage == "active"]
@@ -75,13 +76,14 @@ class Sweeps(Runs):
             parent_run_id: the caller's own sweep.
             held: tells by a sweep's name whether a process runs it.
         """
-        if not self.uri.startswith("sqlite:"):
+        if self.uri != f"sqlite:///{self.home / 'mlflow.db'}":
             return
         experiments = [entry.experiment_id for entry in self.client.search_experiments()]
         chosen = "attributes.status = 'RUNNING' and tags.`secateur.kind` = 'sweep'"
         for run in self.client.search_runs(experiments, chosen):
             other = run.info.run_id != parent_run_id
-            if other and not held(str(run.info.run_name)):
+            # Anybody may rename a run.
+            if other and not held(run.data.tags.get("secateur.name", "")):
                 Sweeps(self.client, self.uri, self.home, run.info.experiment_id).stop_sweep(
                     run.info.run_id
                 )

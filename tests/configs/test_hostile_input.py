@@ -80,6 +80,11 @@ WRONG = {
     "evaluation={device_map: auto, max_memory: {gpu9: 20GiB}}": "evaluation.max_memory.gpu9",
     "tracking.experiment=a/b": "tracking.experiment",
     "name=*x": "--set name",
+    "name=!!bool maybe": "--set name",
+    'name=!!int ""': "--set name",
+    "name=!!timestamp x": "--set name",
+    "name=!!set {x, y}": "--set name",
+    f"{'a.' * 1_000}a=1": "--set",
     "name=!!python/object/apply:os.system [id]": "--set name",
 }
 
