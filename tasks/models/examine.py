@@ -179,12 +179,19 @@ def _require_shapes(info: dict[str, Any]) -> None:
 
 def _belonging(decoder: Decoder, unexpected: Any) -> Iterator[str]:
     """Those of the unread tensors that would change what the model computes, by its names."""
-    model, blocks = decoder.model, f"{decoder.blocks_name}."
+    model: Any = decoder.model
+    blocks = f"{decoder.blocks_name}."
     body = f"{decoder.blocks_name.rpartition('.')[0]}."
     for name in unexpected:
         in_body = name.startswith(body) and not _HEADS.search(name)
-        parent = name.rpartition(".")[0]
-        if in_body or name.startswith(blocks) or _has_weights(model, parent):
+        # A folder that the base class saved names its tensors without the base's own name.
+        named = [name]
+        if not _DERIVED.search(name):
+            named.append(f"{model.base_model_prefix}.{name}")
+        if in_body or any(
+            full.startswith(blocks) or _has_weights(model, full.rpartition(".")[0])
+            for full in named
+        ):
             yield name
 
 

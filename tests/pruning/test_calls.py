@@ -113,6 +113,21 @@ def test_a_loop_that_does_more_than_call_blocks_is_refused_where_it_parts() -> N
         proven(model)
 
 
+def test_a_huge_first_token_hides_no_other_token() -> None:
+    """Trained models have one; next to it a wrong mask on all other tokens is small."""
+
+    def between(index: int, hidden: Tensor) -> Tensor:
+        factor = torch.ones(hidden.shape[1], 1)
+        if index == 0:
+            factor[0] = 1e6
+        if index == 2:
+            factor[1:] = 1.001
+        return hidden * factor
+
+    with pytest.raises(UnsupportedModelError, match=r"after blocks\.2"):
+        proven(Toy(between))
+
+
 def test_a_difference_below_the_tolerance_is_none() -> None:
     proven(Toy(lambda index, hidden: hidden * (1 + 1e-6) if index == 2 else hidden))
 

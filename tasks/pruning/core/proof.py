@@ -133,22 +133,28 @@ def _compare(
         allowed = _TOLERANCES.get(own_1LH.dtype, 1e-5)
         if not difference <= allowed:
             raise UnsupportedModelError(
-                f"after {name} the hidden states are {difference:.1e} of their largest value away "
-                f"from those of the model's own forward pass, and {allowed:.0e} is allowed"
+                f"after {name} the hidden states are {difference:.1e} of a token's largest value "
+                f"away from those of the model's own forward pass, and {allowed:.0e} is allowed"
             )
     if written != [call.versions() for call in calls]:
         raise UnsupportedModelError("a block writes into what it is called with")
 
 
 def _difference(mine: Tensor, own: Tensor) -> float:
-    """Largest difference, relative to the largest value; NaN and inf equal themselves."""
+    """Largest difference of a token, relative to its largest value; NaN and inf equal themselves.
+
+    Trained models hold a first token whose values are thousands of times those of the others: next
+    to it, whatever goes wrong with them is small.
+    """
     if mine.shape != own.shape:
         return float("inf")
     same = (mine == own) | (mine.isnan() & own.isnan())
     if same.all():
         return 0.0
-    away = torch.where(same, 0.0, (mine.double() - own.double()).abs()).max()
-    return float(away / own.double().abs().max())
+    away = torch.where(same, 0.0, (mine.double() - own.double()).abs()).amax(-1)
+    largest = torch.where(own.isfinite(), own.double().abs(), 0.0).amax(-1)
+    ratios = away / largest.clamp_min(torch.finfo(own.dtype).tiny)
+    return float(torch.where(ratios.isnan(), torch.inf, ratios).max())
 
 
 @contextmanager
