@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -69,4 +68,4 @@ def absolute(raw: Any, base: Path) -> Any:
             return node
         return resolve(node, field) if is_local(key, node, field) else node
 
-    return visit(copy.deepcopy(raw), "", "")
+    return visit(raw, "", "")

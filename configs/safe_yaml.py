@@ -11,7 +11,7 @@ from yaml.composer import ComposerError
 from configs.errors import ConfigurationError
 
 MOST_CHARACTERS = 64_000
-"""PyYAML reads some hundred thousand a second."""
+"""PyYAML is slow: what is longer would be read for seconds."""
 DEEPEST = 20
 _PLAIN = "it must be plain YAML: no tags, each key once"
 

@@ -20,7 +20,7 @@ from pydantic import (
 
 from configs.corpora import Calibration, Training
 from configs.evaluation import Evaluation
-from configs.frozen import Frozen, matching, unique
+from configs.frozen import SWEEP_NAME, Frozen, matching, unique
 from configs.trust import Trust
 from tasks.pruning.core.registry import ALLOWED, Target, methods, parse_target
 
@@ -117,13 +117,7 @@ _MOST_CELLS = 10_000
 class SweepConfig(Frozen):
     """A sweep: models × methods × targets × seeds, one calibration, one evaluation."""
 
-    name: Annotated[
-        str,
-        matching(
-            r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
-            "it takes letters, digits, dot, dash and underscore, at most 64, no leading dot",
-        ),
-    ]
+    name: Annotated[str, Field(pattern=SWEEP_NAME)]
     """Names the results' folder and the experiment: letters, digits, dot, dash and underscore."""
     models: Annotated[
         tuple[ModelName, ...], Field(min_length=1, max_length=200), AfterValidator(unique)

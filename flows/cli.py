@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
-from configs.errors import ConfigurationError
-from flows.ending import Interrupted, interruptible, kept_traceback, leave
+from flows.ending import Interrupted, interruptible, leave
 
 CONFIG = Annotated[
     str, typer.Argument(metavar="CONFIG.yaml", help="A sweep file, or the name of a preset.")
@@ -112,7 +110,6 @@ def up(
     Over the same databases that `secateur run` writes. Ctrl-C ends all of it.
     """
     from flows.serve.access import data_folder
-    from flows.serve.embedded import ServerError
     from flows.serve.services import UpOptions
     from flows.serve.up import up as serve
 
@@ -125,12 +122,7 @@ def up(
         limit=limit,
         names=tuple(allow_host or ()),
     )
-    try:
-        code = serve(options, console)
-    except ServerError as error:
-        _tell("error", str(error))
-        code = 1
-    raise typer.Exit(code)
+    raise typer.Exit(serve(options, console))
 
 
 @app.command()
@@ -280,62 +272,20 @@ def status() -> int:
         app()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
-    except ConfigurationError as error:
-        _tell("error", str(error))
-        return 2
     except Exception as error:  # noqa: BLE001 (a log keeps its traceback)
-        if isinstance(error, _faults()):
-            _tell("error", str(error))
-            _tell("", "nothing was computed; run the same command again later")
-            return 1
-        if full := _full_disk():
-            _tell("error", full)
-            _tell("", "run the same command again when there is room")
-            return 1
-        log = kept_traceback()
-        told = str(error).strip() or "no message"
-        _tell("error", f"{type(error).__name__}: {told.splitlines()[0][:500]}")
-        _tell("", f"this is a fault of secateur's; its traceback is in {log}" if log else "")
-        return 1
+        from flows.faults import tell
+
+        return tell(error, _say)
     return 0
 
 
-def _full_disk() -> str:
-    """What to say when the home's disk is full, from which anything can fail; else nothing."""
-    from tasks.store.home import home
-    from tasks.store.store import StorageFullError
-
-    try:
-        free = shutil.disk_usage(home()).free
-    except OSError:
-        return ""
-    return str(StorageFullError(home(), "what is to be written")) if free < 1 << 20 else ""
-
-
-def _tell(kind: str, text: str) -> None:
+def _say(kind: str, text: str) -> None:
     from rich.markup import escape
 
     from tasks.runtime.links import redacted
 
-    if text:
-        head = f"[bold red]{kind}:[/] " if kind else ""
-        errors.print(f"{head}{escape(redacted(text))}", highlight=False)
-
-
-def _faults() -> tuple[type[Exception], ...]:
-    """What is nobody's mistake and may be gone later: a hub, a server, a full disk."""
-    from flows.serve.embedded import ServerError
-    from tasks.models.errors import SourceUnavailableError, UnsupportedModelError
-    from tasks.store.store import StorageFullError
-    from tasks.tracking import TrackingUnavailableError
-
-    return (
-        SourceUnavailableError,
-        UnsupportedModelError,
-        ServerError,
-        StorageFullError,
-        TrackingUnavailableError,
-    )
+    head = f"[bold red]{kind}:[/] " if kind else ""
+    errors.print(f"{head}{escape(redacted(text))}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,8 @@ import logging
 import os
 import signal
 import sys
-import traceback
-from collections.abc import Iterator
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import NoReturn
-
-from tasks.store.home import home
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -31,17 +26,23 @@ class Interrupted(KeyboardInterrupt):
         self.status = 128 + number
 
 
+def at_once(number: int, _frame: object) -> None:
+    """Handles a signal by ending the process."""
+    os._exit(128 + number)
+
+
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Raise :class:`Interrupted` in the block at the first signal; the second ends the process."""
+def interruptible(again: Callable[..., None] | signal.Handlers = at_once) -> Iterator[None]:
+    """Raise :class:`Interrupted` in the block at the first signal.
+
+    Args:
+        again: handles those that follow.
+    """
 
     def first(number: int, _frame: object) -> None:
         for other in heeded:
-            signal.signal(other, second)
+            signal.signal(other, again)
         raise Interrupted(number)
-
-    def second(number: int, _frame: object) -> None:
-        os._exit(128 + number)
 
     # What is ignored stays so: under nohup a closed terminal is no reason to end.
     heeded = [n for n in _SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
@@ -61,16 +62,3 @@ def leave(status: int) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):  # a closed pipe or terminal
             stream.flush()
     os._exit(status)
-
-
-def kept_traceback() -> Path | None:
-    """Append the traceback of the exception at hand to a log; None where none can be written."""
-    path = home() / "logs" / "errors.log"
-    now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as log:
-            log.write(f"{now} {' '.join(sys.argv)}\n{traceback.format_exc()}\n")
-    except (OSError, ValueError):
-        return None
-    return path

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from configs.errors import ConfigurationError
 from tasks.reporting.rows import Row, is_completed, is_dense, read_results
+from tasks.store.files import size_of
 from tasks.store.home import home, sweep_folder
 from tasks.store.store import StorageFullError, Store
 
@@ -46,8 +47,8 @@ def export_cell(
             raise _gone(row, sweep)
         with _new_folder(to) as folder:
             said = write_export(store.path(place), folder, form)
-    size = sum(path.stat().st_size for path in to.iterdir())
-    console.print(f"written: {to} ({_label(row)}, {form}, {size / 1e6:.0f} MB)", highlight=False)
+    size = f"{size_of(to) / 1e6:.0f} MB"
+    console.print(f"written: {to} ({_label(row)}, {form}, {size})", highlight=False)
     for sentence in said:
         console.print(sentence, highlight=False)
 

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from configs.errors import ConfigurationError
+from tasks.store.files import size_of
 from tasks.store.home import home, needs_settled
 from tasks.store.store import remove_folder
 
@@ -65,7 +66,7 @@ def _needed() -> set[str]:
 
 
 def _account(root: Path, path: Path, dry_run: bool, removed: int, freed: int) -> tuple[int, int]:
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    size = size_of(path)
     if not _remove(root, path, dry_run):
         return removed, freed
     return removed + 1, freed + size

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -16,8 +17,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from configs.errors import ConfigurationError
+from configs.frozen import SWEEP_NAME
 from configs.schema import SweepConfig
-from tasks.store.home import NAME, home
+from tasks.store.home import home
 
 
 @contextlib.contextmanager
@@ -58,7 +60,7 @@ def held(name: str) -> bool:
 
     A text that can be no sweep's name is held: nothing is known of it.
     """
-    if not NAME.fullmatch(name):
+    if not re.fullmatch(SWEEP_NAME, name):
         return True
     lock = _lock(name)
     try:

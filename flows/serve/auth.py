@@ -17,6 +17,15 @@ _SENT = "PREFECT_API_AUTH_STRING"
 """What Prefect's clients send."""
 
 
+NEEDED = "it must be USER:PASSWORD, since browsers ask for both"
+
+
+def complete(text: str) -> bool:
+    """Whether an authentication string has both halves."""
+    user, _, password = text.partition(":")
+    return bool(user and password)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Authentication:
     """What is asked for.
@@ -44,10 +53,8 @@ def require(host: str, home: Path) -> Authentication:
     given = os.environ.get(ASKED, "")
     if not given and host in LOOPBACK:
         return Authentication()
-    user, _, password = given.partition(":")
-    if given and not (user and password):
-        allowed = "it must be USER:PASSWORD, since browsers ask for both"
-        raise ConfigurationError(ASKED, "(not shown)", allowed)
+    if given and not complete(given):
+        raise ConfigurationError(ASKED, "(not shown)", NEEDED)
     kept = _read(home)
     text = given or kept or f"secateur:{secrets.token_urlsafe(24)}"
     if text != kept:

@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterable
 from importlib.util import find_spec
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+from flows.serve.settings import LOOPBACK
+
 _SOCKS = ("socks4://", "socks4a://", "socks5://", "socks5h://")
 _log = logging.getLogger("secateur.proxies")
 
 
-def reach_directly(names: Iterable[str] = _LOOPBACK) -> None:
+def reach_directly(names: Iterable[str] = LOOPBACK) -> None:
     """Set this process's environment, and its children's, so that ``names`` need no proxy.
 
     A SOCKS proxy that no library here speaks is taken out: Prefect's client would refuse to start

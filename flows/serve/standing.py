@@ -19,7 +19,7 @@ import sys
 
 import uvicorn
 
-from flows.serve.auth import ASKED
+from flows.serve.auth import ASKED, NEEDED, complete
 from flows.serve.embedded import HOSTS, SILENT
 from flows.serve.gate import INLINE_SCRIPTS, Gate
 from flows.serve.settings import LOOPBACK, host_names
@@ -37,11 +37,10 @@ def asked(host: str) -> str:
         SystemExit: other machines reach it, and there is none.
     """
     text = os.environ.get(ASKED, "")
-    user, colon, password = text.partition(":")
-    if user and password:
+    if complete(text):
         return text
-    if text and not (user and colon):
-        sys.exit(f"{ASKED} must be USER:PASSWORD, since browsers ask for both")
+    if text and not text.endswith(":"):
+        sys.exit(f"{ASKED}: {NEEDED}")
     os.environ.pop(ASKED, None)  # an empty password is none, and Prefect would ask for it
     reached = os.environ.get(PUBLISHED) or host
     if reached not in LOOPBACK:

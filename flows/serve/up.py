@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from configs.errors import ConfigurationError
+from flows.ending import Interrupted, interruptible
 from flows.serve import running
 from flows.serve.auth import kept_in, require
 from flows.serve.embedded import reachable
@@ -28,12 +29,6 @@ from flows.serve.services import Services, UpOptions, say
 from flows.serve.settings import LOOPBACK, external_mlflow
 from tasks.runtime.links import redacted
 from tasks.store.home import home, require_writable
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class _Told(BaseException):
-    """A signal asked for the end."""
 
 
 def up(options: UpOptions, console: Console) -> int:
@@ -52,10 +47,11 @@ def up(options: UpOptions, console: Console) -> int:
             "secateur up starts a Prefect server of its own",
             "Unset it here; a machine that joins another server starts a worker instead",
         )
-    with _only_one(root), _signals():
+    # The end itself is not interrupted: it closes the runs of what it ends.
+    with _only_one(root), interruptible(again=signal.SIG_IGN):
         try:
             return _serve(options, root, console)
-        except _Told:  # before anything was started
+        except Interrupted:  # before anything was started
             return 0
 
 
@@ -78,26 +74,6 @@ def _only_one(root: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Turn the first signal into an exception; the end itself is not interrupted."""
-
-    def tell(_number: int, _frame: object) -> None:
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        raise _Told
-
-    # Under nohup a closed terminal is no reason to end.
-    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    heeded = [number for number in _SIGNALS if number != signal.SIGHUP or not nohup]
-    former = {number: signal.signal(number, tell) for number in heeded}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def _serve(options: UpOptions, root: Path, console: Console) -> int:
@@ -124,7 +100,7 @@ def _serve(options: UpOptions, root: Path, console: Console) -> int:
         services.start(listener)
         services.announce()
         services.watch()
-    except _Told:
+    except Interrupted:
         say(console, "stopping …")
         return 0
     finally:

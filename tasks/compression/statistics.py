@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from tasks.data.texts import Windows, load_tokens
@@ -15,9 +16,11 @@ from tasks.pruning.core.statistics import VECTORS, ColumnStatistics
 from tasks.store.steps import Facts, Step, Work
 from tasks.store.store import Artifact
 
-VERSION = 3
+VERSION = 4
 """Raise it when the statistics change: artifacts of the former version are not reused."""
 _FILE = "statistics.safetensors"
+_COUNTS = "counts"
+"""Of a layer: windows and tokens, int64. An expert has its own."""
 
 
 def statistics_step(model: Step, windows: Windows, count: int, dtype: str) -> Step:
@@ -50,6 +53,10 @@ def _produce(work: Work) -> Facts:
         for name, entry in found.items()
         for vector in VECTORS
     }
+    tensors |= {
+        f"{name}.{_COUNTS}": torch.tensor([entry.windows, entry.tokens])
+        for name, entry in found.items()
+    }
     save_file(tensors, work.out / _FILE)
     share(work.out / _FILE)
     return {"seconds": seconds, "windows": tokens.shape[0], "tokens": tokens.numel()}
@@ -58,13 +65,9 @@ def _produce(work: Work) -> Facts:
 def load_statistics(artifact: Artifact) -> dict[str, ColumnStatistics]:
     """Layer name → column statistics."""
     tensors = load_file(artifact.path / _FILE)
-    windows, tokens = artifact.facts["windows"], artifact.facts["tokens"]
-    names = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
-    return {
-        name: ColumnStatistics(
-            **{vector: tensors[f"{name}.{vector}"] for vector in VECTORS},
-            windows=windows,
-            tokens=tokens,
-        )
-        for name in names
-    }
+    found: dict[str, ColumnStatistics] = {}
+    for name in dict.fromkeys(name.rpartition(".")[0] for name in tensors):
+        windows, tokens = tensors[f"{name}.{_COUNTS}"].tolist()
+        vectors = {vector: tensors[f"{name}.{vector}"] for vector in VECTORS}
+        found[name] = ColumnStatistics(**vectors, windows=windows, tokens=tokens)
+    return found

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from configs.errors import ConfigurationError
 
+_WRITTEN = datetime(2026, 1, 1, tzinfo=UTC)
+_DATE = "".join(
+    (
+        "{%- macro strftime_now(format) -%}{{ format",
+        *(f"|replace('%{sign}', '{_WRITTEN:%{sign}}')" for sign in "aAbBdHIjmMpSuUwWyY"),
+        "}}{%- endmacro -%}",
+    )
+)
+"""Stands before templates that write today's date: a sweep's texts are the same on any day."""
 Chat = list[dict[str, Any]]
 """Messages in order, each with ``role`` and ``content``."""
 Document = str | Chat
@@ -46,7 +56,9 @@ def rendered(
                 "Take a chat model, or text",
             )
         try:
-            text = tokenizer.apply_chat_template(document, tokenize=False)
+            template = tokenizer.get_chat_template()
+            dated = f"{_DATE}{template}" if "strftime_now" in template else template
+            text = tokenizer.apply_chat_template(document, chat_template=dated, tokenize=False)
         except Exception as error:  # templates are programs and raise what they like
             allowed = f"the model's chat template refuses conversation {number}: {error}"
             raise ConfigurationError(field, given, allowed) from error

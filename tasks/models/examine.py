@@ -1,13 +1,13 @@
 """Compares a folder's tensors with the model that its configuration describes, without any values.
 
 transformers itself loads the headers into a model on the ``meta`` device: whatever renames, joins
-or splits tensors of an architecture is its own code. Weights of any size take a second.
+or splits tensors of an architecture is its own code, and no weight is read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +34,9 @@ _HEADS = re.compile(
     r"|audio|speech|talker|projector|connector)([._]|$)"
 )
 """What stands beside a language model and does not change what it computes."""
-_DERIVED = re.compile(r"(inv_freq|position_ids|masked_bias|attn\.bias|attention\.bias)$")
-"""Tables that older versions saved and a model makes for itself."""
+_TABLES = re.compile(r"(inv_freq|position_ids|masked_bias)$")
+_MASKS = re.compile(r"(attn|attention)\.bias$")
+"""Tables that older versions saved and a model makes for itself; masks are ``1 × 1 × L × L``."""
 
 
 def contents_of(folder: Path, trust: Trust, *, field: str, given: str) -> Contents:
@@ -49,12 +50,15 @@ def contents_of(folder: Path, trust: Trust, *, field: str, given: str) -> Conten
     """
     names = weight_files(folder, field=field, given=given, trust=trust)
     try:
-        decoder, unread = examine(folder, read_shapes(folder, names), trust)
-    except (UnsupportedModelError, OSError) as error:
+        shapes = read_shapes(folder, names)
+        decoder, unread = examine(folder, shapes, trust)
+    except ConfigurationError:
+        raise
+    except (OSError, ValueError) as error:  # UnsupportedModelError is one
         raise ConfigurationError(field, given, f"this model cannot be used: {error}") from error
     embedding: Any = decoder.model.get_input_embeddings()  # type: ignore[operator]
     return Contents(
-        unread=tuple(name for name in unread if not _DERIVED.search(name)),
+        unread=tuple(name for name in unread if not _is_table(name, shapes)),
         vocabulary=embedding.weight.shape[0],
         widths=tuple(sorted({layer.in_features for layer in decoder.layers().values()})),
         structured=decoder.structure is not None,
@@ -93,7 +97,9 @@ def examine(folder: Path, shapes: Shapes, trust: Trust) -> tuple[Decoder, tuple[
     require_complete(info, folder.name)
     _require_shapes(info)
     decoder = describe(model)
-    belonging = sorted(_belonging(decoder, info.get("unexpected_keys", ())))
+    unexpected = info.get("unexpected_keys", ())
+    unknown = [name for name in unexpected if not _is_table(name, shapes)]
+    belonging = sorted(_belonging(decoder, unknown))
     if belonging and not trust.unread_weights:
         raise UnsupportedModelError(
             f"its files hold {len(belonging)} weights of the model that its configuration leaves "
@@ -177,7 +183,13 @@ def _require_shapes(info: dict[str, Any]) -> None:
         )
 
 
-def _belonging(decoder: Decoder, unexpected: Any) -> Iterator[str]:
+def _is_table(name: str, shapes: Shapes) -> bool:
+    """Whether a tensor of the files is no weight; a fused bias may be called as a mask is."""
+    square = len(shapes.get(name, ())) == 4
+    return bool(_TABLES.search(name) or (square and _MASKS.search(name)))
+
+
+def _belonging(decoder: Decoder, unexpected: Iterable[str]) -> Iterator[str]:
     """Those of the unread tensors that would change what the model computes, by its names."""
     model: Any = decoder.model
     blocks = f"{decoder.blocks_name}."
@@ -185,9 +197,7 @@ def _belonging(decoder: Decoder, unexpected: Any) -> Iterator[str]:
     for name in unexpected:
         in_body = name.startswith(body) and not _HEADS.search(name)
         # A folder that the base class saved names its tensors without the base's own name.
-        named = [name]
-        if not _DERIVED.search(name):
-            named.append(f"{model.base_model_prefix}.{name}")
+        named = (name, f"{model.base_model_prefix}.{name}")
         if in_body or any(
             full.startswith(blocks) or _has_weights(model, full.rpartition(".")[0])
             for full in named

@@ -148,6 +148,9 @@ ASPECTS: tuple[Aspect, ...] = (
     Aspect("pruning/counted_weights", "weights counted", AMOUNT,
         "Sparsity is a share of these weights.",
         follows=("model", "pruning/layers")),
+    Aspect("pruning/exempt", "weights exempt", AMOUNT,
+        "Routers, short convolutions and state spaces stay dense; sparsity is no share of them.",
+        follows=("model", "pruning/layers")),
     Aspect("sparsity", "sparsity achieved", AMOUNT,
         "What was removed in fact, as a share of the weights counted; targets are met within half "
         "a point."),
@@ -194,12 +197,14 @@ FACTS = {
     "vocabulary": "vocabulary", "bos": "bos", "content": "content", "layers": "layers",
     "documents": "documents", "documents_cut": "documents_cut",
     "tokens": "tokens_read", "counted_weights": "counted_weights",
+    "exempt": "exempt",
     "training_tokens": "training_tokens", "training_processes": "training_processes",
     "device_map": "device_map", "processes": "processes", "batch_size": "batch_size",
 }  # fmt: skip
 """What only computing a step tells, of what artifacts record → how it is called here."""
 ON_THEIR_OWN = (
     "device_map", "processes", "batch_size", "training_processes", "layers", "counted_weights",
+    "exempt",
 )  # fmt: skip
 """Facts that somebody chose, or that no input is meant to change: ``follows`` alone explains."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.provenance.aspects import FACTS
 from tasks.store.files import write_atomically
-from tasks.store.manifest import MANIFEST
+from tasks.store.manifest import read_manifest
 from tasks.store.steps import Step, fingerprint, walk
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _record(step: Step, context: Context) -> Record:
     found = None if step.outside is not None else context.find(step)
     facts: dict[str, Any] = {}
     if found is not None:
-        manifest = json.loads((found.path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_manifest(found.path)
         facts = {n: v for n, v in found.facts.items() if n in FACTS and v is not None}
         facts |= {"environment": found.facts.get("environment", {}), "written": manifest["written"]}
         if "vocabulary" in found.facts:
@@ -141,6 +141,8 @@ def _record(step: Step, context: Context) -> Record:
             facts["content"] = fingerprint({"files": json.dumps(files)})
         if "layer_sparsity" in found.facts:
             facts["layers"] = _layers(found.facts["layer_sparsity"])
+            kinds = found.facts["exempt_weights"]
+            facts["exempt"] = ", ".join(f"{kind} {count}" for kind, count in kinds.items()) or NONE
     return {
         "step": step.name,
         "version": step.version,

@@ -8,8 +8,14 @@ import secrets
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name in the same folder, sync, rename; make the folder if missing.
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def write_atomically(path: Path, content: bytes, *, make_folder: bool = True) -> None:
+    """Write to a temporary name in the same folder, sync, rename.
 
     The temporary file is made with ``open`` and not ``tempfile``, whose 0600 would lock out the
     other users of a shared folder.
@@ -17,7 +23,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: when the folder cannot be written; ``path`` is then as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         with temporary.open("xb") as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import tempfile
@@ -10,14 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from configs.errors import ConfigurationError
+from configs.frozen import ALLOWED, SWEEP_NAME
+from tasks.store.locks import waited_for
 from tasks.store.store import Store
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""Of a sweep."""
-_log = logging.getLogger("secateur.home")
 
 
 def home() -> Path:
@@ -50,18 +45,8 @@ def needs_settled() -> Iterator[None]:
     A sweep lists its needs under it before it counts anything as cached, and whoever drops an
     artifact reads the lists and drops under it: what was counted is there until it is used.
     """
-    folder = home() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "needs.lock", thread_local=False)
-    try:
-        lock.acquire(timeout=2.0)
-    except Timeout:
-        _log.warning("waiting for another process of this home that settles what sweeps need")
-        lock.acquire()
-    try:
+    with waited_for(home() / "locks" / "needs.lock", "settles what sweeps need"):
         yield
-    finally:
-        lock.release()
 
 
 def sweep_folder(name: str) -> Path:
@@ -70,10 +55,8 @@ def sweep_folder(name: str) -> Path:
     Raises:
         ConfigurationError: for a name that would leave ``sweeps/``, also through a link.
     """
-    if not NAME.fullmatch(name):
-        raise ConfigurationError(
-            "name", name, "letters, digits, dot, dash and underscore, at most 64, no leading dot"
-        )
+    if not re.fullmatch(SWEEP_NAME, name):
+        raise ConfigurationError("name", name, ALLOWED[SWEEP_NAME])
     sweeps = home() / "sweeps"
     folder = sweeps / name
     if folder.is_symlink() and not folder.resolve().is_relative_to(sweeps.resolve()):

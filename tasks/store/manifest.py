@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tasks.store.files import write_atomically
 from tasks.store.steps import Step, fingerprint
 
 MANIFEST = "manifest.json"
@@ -98,9 +98,7 @@ def _remembered(path: Path) -> dict[str, list[int]]:
 def _remember(path: Path, stamps: Mapping[str, list[int]]) -> None:
     # A store that may only be read is hashed each time; an artifact that was just dropped is gone.
     with suppress(OSError):
-        partial = path / f"{VERIFIED}.{secrets.token_hex(6)}"
-        partial.write_text(json.dumps(stamps))
-        partial.replace(path / VERIFIED)
+        write_atomically(path / VERIFIED, json.dumps(stamps).encode(), make_folder=False)
 
 
 def _sha256(path: Path) -> list[str]:

@@ -20,14 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from tasks.store.files import size_of
+from tasks.store.locks import waited_for
 from tasks.store.manifest import VERIFIED, DamagedError, read_whole, remember, write_manifest
 from tasks.store.steps import Step
 
 log = logging.getLogger("secateur.store")
-
-_SECONDS_BEFORE_WAITING_IS_REPORTED = 2.0
 
 
 _SPARE = 16 << 20
@@ -137,8 +135,7 @@ class Store:
         Raises:
             StorageFullError: it has not.
         """
-        files = like.path.rglob("*") if like and like.path.is_dir() else []
-        size = sum(path.stat().st_size for path in files if path.is_file())
+        size = size_of(like.path) if like else 0
         self.root.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self.root).free < size + _SPARE:
             needs = f"{what}, which needs {(size + _SPARE) / 1e6:,.0f} MB"
@@ -148,18 +145,8 @@ class Store:
     def lock(self, place: str) -> Iterator[None]:
         """Hold the lock of a place; says so when another process holds it."""
         name, _, held = place.rpartition("/")
-        folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{held}.lock")
-        try:
-            lock.acquire(timeout=_SECONDS_BEFORE_WAITING_IS_REPORTED)
-        except Timeout:
-            log.warning("waiting for another process that computes %s", name)
-            lock.acquire()
-        try:
+        with waited_for(self.root / "locks" / f"{held}.lock", f"computes {name}"):
             yield
-        finally:
-            lock.release()
 
     def drop(self, place: str) -> None:
         """Remove an artifact, so that no reader ever sees half of it."""

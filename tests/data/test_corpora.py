@@ -254,6 +254,9 @@ class TestFormats:
         for prefix, start in (("", "<s>"), ("<s>", "")):
             texts = rendered(documents, tokenizer, prefix, field="c", given="chat.jsonl")
             assert texts == [f"{start}user: Hi\nassistant: Ho\n"] * 2
+        tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}"
+        said = rendered([chat], tokenizer, "", field="c", given="chat.jsonl")
+        assert said == ["01 Jan 2026"]  # on whatever day
         tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
         with pytest.raises(ConfigurationError, match="conversation 1: roles must alternate"):
             rendered(documents, tokenizer, "", field="c", given="chat.jsonl")

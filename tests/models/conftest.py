@@ -36,10 +36,13 @@ def config_of(kind: str, **changes: Any) -> Any:
     }
     neox = {key: value for key, value in llama.items() if key != "num_key_value_heads"}
     gemma = llama | {"head_dim": 8, "final_logit_softcapping": 0.05}
+    neo = common | {"hidden_size": 32, "num_layers": 2, "num_heads": 4}
+    neo |= {"attention_types": [[["global", "local"], 1]], "max_position_embeddings": 64}
     settings: dict[str, tuple[str, dict[str, Any]]] = {
         "llama": ("LlamaConfig", llama),
         "tied": ("LlamaConfig", llama | {"tie_word_embeddings": True}),
         "gpt_neox": ("GPTNeoXConfig", neox),
+        "gpt_neo": ("GPTNeoConfig", neo),
         "opt": ("OPTConfig", opt),
         "gpt2": ("GPT2Config", gpt),
         "gemma2": ("Gemma2Config", gemma),

@@ -109,6 +109,32 @@ def test_tables_that_the_model_makes_itself_are_no_news(make_folder: MakeFolder)
     assert contents(folder).unread == ()
 
 
+@pytest.mark.parametrize("prefix", ["transformer.", ""])
+def test_masks_are_told_from_fused_biases_by_their_shape(
+    make_folder: MakeFolder, prefix: str
+) -> None:
+    """GPT-Neo's files hold its causal masks, under the name of a bias."""
+    name = f"{prefix}h.0.attn.attention.bias"
+    masks = make_folder("gpt_neo", name="masks")
+    biased = make_folder("gpt_neo", name="biased")
+    add(masks, **{name: (1, 1, 8, 8)})
+    assert contents(masks).unread == ()
+    add(biased, **{name: (32,)})
+    with pytest.raises(ConfigurationError, match="unread_weights"):
+        contents(biased)
+
+
+def test_a_pickle_that_holds_more_than_tensors(make_folder: MakeFolder) -> None:
+    folder = make_folder()
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(state | {"step": 3}, folder / "pytorch_model.bin")
+    assert contents(folder, pickle_weights=True).unread == ()
+    torch.save(state | {"path": folder}, folder / "pytorch_model.bin")
+    with pytest.raises(ConfigurationError, match="more than tensors"):
+        contents(folder, pickle_weights=True)
+
+
 def test_encoders_are_refused(tmp_path: Path) -> None:
     import transformers
 

@@ -61,7 +61,8 @@ def cell(*, length: int = 64) -> SimpleNamespace:
         needs={"model": model, "statistics": statistics},
         produce=_writes("c", {}),
     )
-    facts = {"layer_sparsity": {"a.q": 0.5, "b.q": 0.5, "b.k": 0.5}, "counted_weights": 7}
+    facts = {"layer_sparsity": {"a.q": 0.5, "b.q": 0.5, "b.k": 0.5}, "counted_weights": 7,
+             "exempt_weights": {"router": 12, "vector": 2}}  # fmt: skip
     pruned = Step(name="pruned", inputs={}, needs={"checkpoint": checkpoint},
                   produce=_writes("f", facts))  # fmt: skip
     weights = {"weights": checkpoint, "tokens": cut("a"), "dense": model}
@@ -105,6 +106,7 @@ def test_a_tree_is_one_path_an_input(context: Context) -> None:
         "model": "tiny", "model/digest": "1" * 64, "pruning/method": "wanda",
         "pruning/options/alpha": "0.5", "pruning/target": "0.5", "pruning/seed": "none",
         "pruning/version": "3", "pruning/layers": "3 (q, k)", "pruning/counted_weights": "7",
+        "pruning/exempt": "router 12, vector 2",
         "pruning/needs": "model, statistics", "statistics/needs": "model, calibration",
         "calibration/corpus": "text b", "calibration/corpus/digest": "b",
         "calibration/length": "64", "calibration/bos": "none",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -18,9 +19,11 @@ from tasks.pruning.core.experts import sent_to_experts
 from tasks.pruning.core.layers import exempt_weights, linear_layers
 from tasks.pruning.core.masks import lowest_per_row
 from tasks.pruning.core.methods import Method
+from tasks.pruning.core.statistics import ColumnCollector
 from tasks.pruning.core.targets import Fraction, parse_target
 from tasks.pruning.magnitude import Magnitude
 from tasks.pruning.sparsegpt import SparseGPT
+from tasks.pruning.swiftprune.low_rank import hessian
 from tasks.pruning.swiftprune.method import SwiftPrune
 from tasks.pruning.wanda import Wanda
 
@@ -95,7 +98,33 @@ def test_statistics_count_each_token_with_its_experts() -> None:
         energies = torch.stack([getattr(s, b) for s in mine]).sum(0).double()
         torch.testing.assert_close(sums, 2 * inputs.sum((0, 1)), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(energies, 2 * inputs.square().sum((0, 1)), rtol=1e-4, atol=1e-4)
-    assert {(s.windows, s.tokens) for s in mine} == {(5, 120)}
+    # Each expert's own: means over other tokens would be those of no expert.
+    assert sum(s.windows for s in mine) == 2 * 5
+    assert sum(s.tokens for s in mine) == 2 * 120
+    assert {(s.windows, s.tokens) for s in mine} != {(5, 120)}
+
+
+def test_an_experts_moments_are_those_of_the_tokens_it_is_sent() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs_RI = torch.randn(9, 4, generator=generator) + 2
+    first_R = torch.tensor([True, False, False, True, False, False, True, False, False])
+    sent, whole = ColumnCollector(4, torch.device("cpu")), ColumnCollector(4, torch.device("cpu"))
+    sent.add_sent(inputs_RI, first_R)
+    whole.add(inputs_RI.view(3, 3, 4))  # as windows that hold these tokens and no others
+    for mine, its in zip(
+        dataclasses.astuple(hessian(sent.result(), 0.1, 0.01)),
+        dataclasses.astuple(hessian(whole.result(), 0.1, 0.01)),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, its)
+
+
+def test_an_expert_without_first_positions_has_moments() -> None:
+    sent = ColumnCollector(4, torch.device("cpu"))
+    sent.add_sent(torch.ones(5, 4), torch.zeros(5, dtype=torch.bool))
+    found = hessian(sent.result(), 0.1, 0.01)
+    assert torch.isfinite(found.diagonal_I).all()
+    torch.testing.assert_close(found.means_IR[:, 0], torch.ones(4))
 
 
 def lonely(family: str = "gpt_oss") -> Any:

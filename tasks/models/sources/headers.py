@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -38,5 +39,8 @@ def _of_safetensors(path: Path) -> Shapes:
 def _of_pickle(path: Path) -> Shapes:
     import torch
 
-    tensors = torch.load(path, map_location="meta", weights_only=True)
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    try:
+        state = torch.load(path, map_location="meta", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise ValueError(f"{path.name} holds more than tensors: {error}") from error
+    return {name: tuple(t.shape) for name, t in state.items() if isinstance(t, torch.Tensor)}

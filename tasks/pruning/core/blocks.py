@@ -28,7 +28,7 @@ from tasks.pruning.core.structure import BlockStructure
 class Collects(Protocol):
     def add(self, inputs_NLI: Tensor) -> None: ...
 
-    def add_sent(self, inputs_RI: Tensor, first_R: Tensor, windows: int, tokens: int) -> None: ...
+    def add_sent(self, inputs_RI: Tensor, first_R: Tensor) -> None: ...
 
 
 CollectorType = TypeVar("CollectorType", bound=Collects)
@@ -104,8 +104,7 @@ def _inputs_to(
     def take(name: str, inputs_RI: Tensor, sent: Sent) -> None:
         if name not in collectors:
             collectors[name] = make(inputs_RI.shape[1], inputs_RI.device)
-        first_R = sent.tokens_R % length == 0
-        collectors[name].add_sent(inputs_RI, first_R, sent.batch // length, sent.batch)
+        collectors[name].add_sent(inputs_RI, sent.tokens_R % length == 0)
         if len(inputs_RI):
             reached.add(name)
 

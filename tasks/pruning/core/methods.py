@@ -117,14 +117,13 @@ class Collector(ABC):
     def add(self, inputs_NLI: Tensor) -> None:
         """Take in a batch of windows' inputs."""
 
-    def add_sent(self, inputs_RI: Tensor, first_R: Tensor, windows: int, tokens: int) -> None:
-        """Take in what an expert is sent of a batch; all other tokens count as zeros.
+    def add_sent(self, inputs_RI: Tensor, first_R: Tensor) -> None:
+        """Take in what an expert is sent of a batch.
 
         Args:
             first_R: which of its tokens stand first in their window.
-            windows, tokens: of the batch.
         """
-        del first_R, windows, tokens
+        del first_R
         self.add(inputs_RI[None])
 
     def figures(self) -> Mapping[str, float]:

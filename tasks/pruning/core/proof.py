@@ -31,7 +31,7 @@ _TOKENS = 128
 _PAST_WINDOW = 32
 """As many more than a sliding window holds: there a mask differs from the causal one."""
 _TOLERANCES = {torch.float64: 1e-5, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
-"""Of a difference relative to the largest value."""
+"""Of a token's difference, relative to its largest value."""
 
 _MISFITS = (
     *(ArithmeticError, AssertionError, AttributeError),

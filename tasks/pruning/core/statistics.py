@@ -23,7 +23,7 @@ class ColumnStatistics:
     Attributes:
         first_sum_I, first_energy_I: Σ X and Σ X² over the first positions of the windows.
         rest_sum_I, rest_energy_I: the same over all other positions.
-        windows: how many first positions there were.
+        windows: how many first positions the layer has seen; an expert may have seen none.
         tokens: how many positions in all.
     """
 
@@ -69,14 +69,14 @@ class ColumnCollector:
         self._windows += inputs_NLI.shape[0]
         self._tokens += inputs_NLI.shape[0] * inputs_NLI.shape[1]
 
-    def add_sent(self, inputs_RI: Tensor, first_R: Tensor, windows: int, tokens: int) -> None:
-        """Add what an expert is sent of a batch; all other tokens count as zeros."""
+    def add_sent(self, inputs_RI: Tensor, first_R: Tensor) -> None:
+        """Add what an expert is sent of a batch: of its inputs there are no others."""
         inputs_RI = inputs_RI.float()
         for name, part_RI in (("first", inputs_RI[first_R]), ("rest", inputs_RI[~first_R])):
             self._sums[f"{name}_sum_I"] += part_RI.sum(dim=0)
             self._sums[f"{name}_energy_I"] += part_RI.square().sum(dim=0)
-        self._windows += windows
-        self._tokens += tokens
+        self._windows += int(first_R.sum())
+        self._tokens += len(first_R)
 
     def result(self) -> ColumnStatistics:
         return ColumnStatistics(**self._sums, windows=self._windows, tokens=self._tokens)

@@ -45,8 +45,10 @@ def hessian(statistics: ColumnStatistics, first_weight: float, ridge: float) -> 
             text it is 1/L, and their size makes too little of it.
         ridge: added to the diagonal, as a part of its mean.
     """
-    firsts = statistics.windows
-    others = max(statistics.tokens - firsts, 1)
+    if not statistics.windows:  # an expert that is sent none of them
+        first_weight = 0.0
+    firsts = max(statistics.windows, 1)
+    others = max(statistics.tokens - statistics.windows, 1)
     rest, first = statistics.rest_sum_I.double() / others, statistics.first_sum_I.double() / firsts
     moments_I = (1 - first_weight) * statistics.rest_energy_I.double() / others
     moments_I = moments_I + first_weight * statistics.first_energy_I.double() / firsts
