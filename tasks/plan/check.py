@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from configs.errors import ConfigurationError
@@ -12,19 +13,25 @@ from tasks.models.errors import UnsupportedModelError
 from tasks.models.examine import contents_of
 from tasks.models.load import load_config, load_tokenizer
 from tasks.models.prepare import needs_preparation, read_config, read_tokenizer
+from tasks.models.sources.sources import Contents, ResolvedModel
 from tasks.plan.plan import ModelPlan, Plan, steps_of
 from tasks.store.context import Context
 
 
-def check_plan(plan: Plan, context: Context, *, download: bool) -> None:
+def check_plan(plan: Plan, context: Context, *, download: bool) -> dict[str, ResolvedModel]:
     """Make sure that every corpus is long enough and every measure can be computed.
 
     Args:
         download: fetch hub models now; else those that are not on this machine go unchecked.
 
+    Returns:
+        Models of which more is known than the plan knows, since they have been fetched: plan again
+        with them.
+
     Raises:
         ConfigurationError: naming the field, and how much there is.
     """
+    learned: dict[str, ResolvedModel] = {}
     for index, model in enumerate(plan.models):
         windows = plan.windows(model)
         missing = [w for w in windows if context.find(w.step) is None]
@@ -32,13 +39,19 @@ def check_plan(plan: Plan, context: Context, *, download: bool) -> None:
         if model.model.kind == "hub" and not model.model.path and not download:
             continue
         if missing or unmeasured:
-            _check_model(plan, index, missing, context)
+            contents = _check_model(plan, index, missing, context)
+            if contents != model.model.contents:
+                learned[model.spec] = replace(model.model, contents=contents)
         for entry in windows:
             if entry.field.startswith("evaluation."):
                 _check_processes(plan, entry, context)
+    return learned
 
 
-def _check_model(plan: Plan, index: int, missing: list[Windows], context: Context) -> None:
+def _check_model(
+    plan: Plan, index: int, missing: list[Windows], context: Context
+) -> Contents | None:
+    """What the model's headers tell, of a hub's model once it is here."""
     model = plan.models[index]
     contents = model.model.contents
     try:
@@ -60,6 +73,7 @@ def _check_model(plan: Plan, index: int, missing: list[Windows], context: Contex
         token_windows.check_vocabulary(
             made, rows, tokenizer, field=f"models[{index}]", given=model.spec, text=windows.name
         )
+    return contents
 
 
 def _texts_side(model: ModelPlan, context: Context) -> tuple[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,15 +65,23 @@ class Session:
             else:
                 known: Sources = from_json(sources, self.root)
                 plan = plan_sweep(config, dtype=config.dtype, sources=known)
-            # What comes back from Prefect as the resolved sweep is the same plan.
-            self._plans[key] = self._plans[plan.config.model_dump_json()] = plan
+            self._keep(config, plan)
         return self._plans[key]
+
+    def _keep(self, config: SweepConfig, plan: Plan) -> None:
+        # What comes back from Prefect as the resolved sweep is the same plan.
+        for key in (config, plan.config):
+            self._plans[key.model_dump_json()] = plan
 
     def checked_plan(self, config: SweepConfig) -> Plan:
         """As :meth:`plan`, and every corpus is long enough and the home can be written."""
         require_writable(self.root)
         plan = self.plan(config)
-        check_plan(plan, self.context(plan.config), download=True)
+        if learned := check_plan(plan, self.context(plan.config), download=True):
+            # As the next run will plan it: what a method cannot prune is skipped, and all is told.
+            sources = replace(plan.sources, models={**plan.sources.models, **learned})
+            plan = plan_sweep(config, dtype=plan.config.dtype, sources=sources)
+            self._keep(config, plan)
         return plan
 
 

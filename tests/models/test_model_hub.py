@@ -17,8 +17,10 @@ from huggingface_hub import constants
 
 from configs.errors import ConfigurationError
 from configs.trust import Trust
+from configs.yaml_file import validate
 from tasks.models.errors import SourceUnavailableError
 from tasks.models.sources.sources import ResolvedModel, fetch, resolve_model
+from tasks.steps.session import Session
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 REPO = "owner/tiny"
@@ -251,3 +253,23 @@ def test_both_errors_survive_pickling(hub: FakeHub) -> None:
     error = SourceUnavailableError("owner/tiny", "no route")
     again = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (str(again), again.source, again.reason) == (str(error), "owner/tiny", "no route")
+
+
+def test_a_first_plan_knows_as_much_as_the_second(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What headers tell decides what is skipped, and no header is there before the first fetch."""
+    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
+    (tmp_path / "test.txt").write_text("the quick brown fox " * 40)
+    text = {"source": "files", "files": [str(tmp_path / "test.txt")]}
+    measured = {"name": "text", "corpus": text, "sequence_length": 16, "windows": 2}
+    config = validate(
+        {"name": "first", "models": [REPO], "methods": ["magnitude"], "targets": ["0.5", "3:7"],
+         "dtype": "float32", "evaluation": {"perplexity": [measured]}}
+    )  # fmt: skip
+    first = Session(tmp_path / "home").checked_plan(config)
+    second = Session(tmp_path / "home").checked_plan(config)
+    assert [entry.target for entry in first.skipped] == ["3:7"]
+    assert first.skipped == second.skipped
+    assert first.models[0].model.contents == second.models[0].model.contents is not None
+    assert first.fingerprint == second.fingerprint

@@ -182,6 +182,8 @@ class Perplexity(Measure):
                 text, facts = windows_of(subject, index).facts, found[entry.name].facts
                 prefix = ", ".join(map(str, facts["prefix"]))
                 start = f"each window starts with token {prefix}" if prefix else "no BOS"
+                if len(facts["prefix"]) > 1:
+                    start += ", all but the first of which are predicted and counted"
                 if "documents_cut" in facts:
                     start += f"; documents: {facts['documents']}, cut by windows: "
                     start += str(facts["documents_cut"])

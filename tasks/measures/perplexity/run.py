@@ -70,8 +70,7 @@ def evaluate_windows(
         device: where the model goes; its type alone where there are several processes.
         dtype: of the weights; the saved ones' when not given.
         processes: share the windows, one a GPU where ``device`` is one.
-        device_map: ``auto`` spreads the model over all devices, memory and disk.
-        max_memory: with ``auto``: what each device may hold.
+        device_map, max_memory: as ``evaluation`` in a sweep file.
         reference: the dense model's states on the same windows, to compare with.
         write_reference: a folder to write this model's states to, as a reference for others.
         progress: called with (windows done, windows in all).
@@ -103,13 +102,14 @@ def evaluate_windows(
             network = _loaded(model, job, device, limits, scratch)
             found = measure_here(network, job, windows_NL, range(len(windows_NL)), progress)
         found = dataclasses.replace(found, peaks=(peak.bytes,))
-    result = result_of(found.figures, windows_NL)
+    evaluated = _evaluated(found, windows_NL)
     if write_reference:
         finish_reference(write_reference, windows_NL, found.dtype)
-    return _evaluated(result, found)
+    return evaluated
 
 
-def _evaluated(result: PerplexityResult, found: Measured) -> Evaluated:
+def _evaluated(found: Measured, windows_NL: Tensor) -> Evaluated:
+    result = result_of(found.figures, windows_NL)
     return Evaluated(
         **dataclasses.asdict(result),
         parameters=found.parameters,
