@@ -19,6 +19,9 @@ def show_methods(console: Console) -> None:
         console.print(f"[bold]{name}[/]  {escape(method.summary)}", highlight=False)
         console.print(f"  targets: {', '.join(kinds[kind] for kind in method.targets)}")
         console.print(f"  source:  {escape(method.source)}", highlight=False)
+        if departs := method().departs:
+            told = f"  departs from its paper by default: {departs}"
+            console.print(escape(told), highlight=False)
         hints = get_type_hints(method)
         for entry in fields(method):
             allowed = _allowed(hints[entry.name], entry.metadata)

@@ -80,7 +80,9 @@ class Recipe:
             assert calibration is not None
             assert calibration.count is not None
             count = method.calibration_windows(calibration.count, calibration.length)
-            needs["statistics"] = statistics_step(self.model, calibration, count, self.dtype)
+            needs["statistics"] = statistics_step(
+                self.model, calibration, count, self.dtype, method.sketch
+            )
         elif method.uses_calibration:
             assert calibration is not None
             needs["calibration"] = calibration.step

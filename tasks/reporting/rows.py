@@ -31,6 +31,7 @@ _LAST = (
     "prune_seconds",
     "calibration_seconds",
     "learned",
+    "departs",
     "training_tokens",
     "evaluate_seconds",
     "parameters",
@@ -41,7 +42,16 @@ _LAST = (
     "fingerprint",
 )
 _TEXT = frozenset(
-    (*_FIRST[:3], "status", "error", "learned", "checkpoint", "mlflow_run_id", "fingerprint")
+    (
+        *_FIRST[:3],
+        "status",
+        "error",
+        "learned",
+        "departs",
+        "checkpoint",
+        "mlflow_run_id",
+        "fingerprint",
+    )
 )
 """Elsewhere, text that reads like a number JSON lacks would come back as one, and is refused."""
 _NO_JSON_NUMBER = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}

@@ -147,6 +147,11 @@ def learning(row: Mapping[str, Value]) -> str:
     return f"{what}, {format_count(tokens)} tokens"
 
 
+def departure(row: Mapping[str, Value]) -> str:
+    """How a cell's method departs from its paper; empty where it does what the paper says."""
+    return str(row.get("departs") or "")
+
+
 def best(rows: Sequence[Row], model: str, figure: Figure) -> set[tuple[str, str]]:
     """(method, target) of the best mean of each target, of a figure with a direction.
 

@@ -49,6 +49,8 @@ def tags_of(row: Mapping[str, Any], title: str) -> dict[str, str]:
     """Whether it is a dense model or a cell, and in words how it ended."""
     kind = DENSE if row["method"] == DENSE else "cell"
     tags = {"secateur.kind": kind, "mlflow.note.content": f"{title}: {row['status']}"}
+    if row.get("departs"):
+        tags["departs_from_paper"] = cut(str(row["departs"]))
     if row.get("error"):
         error = cut(str(row["error"]))
         tags["error"] = error

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from configs.trust import Trust
-from tasks.data.windows import contiguous_windows, tokenise
+from tasks.data.windows import contiguous_windows, prefix_tokens, random_windows, tokenise
 from tasks.models.architecture.decoder import describe
 from tasks.models.load import DTYPES, load_model, load_tokenizer
 from tasks.models.prepare import prepare
@@ -31,6 +31,17 @@ class Bench:
     decoder: Decoder
     calibration: Tensor
     test: Tensor
+    text_T: Tensor
+    prefix: tuple[int, ...]
+
+    def calibration_of(self, seed: int) -> Tensor:
+        """Calibration windows of a seed: the first ones for 0, else drawn from the whole text."""
+        if seed == 0:
+            return self.calibration
+        count, length = self.calibration.shape
+        return random_windows(
+            self.text_T, length, count, seed, self.prefix, field="calibration.txt"
+        )
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
@@ -39,6 +50,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with WikiText-2's files")
+    parser.add_argument("--model", default="smollm2-135m", help="alias, folder or file.gguf")
     parser.add_argument("--cache", type=Path, default=Path("outputs/benchmarks"))
     parser.add_argument("--samples", type=int, default=32, help="calibration windows of 512")
     parser.add_argument("--windows", type=int, default=32, help="test windows of 512")
@@ -47,10 +59,10 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 
 def load(options: argparse.Namespace, dtype: str | None = None) -> Bench:
-    """SmolLM2-135M and the first windows of `calibration.txt` and `test.txt`."""
+    """The model and the first windows of `calibration.txt` and `test.txt`."""
     trust = Trust()
     source = resolve_model(
-        "smollm2-135m", field="models", base=Path(), trust=trust, digest_cache=None
+        options.model, field="models", base=Path(), trust=trust, digest_cache=None
     )
     folder = options.cache / source.digest[:16]
     if not (folder / "tokenizer.json").exists():
@@ -59,15 +71,22 @@ def load(options: argparse.Namespace, dtype: str | None = None) -> Bench:
     model = load_model(folder, DTYPES[dtype or options.dtype], torch.device("cpu"), trust)
     tokenizer = load_tokenizer(folder, trust)
 
-    def windows(name: str, count: int) -> Tensor:
-        text = (options.data / name).read_text(encoding="utf-8")
-        return contiguous_windows(tokenise(tokenizer, [text]).ids_T, 512, count, (), field=name)
+    prefix = prefix_tokens(tokenizer)
 
+    def tokens(name: str) -> Tensor:
+        return tokenise(tokenizer, [(options.data / name).read_text(encoding="utf-8")]).ids_T
+
+    def windows(ids_T: Tensor, count: int, name: str) -> Tensor:
+        return contiguous_windows(ids_T, 512, count, prefix, field=name)
+
+    text_T = tokens("calibration.txt")
     return Bench(
         model,
         describe(model),
-        windows("calibration.txt", options.samples),
-        windows("test.txt", options.windows),
+        windows(text_T, options.samples, "calibration.txt"),
+        windows(tokens("test.txt"), options.windows, "test.txt"),
+        text_T,
+        prefix,
     )
 
 

@@ -70,6 +70,6 @@ def prune(
         statistics = None
         if isinstance(method, LayerMethod):
             tokens_NL = tokens_NL[: method.calibration_windows(*tokens_NL.shape)]
-            statistics = driver.collect_statistics(decoder, tokens_NL)
+            statistics = driver.collect_statistics(decoder, tokens_NL, sketch=method.sketch)
         result = driver.prune(method, decoder, target, tokens_NL=tokens_NL, statistics=statistics)
     return seconds, result.weights

@@ -26,15 +26,15 @@ REFERENCES = {
     ("setting-r", "wanda", "2:4"): (179.7, 0.02),
     ("setting-r-paper", "swiftprune", "0.5"): (274.7, 0.01),
     ("setting-r-paper", "swiftprune", "2:4"): (991.6, 0.01),
-    ("setting-r", "swiftprune", "0.5"): (64.0, None),
-    ("setting-r", "swiftprune", "2:4"): (198.0, None),
+    ("setting-r", "sketched_obs", "0.5"): (51.5, None),
+    ("setting-r", "sketched_obs", "2:4"): (98.0, None),
     ("setting-r", "sparsegpt", "0.5"): (53.8, None),
     ("setting-r", "sparsegpt", "2:4"): (95.8, None),
 }
 PAPER = {
     "name": "setting-r-paper",
     "methods": "[swiftprune]",
-    "options.swiftprune": "{contribution: weight, selection: exact, compensation: none}",
+    "options.swiftprune": "{contribution: weight, selection: exact}",
 }
 
 

@@ -11,10 +11,9 @@ import torch
 from configs.schema import SweepConfig
 from tasks.pruning.core import driver
 from tasks.pruning.core.blocks import Decoder
-from tasks.pruning.core.methods import Method, PruneResult
+from tasks.pruning.core.methods import LayerMethod, Method, PruneResult
 from tasks.pruning.core.registry import methods, parse_target
 from tasks.pruning.core.sparsity import layer_sparsity, sparsity
-from tasks.pruning.core.statistics import VECTORS
 from tasks.pruning.core.targets import SemiStructured
 
 METHODS = list(methods())
@@ -46,6 +45,10 @@ def made(name: str) -> Method:
     return methods()[name](**SMALL.get(name, {}))
 
 
+def sketch_of(method: Method) -> int:
+    return method.sketch if isinstance(method, LayerMethod) else 0
+
+
 def run(method: Method, architecture: str, target: str, seed: int = 0) -> PruneResult:
     return pruned(method, tiny.decoder(architecture), target, seed)
 
@@ -58,7 +61,7 @@ def pruned(method: Method, decoder: Decoder, target: str, seed: int = 0) -> Prun
         parse_target(target),
         seed=seed,
         tokens_NL=tokens,
-        statistics=driver.collect_statistics(decoder, tokens),
+        statistics=driver.collect_statistics(decoder, tokens, sketch=sketch_of(method)),
         training_NL=tiny.tokens(seed=1),
     )
 
@@ -69,9 +72,15 @@ def target_of(name: str) -> str:
 
 
 def test_the_mission_methods_are_registered() -> None:
-    assert {"magnitude", "wanda", "swiftprune", "sparsegpt", "policy_gradient", "ast"} <= set(
-        METHODS
-    )
+    assert {
+        "magnitude",
+        "wanda",
+        "swiftprune",
+        "sketched_obs",
+        "sparsegpt",
+        "policy_gradient",
+        "ast",
+    } <= set(METHODS)
     assert {architecture for _, _, architecture in CASES} == set(tiny.ARCHITECTURES)
     assert len(CASES) >= 3 * len(tiny.ARCHITECTURES)
 
@@ -129,7 +138,7 @@ def test_keeps_shapes_dtypes_and_the_callers_model(
     before = {key: value.clone() for key, value in decoder.model.state_dict().items()}
     tokens = tiny.tokens()
     tokens_before = tokens.clone()
-    statistics = driver.collect_statistics(decoder, tokens)
+    statistics = driver.collect_statistics(decoder, tokens, sketch=sketch_of(made(name)))
     kept = {key: entry.to(torch.device("cpu")) for key, entry in statistics.items()}
     random_state = torch.random.get_rng_state()
     result = driver.prune(
@@ -144,8 +153,8 @@ def test_keeps_shapes_dtypes_and_the_callers_model(
     assert all(torch.equal(before[key], state[key]) for key in before)
     assert torch.equal(tokens, tokens_before)
     for key, entry in kept.items():
-        for vector in VECTORS:
-            assert torch.equal(getattr(statistics[key], vector), getattr(entry, vector))
+        for sums, tensor in entry.tensors().items():
+            assert torch.equal(getattr(statistics[key], sums), tensor)
     assert torch.equal(random_state, torch.random.get_rng_state()), "global randomness was used"
     assert not any(
         module._forward_hooks or module._forward_pre_hooks for module in decoder.model.modules()

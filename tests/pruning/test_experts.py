@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -22,8 +21,9 @@ from tasks.pruning.core.methods import Method
 from tasks.pruning.core.statistics import ColumnCollector
 from tasks.pruning.core.targets import Fraction, parse_target
 from tasks.pruning.magnitude import Magnitude
+from tasks.pruning.sketched_obs.hessian import low_rank_hessian
+from tasks.pruning.sketched_obs.method import SketchedOBS
 from tasks.pruning.sparsegpt import SparseGPT
-from tasks.pruning.swiftprune.low_rank import hessian
 from tasks.pruning.swiftprune.method import SwiftPrune
 from tasks.pruning.wanda import Wanda
 
@@ -108,23 +108,21 @@ def test_an_experts_moments_are_those_of_the_tokens_it_is_sent() -> None:
     generator = torch.Generator().manual_seed(0)
     inputs_RI = torch.randn(9, 4, generator=generator) + 2
     first_R = torch.tensor([True, False, False, True, False, False, True, False, False])
-    sent, whole = ColumnCollector(4, torch.device("cpu")), ColumnCollector(4, torch.device("cpu"))
+    sent, whole = (ColumnCollector(4, torch.device("cpu"), sketch=4) for _ in range(2))
     sent.add_sent(inputs_RI, first_R)
     whole.add(inputs_RI.view(3, 3, 4))  # as windows that hold these tokens and no others
-    for mine, its in zip(
-        dataclasses.astuple(hessian(sent.result(), 0.1, 0.01)),
-        dataclasses.astuple(hessian(whole.result(), 0.1, 0.01)),
-        strict=True,
-    ):
-        torch.testing.assert_close(mine, its)
+    mine, its = sent.result(), whole.result()
+    assert (mine.windows, mine.tokens) == (its.windows, its.tokens)
+    for name, tensor in its.tensors().items():
+        torch.testing.assert_close(mine.tensors()[name], tensor)
 
 
 def test_an_expert_without_first_positions_has_moments() -> None:
     sent = ColumnCollector(4, torch.device("cpu"))
     sent.add_sent(torch.ones(5, 4), torch.zeros(5, dtype=torch.bool))
-    found = hessian(sent.result(), 0.1, 0.01)
+    found = low_rank_hessian(sent.result(), 0, 0.1, 0.01)
     assert torch.isfinite(found.diagonal_I).all()
-    torch.testing.assert_close(found.means_IR[:, 0], torch.ones(4))
+    torch.testing.assert_close(found.directions_IR[:, 0], torch.ones(4))
 
 
 def lonely(family: str = "gpt_oss") -> Any:
@@ -135,10 +133,14 @@ def lonely(family: str = "gpt_oss") -> Any:
     return model
 
 
-@pytest.mark.parametrize("method", [Wanda(), SparseGPT(), SwiftPrune()], ids=lambda m: m.name)
+@pytest.mark.parametrize(
+    "method",
+    [Wanda(), SparseGPT(), SwiftPrune(contribution="output", selection="exact"), SketchedOBS()],
+    ids=lambda m: m.name,
+)
 def test_experts_without_tokens_are_told_and_go_by_magnitude(method: Method) -> None:
     decoder, tokens_NL = describe(lonely()), families.windows()
-    statistics = driver.collect_statistics(decoder, tokens_NL)
+    statistics = driver.collect_statistics(decoder, tokens_NL, sketch=SketchedOBS().sketch)
     with pytest.warns(RuntimeWarning, match="no calibration token reached 4 experts"):
         result = driver.prune(method, decoder, HALF, tokens_NL=tokens_NL, statistics=statistics)
     assert result.figures["experts_without_tokens"] == BLOCKS

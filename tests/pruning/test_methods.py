@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import tiny
 import torch
 
-from tasks.pruning.core import driver
 from tasks.pruning.core.statistics import ColumnStatistics
 from tasks.pruning.core.targets import Fraction, SemiStructured, Target
 from tasks.pruning.magnitude import Magnitude
-from tasks.pruning.swiftprune.method import SwiftPrune
+from tasks.pruning.swiftprune.method import SwiftPrune, scanned
 from tasks.pruning.wanda import Wanda
 
-PAPER = SwiftPrune(
-    contribution="weight",
-    selection="exact",
-    scale="loss",
-    alpha=0.125,
-    shrink=0,
-    compensation="none",
-)
+PAPER = SwiftPrune(selection="exact")
 
 
 def statistics(energy: torch.Tensor) -> ColumnStatistics:
@@ -49,7 +40,7 @@ def test_swiftprune_with_equal_energies_is_magnitude_pruning() -> None:
     weight, energy = weight_of(), torch.full((32,), 3.0)
     for target in (Fraction(0.5), Fraction(0.3), SemiStructured(2, 4)):
         for contribution in ("weight", "output"):
-            method = SwiftPrune(contribution=contribution, selection="exact", compensation="none")
+            method = SwiftPrune(contribution=contribution, selection="exact")
             expected = pruned(Magnitude(compare="row"), weight, energy, target)
             assert torch.equal(pruned(method, weight, energy, target), expected)
 
@@ -76,7 +67,7 @@ def test_the_output_score_weighs_with_the_energy() -> None:
 def test_one_column_with_all_energy_is_kept_and_finite() -> None:
     energy = torch.zeros(32)
     energy[5] = 7.0
-    for contribution in ("means", "output", "weight"):
+    for contribution in ("output", "weight"):
         method = SwiftPrune(contribution=contribution)
         losses = method.losses(weight_of(), statistics(energy))
         assert torch.isfinite(losses).all()
@@ -85,35 +76,16 @@ def test_one_column_with_all_energy_is_kept_and_finite() -> None:
 
 
 def test_dead_inputs_do_not_divide_by_zero() -> None:
-    for contribution in ("means", "output", "weight"):
+    for contribution in ("output", "weight"):
         method = SwiftPrune(contribution=contribution)
         result = pruned(method, weight_of(), torch.zeros(32), SemiStructured(2, 4))
         assert torch.isfinite(result).all()
 
 
-def test_the_two_mean_score_without_means_is_the_diagonal_one() -> None:
-    weight, energy = weight_of(), torch.linspace(0.1, 4.0, 32)
-    method = SwiftPrune(exponent=1.0, ridge=0.0, first_weight=1 / 8)
-    expected = weight.square() * energy / 32
-    torch.testing.assert_close(method.losses(weight, statistics(energy)), expected)
-
-
-def test_compensation_lowers_the_error_of_the_outputs() -> None:
-    """On real (tiny) activations, the means' update beats zeroing, layer by layer on the whole."""
-    decoder, tokens = tiny.decoder("llama"), tiny.tokens(16, 32)
-    stats = driver.collect_statistics(decoder, tokens)
-    errors = {}
-    for compensation in ("means", "none"):
-        method = SwiftPrune(compensation=compensation, rescale=0.0)
-        weights = driver.prune(method, decoder, Fraction(0.5), statistics=stats).weights
-        decoder_error = 0.0
-        for name, layer in decoder.layers().items():
-            entry = stats[name]
-            mean = (entry.rest_sum_I + entry.first_sum_I) / entry.tokens
-            change = weights[f"{name}.weight"] - layer.weight_OI
-            decoder_error += float((change @ mean).norm())
-        errors[compensation] = decoder_error
-    assert errors["means"] < 0.8 * errors["none"]
+def test_roots_of_the_losses_are_exact() -> None:
+    losses = torch.tensor([[0.0, 16.0, 81.0]])
+    torch.testing.assert_close(scanned(losses, "fourth-root"), torch.tensor([[0.0, 2.0, 3.0]]))
+    assert torch.equal(scanned(losses, "loss"), losses)
 
 
 def test_wanda_on_equal_norms_is_magnitude_by_row() -> None:

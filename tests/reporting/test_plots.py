@@ -68,7 +68,7 @@ def test_everything_is_inside_and_readable(
         "two models": lambda: large_sweep(("llama", "org/neox"), ("wanda", "ast"), tasks=()),
     }[case]()
     rows = [row for row in rows if row["target"] in ("", "0.3", "0.5", "0.7", "2:4", "4:8")]
-    rows[1] |= {"learned": "weights", "training_tokens": 123_456_789}
+    rows[1] |= {"learned": "weights", "training_tokens": 123_456_789, "departs": "its own way"}
     figures = _drawn(rows, tmp_path, monkeypatch)
     assert len(figures) > 8
     for name, figure in figures.items():

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from tasks.reporting.rows import Row
 from tasks.reporting.tables import errors_text, results_artifact, results_table
 from tasks.reporting.tables.markdown import table_markdown
-from tasks.reporting.tables.table import results_tables
+from tasks.reporting.tables.table import DEPARTS, results_tables
 from tasks.reporting.text import format_bytes, format_count, format_number
 from tasks.reporting.timings import CellTiming, Timings
 
@@ -165,6 +165,16 @@ def test_tables_have_the_column_only_when_a_method_learned(rows: list[Row]) -> N
     table = _markdown(rows)["What pruning took"]
     assert "weights, 51.2k" in _cells(table, "ast")
     assert "the whole model was retrained" in table
+
+
+def test_methods_that_depart_from_their_paper_are_marked(rows: list[Row]) -> None:
+    assert DEPARTS not in _terminal(rows)
+    rows.append(cell_row("mine", "2:4", 15.0, departs="criterion activation"))
+    assert f"{DEPARTS} departs from its paper" in _terminal(rows)
+    table = _markdown(rows)["Results"]
+    assert f"| mine {DEPARTS} |" in table
+    assert f"wanda {DEPARTS}" not in table
+    assert "*mine*: criterion activation" in table
 
 
 def test_the_artifact_is_plain_json() -> None:

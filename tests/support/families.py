@@ -16,6 +16,7 @@ from tasks.pruning.core.layers import expert_tensors, is_fused_experts
 from tasks.pruning.core.sparsity import layer_sparsity, sparsity
 from tasks.pruning.core.targets import Fraction
 from tasks.pruning.magnitude import Magnitude
+from tasks.pruning.sketched_obs.method import SketchedOBS
 from tasks.pruning.sparsegpt import SparseGPT
 from tasks.pruning.swiftprune.method import SwiftPrune
 from tasks.pruning.wanda import Wanda
@@ -221,8 +222,9 @@ def verdict_of(family: str) -> Verdict:
 def _prune(decoder: Decoder, tokens_NL: Tensor) -> None:
     difference = worst_difference(decoder, tokens_NL)
     assert difference <= 1e-5, f"the walk is {difference:.1e} away from the model"
-    statistics = driver.collect_statistics(decoder, tokens_NL)
-    for method in (Magnitude(), Wanda(), SparseGPT(), SwiftPrune()):
+    sketched = SketchedOBS(directions=4)
+    statistics = driver.collect_statistics(decoder, tokens_NL, sketch=sketched.sketch)
+    for method in (Magnitude(), Wanda(), SparseGPT(), SwiftPrune(selection="exact"), sketched):
         weights = driver.prune(
             method, decoder, Fraction(0.5), tokens_NL=tokens_NL, statistics=statistics
         ).weights

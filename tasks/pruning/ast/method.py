@@ -21,8 +21,9 @@ Shapes: ``N`` windows, ``L`` tokens of a window.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -47,6 +48,7 @@ class AdaptiveSparseTrainer(RetrainingMethod):
     summary: ClassVar[str] = "Retrains keep:group weights with an adaptive mask and distillation."
     source: ClassVar[str] = "AST, arXiv 2407.20584"
     version: ClassVar[int] = 2
+    published: ClassVar[Mapping[str, Any]] = {"criterion": "magnitude"}
 
     steps: int = option(500, "Optimiser steps.", ge=1)
     batch: int = option(8, "Windows of one step, over all processes together.", ge=1)

@@ -43,16 +43,29 @@ def collect_statistics(
     decoder: Decoder,
     tokens_NL: Tensor,
     *,
+    sketch: int = 0,
     device: torch.device | None = None,
     progress: Progress | None = None,
 ) -> dict[str, ColumnStatistics]:
-    """Column statistics of every layer of the dense model, in one forward pass."""
+    """Column statistics of every layer of the dense model, in one forward pass.
+
+    Args:
+        sketch: columns of the sketch of second moments, as the method asks; 0: none.
+
+    Returns:
+        Layers that share an input share one object.
+    """
     collected: dict[str, ColumnStatistics] = {}
 
+    def collector_of(in_features: int, device: torch.device) -> ColumnCollector:
+        return ColumnCollector(in_features, device, sketch)
+
     def visit(block: BlockAtWork) -> None:
-        for name, collector in block.collect(ColumnCollector).items():
-            # Copies: layers that share an input share a collector.
-            collected[f"{block.name}.{name}"] = collector.result().to(torch.device("cpu"))
+        results: dict[ColumnCollector, ColumnStatistics] = {}
+        for name, collector in block.collect(collector_of).items():
+            if collector not in results:
+                results[collector] = collector.result().to(torch.device("cpu"))
+            collected[f"{block.name}.{name}"] = results[collector]
 
     walk(decoder, tokens_NL, visit, device=device, progress=progress)
     return collected
@@ -153,6 +166,8 @@ def _prune_layers(
     layers = decoder.layers()
     idle: list[LinearLayer] = []
     done = 0
+    last: ColumnStatistics | None = None
+    moved: ColumnStatistics | None = None
     by_parameter = groupby(layers.items(), key=lambda item: item[1].parameter_of(item[0]))
     for parameter, members in by_parameter:
         tensors: dict[str, Tensor] = {}
@@ -166,9 +181,9 @@ def _prune_layers(
                     pruned_OI = prune_without_tokens(weight_OI, target)
                 else:
                     assert known is not None or not method.uses_statistics, name
-                    pruned_OI = method.prune_layer(
-                        weight_OI, known.to(where) if known else None, target, generator
-                    )
+                    if known is not last:  # layers that share an input share what is made of it
+                        last, moved = known, known.to(where) if known else None
+                    pruned_OI = method.prune_layer(weight_OI, moved, target, generator)
             pruned_OI = pruned_OI.to(layer.stored.device)
             layer.put_(_checked(layer, name, pruned_OI), tensors, parameter)
             done += 1

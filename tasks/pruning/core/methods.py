@@ -69,6 +69,20 @@ class Method(ABC):
     """Whether whole heads and channels go, so that the model gets smaller."""
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "nothing"
     """What training changes; the report says it beside every figure."""
+    published: ClassVar[Mapping[str, Any]] = {}
+    """The paper's values of options that are no budget, where others are possible."""
+
+    @property
+    def departs(self) -> str:
+        """In a few words, how this departs from its paper; empty: it does what the paper says.
+
+        Tables, legends and MLflow's runs show it beside every figure.
+        """
+        return ", ".join(
+            f"{name} {value}"
+            for name, paper in self.published.items()
+            if (value := getattr(self, name)) != paper
+        )
 
     @property
     def training_length(self) -> int:
@@ -88,6 +102,11 @@ class LayerMethod(Method):
     """Prunes each layer on its own, from its weight and at most the dense model's statistics."""
 
     uses_statistics: ClassVar[bool] = False
+
+    @property
+    def sketch(self) -> int:
+        """Columns of the second moments' sketch that its statistics must hold; 0: none."""
+        return 0
 
     def calibration_windows(self, windows: int, length: int) -> int:
         """How many of the calibration windows the statistics are collected on."""

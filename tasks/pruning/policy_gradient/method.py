@@ -25,7 +25,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -53,6 +53,18 @@ class PolicyGradient(StructuredMethod):
     uses_training: ClassVar[bool] = True
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "mask"
     version: ClassVar[int] = 3
+    published: ClassVar[Mapping[str, Any]] = {
+        "initialisation": "wanda_sp",
+        "sharpness": 1.0,
+        "channel_group": 1,
+        "grouping": "contiguous",
+        "baseline": "moving-average",
+        "estimator": "normalised",
+        "antithetic": False,
+        "floor": 0.0,
+        "final": "global",
+        "validation_windows": 0,
+    }
 
     steps: int = option(40, "Steps; the authors take 15 000. 0 keeps the initial scores.", ge=0)
     masks: int = option(8, "Masks a step, K; the authors draw 2.", ge=1)

@@ -1,25 +1,32 @@
 """SwiftPrune: Hessian-free pruning without sorting (arXiv 2501.16376).
 
-With H = xxᵀ + λI, Sherman-Morrison gives the OBS loss of a weight in closed form,
+Our reading of the paper. With H = xxᵀ + λI, Sherman-Morrison gives the OBS loss of a weight in
+closed form,
 
     L_oi = w_oi² / (1 − x_i²/S),   x_i² = Σ_t X_ti²,   S = Σ_i x_i²          (contribution: weight)
 
-and a scan of each row selects without sorting (``ewma.py``). The paper's method is ``contribution:
-weight, scale: loss, alpha: 0.125, shrink: 0, compensation: none``. The rest is ours, under names of
-its own; defaults are chosen from measurements (``tests/benchmarks/swiftprune.md``):
+and an exponentially weighted moving average of each row's losses selects without sorting
+(``ewma.py``). Statistics are those of the dense model, one pass, shared by all targets.
 
-- ``output``: the same correction on the loss at the layer's output, w_oi²·x_i² / (1 − x_i²/S);
-- ``means`` and ``compensation: means``: loss and update under the two-mean Hessian of
-  ``low_rank.py``. The loss is w²·[H⁻¹]_ii^(−exponent).
+What the paper leaves open, and how it is read here:
 
-Statistics are those of the dense model, one pass, shared by all layers' targets. ``selection:
-exact`` sorts rows' losses by selection (top-k) and is the control.
+- the score is derived from its description; the printed ½w²(1 − x²/S) of one account contradicts
+  the derivation;
+- the recurrence is that of TCP's round-trip time, with rates of 1/8, started at the row's mean. Its
+  multiple m of the deviation is set so that the matrix meets the target;
+- ``keep:group`` keeps the largest losses of each group.
+
+``contribution: output`` takes the same correction to the loss at the layer's output,
+w_oi²·x_i² / (1 − x_i²/S), and ``alpha``, ``scale`` and ``shrink`` change the scan: these are ours.
+``selection: exact`` takes the smallest of each row and is the control. What this project makes of
+the idea is a method of its own, ``sketched_obs``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -29,9 +36,7 @@ from tasks.pruning.core.methods import LayerMethod, option
 from tasks.pruning.core.registry import register
 from tasks.pruning.core.statistics import ColumnStatistics
 from tasks.pruning.core.targets import Fraction, Target
-from tasks.pruning.swiftprune import ewma, low_rank
-
-_POWERS = {"loss": 1.0, "root": 0.5, "fourth-root": 0.25}
+from tasks.pruning.swiftprune import ewma
 
 
 def rank_one_factor(energy_I: Tensor, kind: str) -> Tensor:
@@ -41,6 +46,14 @@ def rank_one_factor(energy_I: Tensor, kind: str) -> Tensor:
     return factor_I * energy_I if kind == "output" else factor_I
 
 
+def scanned(losses_OI: Tensor, scale: str) -> Tensor:
+    """The losses, or a root of them."""
+    roots = {"loss": 0, "root": 1, "fourth-root": 2}[scale]
+    for _ in range(roots):  # sqrt twice is four times faster than a power
+        losses_OI = losses_OI.sqrt()
+    return losses_OI
+
+
 @register
 @dataclass(frozen=True, kw_only=True)
 class SwiftPrune(LayerMethod):
@@ -48,37 +61,36 @@ class SwiftPrune(LayerMethod):
 
     name: ClassVar[str] = "swiftprune"
     summary: ClassVar[str] = "Closed-form OBS loss from one pass of the dense model; sorts nothing."
-    source: ClassVar[str] = "SwiftPrune, arXiv 2501.16376"
+    source: ClassVar[str] = "SwiftPrune, arXiv 2501.16376 (our reading)"
+    version: ClassVar[int] = 2
     uses_seed: ClassVar[bool] = True
     uses_calibration: ClassVar[bool] = True
     uses_statistics: ClassVar[bool] = True
+    published: ClassVar[Mapping[str, Any]] = {
+        "contribution": "weight",
+        "selection": "ewma",
+        "alpha": 0.125,
+        "scale": "loss",
+        "shrink": 0.0,
+    }
 
-    contribution: Literal["means", "output", "weight"] = option(
-        "means", "weight: the paper's; output: at the layer's output; means: two-mean Hessian."
+    contribution: Literal["weight", "output"] = option(
+        "weight", "weight: the paper's; output: the loss at the layer's output, which is ours."
     )
     selection: Literal["ewma", "exact"] = option(
         "ewma", "ewma: one scan of each row, no sort; exact: the smallest of each row, the control."
     )
-    alpha: float = option(1 / 128, "Rate of the scan's averages; the paper's is 0.125.", gt=0, lt=1)
+    alpha: float = option(
+        0.125, "Rate of the scan's averages; smaller is a longer memory.", gt=0, lt=1
+    )
     scale: Literal["loss", "root", "fourth-root"] = option(
-        "fourth-root", "What is scanned: the loss itself, as the paper does, or a root of it."
+        "loss", "What is scanned: the loss itself, as the paper does, or a root of it."
     )
     shrink: float = option(
-        0.25, "How far a row's scan is drawn to the whole matrix; the paper's is 0.", ge=0, le=1
-    )
-    compensation: Literal["means", "none"] = option(
-        "means", "none: the paper's; means: kept weights restore each row's response to the means."
-    )
-    exponent: float = option(0.85, "contribution means: power of 1/[H⁻¹]; OBS is 1.", gt=0, le=2)
-    first_weight: float = option(
-        0.05, "Share of the windows' first positions in the two-mean Hessian.", gt=0, lt=1
-    )
-    ridge: float = option(0.01, "Added to the Hessian's diagonal, as part of its mean.", ge=0)
-    rescale: float = option(
-        0.75, "compensation means: how far a row's energy is restored first.", ge=0, le=1
+        0.0, "How far a row's scan is drawn to the whole matrix; the paper's is 0.", ge=0, le=1
     )
     tokens: int = option(
-        8192, "Statistics use at most so many calibration tokens, in whole windows.", ge=1
+        1 << 20, "Statistics use at most so many calibration tokens, in whole windows.", ge=1
     )
 
     def calibration_windows(self, windows: int, length: int) -> int:
@@ -86,11 +98,7 @@ class SwiftPrune(LayerMethod):
 
     def losses(self, weight_OI: Tensor, statistics: ColumnStatistics) -> Tensor:
         """L_oi of the chosen contribution, float32."""
-        squares_OI = weight_OI.float().square()
-        if self.contribution == "means":
-            matrix = low_rank.hessian(statistics, self.first_weight, self.ridge)
-            return squares_OI * low_rank.inverse_diagonal(matrix) ** -self.exponent
-        return squares_OI * rank_one_factor(statistics.energy_I, self.contribution)
+        return weight_OI.float().square() * rank_one_factor(statistics.energy_I, self.contribution)
 
     def prune_layer(
         self,
@@ -102,12 +110,8 @@ class SwiftPrune(LayerMethod):
         assert statistics is not None
         losses_OI = self.losses(weight_OI, statistics)
         if isinstance(target, Fraction) and self.selection == "ewma":
-            scanned_OI = losses_OI ** _POWERS[self.scale]
+            scanned_OI = scanned(losses_OI, self.scale)
             pruned_OI = ewma.select(scanned_OI, target.value, self.alpha, generator, self.shrink)
         else:
             pruned_OI = masks.lowest(losses_OI, target)
-        if self.compensation == "none":
-            return weight_OI.masked_fill(pruned_OI, 0)
-        matrix = low_rank.hessian(statistics, self.first_weight, self.ridge)
-        kept_OI = low_rank.compensate(weight_OI, pruned_OI, matrix, self.rescale)
-        return kept_OI.to(weight_OI.dtype)
+        return weight_OI.masked_fill(pruned_OI, 0)

@@ -12,7 +12,7 @@ from tasks.reporting.charts.axis import Axis
 from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import DENSE, Row
 from tasks.reporting.text import shown, with_unit
-from tasks.reporting.views import Point, learning, mean, ratio
+from tasks.reporting.views import Point, departure, learning, mean, ratio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Chart:
         dense: where the dense model's line lies, as the axis shows it; None for no line.
         dense_text: names that line.
         front: names the lines that belong to no method; empty where there are none.
-        learned: method → what it learned and from how much; the others are one-shot.
+        asides: method → what its legend says beside its name, if anything.
         columns: panels abreast, at the most.
         share_y: whether all panels have the same vertical axis.
     """
@@ -80,7 +80,7 @@ class Chart:
     dense: float | None
     dense_text: str
     front: str = ""
-    learned: dict[str, str]
+    asides: dict[str, tuple[str, ...]]
     columns: int
     share_y: bool
 
@@ -91,9 +91,16 @@ class Chart:
         return [method for method in found if method != DENSE]
 
 
-def learned_of(found: Sequence[Point]) -> dict[str, str]:
-    """Method → what it learned, of those that did."""
-    return {point.method: told for point in found for row in point.rows if (told := learning(row))}
+def asides_of(found: Sequence[Point]) -> dict[str, tuple[str, ...]]:
+    """Method → what it learned from how much, and whether it departs from its paper."""
+    asides: dict[str, tuple[str, ...]] = {}
+    for point in found:
+        for row in point.rows:
+            learned = f"learned {told}" if (told := learning(row)) else ""
+            departs = "departs from its paper" if departure(row) else ""
+            if told := tuple(filter(None, (learned, departs))):
+                asides[point.method] = told
+    return asides
 
 
 def mark_text(
@@ -120,6 +127,8 @@ def mark_text(
         lines.append(html.escape(told + (f" ({times:.2f} × dense)" if times is not None else "")))
     learned = learning(first)
     lines += [html.escape(f"learned: {learned}")] if learned else []
+    departs = departure(first)
+    lines += [html.escape(f"departs from its paper: {departs}")] if departs else []
     return "<br>".join([*lines, *([note] if note else [])])
 
 

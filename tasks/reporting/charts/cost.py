@@ -14,9 +14,9 @@ from tasks.reporting.charts.chart import (
     Line,
     Mark,
     Panel,
+    asides_of,
     axis_label,
     file_word,
-    learned_of,
     mark_text,
 )
 from tasks.reporting.charts.pareto import pareto_front
@@ -94,7 +94,7 @@ def against_cost(
         dense=line,
         dense_text="dense" if own is None else f"dense ({shown(quality, own)})",
         front="Pareto front" if any(panel.lines for panel in panels) else "",
-        learned=learned_of([c.point for found in chosen.values() for c in found]),
+        asides=asides_of([c.point for found in chosen.values() for c in found]),
         columns=3,
         share_y=False,
     )

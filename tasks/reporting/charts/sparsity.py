@@ -14,9 +14,9 @@ from tasks.reporting.charts.chart import (
     Line,
     Mark,
     Panel,
+    asides_of,
     axis_label,
     file_word,
-    learned_of,
     mark_text,
 )
 from tasks.reporting.rows import DENSE, Row
@@ -82,7 +82,7 @@ def against_sparsity(
         ],
         dense=line,
         dense_text="dense (1×)" if relative else _dense_text(figure, dense),
-        learned=learned_of(found),
+        asides=asides_of(found),
         columns=2,
         share_y=True,
     )

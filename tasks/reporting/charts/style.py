@@ -38,12 +38,13 @@ _METHODS = {
     "wanda": MethodStyle("#0072B2", "s", (2.2, 0.9)),
     "sparsegpt": MethodStyle("#009E73", "D", (4, 1, 1, 1)),
     "swiftprune": MethodStyle("#D55E00", "^", ()),
+    "sketched_obs": MethodStyle("#882255", "*", (2.2, 0.9)),
     "wanda_sp": MethodStyle("#332288", "X", (1, 1)),
     "policy_gradient": MethodStyle("#CC79A7", "v", (6, 1, 1, 1)),
     "ast": MethodStyle("#56B4E9", "P", (4, 1, 1, 1, 1, 1)),
 }
 _SPARE = (
-    MethodStyle("#882255", "p", (2.2, 0.9)),
+    MethodStyle("#AA4499", "p", (2.2, 0.9)),
     MethodStyle("#999933", "h", ()),
     MethodStyle("#666666", "8", (1, 1)),
     MethodStyle("#117733", "d", (6, 1, 1, 1)),

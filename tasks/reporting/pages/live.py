@@ -118,8 +118,7 @@ def _marks(chart: Chart, method: str, styles: Mapping[str, MethodStyle]) -> list
         shown += [(mark, panel.y.edge, (0.0, 0.0)) for mark in marks if mark.diverged]
         if not shown:
             continue
-        learned = chart.learned.get(method)
-        name = f"{method}: learned {learned}" if learned else method
+        name = ": ".join([method, *filter(None, [", ".join(chart.asides.get(method, ()))])])
         bars = {"symmetric": False, "thickness": 1.2, "width": 3,
                 "arrayminus": [bar[0] for _, _, bar in shown],
                 "array": [bar[1] for _, _, bar in shown]}  # fmt: skip

@@ -48,7 +48,7 @@ def draw_chart(chart: Chart) -> Figure:
     heading = [fill(line, width) for line in (chart.title, *chart.note.splitlines())]
     figure.suptitle("\n".join(heading), x=0.01, ha="left")
     handles = _handles(chart, styles)
-    most = (2 if chart.learned else 3) * max(1, round(figure.get_figwidth() / WIDTH))
+    most = (2 if chart.asides else 3) * max(1, round(figure.get_figwidth() / WIDTH))
     place_legend(
         figure, handles, most, handler_map={tuple: HandlerTuple(ndivide=None)},
         handlelength=2.2 if chart.share_y else 1.6,
@@ -121,16 +121,15 @@ def _draw_mark(axes: Axes, mark: Mark, look: dict[str, Any], edge: float) -> Non
 
 
 def _handles(chart: Chart, styles: dict[str, MethodStyle]) -> list[Any]:
-    """One entry a method, with the looks that it has in the chart; a method that learned says so:
-    its figures are not comparable with one-shot ones as if they had cost the same."""
+    """One entry a method, with the looks that it has in the chart; with what a reader must
+    know beside its name: what it learned, and whether it departs from its paper."""
     marks = [mark for panel in chart.panels for mark in panel.marks]
     joined = {line.method for panel in chart.panels for line in panel.lines}
     handles: list[Any] = []
     for name in chart.methods:
         looks = {mark.pale: _look(mark, styles) for mark in marks if mark.method == name}
         line = line_style(styles[name]) if name in joined else ""
-        learned = chart.learned.get(name)
-        label = f"{name}: learned\n{learned}" if learned else name
+        label = "\n".join([name, *chart.asides.get(name, ())])
         made = [Line2D([], [], ls=line, label=label, **looks[pale]) for pale in sorted(looks)]
         handles.append(made[0] if len(made) == 1 else _together(made, label))
     if chart.front:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tasks.measures.figures import Figure, Value, present
 from tasks.reporting.rows import Row
 from tasks.reporting.text import one_line
-from tasks.reporting.views import learning, ratio
+from tasks.reporting.views import departure, learning, ratio
 
 _DIGITS = 5
 _ERROR_WIDTH = 200
@@ -25,6 +25,7 @@ def results_artifact(rows: Sequence[Row], figures: Sequence[Figure]) -> list[dic
             if figure.relative:
                 line[f"{figure.column} × dense"] = ratio(row, rows, figure)
         line["learned"] = learning(row) or None
+        line["departs"] = departure(row) or None
         for key in ("sparsity", "prune_seconds", "calibration_seconds", "evaluate_seconds"):
             line[key] = row.get(key)
         line["error"] = one_line(str(row["error"]), _ERROR_WIDTH) if row.get("error") else None

@@ -9,7 +9,7 @@ from tasks.measures.figures import PRUNING, Figure, present
 from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
 from tasks.reporting.text import format_ratio, short_names, shown
-from tasks.reporting.views import best, learning, models, ratio, several_seeds
+from tasks.reporting.views import best, departure, learning, models, ratio, several_seeds
 
 RESULTS = "Results"
 COST = "What pruning took"
@@ -18,6 +18,7 @@ _LEARNED_NOTE = (
     "training text: *weights*, the whole model was retrained; *mask*, only which heads and "
     "channels stay. The others change weights once, from calibration alone."
 )
+DEPARTS = "†"
 _SPARSITY = next(figure for figure in PRUNING if figure.column == "sparsity")
 
 
@@ -80,6 +81,13 @@ _Made = Callable[[Sequence[Row], Sequence[Row]], Column]
 """(rows shown, all rows) → a column."""
 
 
+def _departures(rows: Sequence[Row]) -> str:
+    """A line for the methods that are marked, in Markdown; empty for none."""
+    found = {str(row.get("method")): told for row in rows if (told := departure(row))}
+    told = "; ".join(f"*{name}*: {how}" for name, how in found.items())
+    return f"{DEPARTS} departs from its paper. {told}." if found else ""
+
+
 def _headlines(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
     headline = [figure for figure in figures if figure.headline]
     table = _table(RESULTS, rows, rows, [*_figure_columns(headline), *_figure_columns([_SPARSITY])])
@@ -90,7 +98,7 @@ def _headlines(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
         for cell, row in zip(first.cells, rows, strict=True)
     ]
     columns = [replace(c, cells=cells) if c is first else c for c in table.columns]
-    return replace(table, columns=columns)
+    return replace(table, columns=columns, note=_departures(rows))
 
 
 def _cost(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
@@ -126,9 +134,13 @@ def _table(
     return Table(title, columns, [_kind(row) for row in mine], note)
 
 
+def _method(row: Row) -> str:
+    return f"{row.get('method')}{f' {DEPARTS}' if departure(row) else ''}"
+
+
 def _names(mine: Sequence[Row], rows: Sequence[Row]) -> list[Column]:
     found = [
-        Column("method", [str(row.get("method")) for row in mine], is_name=True),
+        Column("method", [_method(row) for row in mine], is_name=True),
         Column("target", [target_text(row.get("target")) for row in mine], is_name=True),
     ]
     if len(models(rows)) > 1:

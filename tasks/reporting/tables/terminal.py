@@ -16,9 +16,9 @@ from rich.text import Text
 
 from tasks.measures.figures import PRUNING, Figure
 from tasks.reporting.rows import Row
-from tasks.reporting.tables.table import RESULTS, Column, Table, results_tables
+from tasks.reporting.tables.table import DEPARTS, RESULTS, Column, Table, results_tables
 from tasks.reporting.text import one_line, short_names
-from tasks.reporting.views import cell_label, models, of_model
+from tasks.reporting.views import cell_label, departure, models, of_model
 
 _GAP = 2
 """Spaces between columns."""
@@ -55,8 +55,10 @@ def results_table(rows: Sequence[Row], figures: Sequence[Figure], width: int = 1
         shown += [Text(title, style="bold")] if title else []
         shown += [terminal_table(part) for part in _parts(table, width)]
     starred = any(column.best for _, table in found for column in table.columns)
-    note = [Text(f"{_BEST} the best of its target", style="dim")] if starred else []
-    return Group(*shown, *note)
+    note = [f"{_BEST} the best of its target"] if starred else []
+    if any(map(departure, rows)):
+        note.append(f"{DEPARTS} departs from its paper; the report says how")
+    return Group(*shown, *(Text(line, style="dim") for line in note))
 
 
 def _parts(table: Table, width: int) -> Iterator[Table]:

@@ -1,0 +1,1 @@
+"""Sketched OBS: second-order pruning under a Hessian of a diagonal and a few directions."""
