@@ -164,7 +164,8 @@ def export(
         typer.Option(
             "--format",
             help="safetensors: full size, for stock from_pretrained and vLLM; compact: what is "
-            "left where heads and channels were removed, for load_pruned.",
+            "left where heads and channels were removed, for load_pruned; stock: the same as an "
+            "ordinary model of its family, where every block keeps as many.",
         ),
     ] = "safetensors",
 ) -> None:

@@ -1,13 +1,13 @@
-"""Policy gradient on SmolLM2: perplexity against its own initialisation, by target and setting.
+"""Structured pruning on SmolLM2: perplexity of each method, by target, seed and setting.
 
-    python tests/benchmarks/policy_gradient.py --data FOLDER
+    python tests/benchmarks/policy_gradient.py --data FOLDER [--methods flip_gradient --seeds 0 1 2]
     python tests/benchmarks/policy_gradient.py --data FOLDER --targets 0.2 --try learning_rate=0.3
 
 Learns on calibration.txt beyond its first 32×512 tokens, starts from Wanda-SP's metric on the first
 16×512 tokens, is measured on the first 16×512 tokens of test.txt (float32, dense about 36.1).
 Without --try, the default options at each target; each --try is a comma-separated set of options
-measured at each target as well. The loss is that of masked models on the batches they were drawn
-for, averaged over sixths of the run. Results: policy_gradient.md.
+of policy_gradient. Its loss is that of masked models on the batches they were drawn for, averaged
+over sixths of the run. Results: policy_gradient.md.
 """
 
 from __future__ import annotations
@@ -25,18 +25,29 @@ from tasks.measures.perplexity.perplexity import mean_loss, perplexity
 from tasks.pruning.core import driver
 from tasks.pruning.core.registry import parse_target
 from tasks.pruning.core.sparsity import layer_sparsity, sparsity
+from tasks.pruning.flip_gradient.method import FlipGradient
 from tasks.pruning.policy_gradient.method import PolicyGradient
 from tasks.pruning.wanda_sp import WandaSP
 
 START, SKIP = 16, 32
 
 
-def measure(bench: Bench, method: Any, target: str) -> tuple[float, Any]:
+METHODS = {
+    "wanda_sp": WandaSP(),
+    "initialisation": PolicyGradient(steps=0),
+    "policy_gradient": PolicyGradient(),
+    "prior": FlipGradient(tokens=0),
+    "flip_gradient": FlipGradient(),
+}
+
+
+def measure(bench: Bench, method: Any, target: str, seed: int) -> tuple[float, Any]:
     """(perplexity of the pruned model, what pruning gave)."""
     result = driver.prune(
         method,
         bench.decoder,
         parse_target(target),
+        seed=seed,
         tokens_NL=bench.calibration[:START],
         training_NL=bench.calibration[SKIP:],
         loss=mean_loss(bench.model),
@@ -61,13 +72,13 @@ def curve(history: Any) -> str:
     return " ".join(f"{sum(part) / len(part):.3f}" for part in parts)
 
 
-def report(bench: Bench, label: str, method: Any, target: str) -> None:
+def report(bench: Bench, label: str, method: Any, target: str, seed: int) -> None:
     start = time.perf_counter()
-    measured, result = measure(bench, method, target)
+    measured, result = measure(bench, method, target, seed)
     seconds = time.perf_counter() - start
     layers = layer_sparsity(bench.decoder, result.weights)
     print(
-        f"| {target} | {label} | {measured:.2f} | {sparsity(bench.decoder, layers):.4f} | "
+        f"| {target} | {label} | {seed} | {measured:.2f} | {sparsity(bench.decoder, layers):.4f} | "
         f"{result.figures.get('training_tokens', 0):.0f} | {seconds:.0f} | "
         f"{curve(result.history)} |",
         flush=True,
@@ -78,6 +89,8 @@ def main() -> None:
     parser: argparse.ArgumentParser = arguments(__doc__)
     parser.set_defaults(samples=450, windows=16)
     parser.add_argument("--targets", nargs="+", default=["0.1", "0.2", "0.3"])
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--try", nargs="*", default=[], dest="tries", metavar="a=1,b=2")
     options = parser.parse_args()
     print_environment()
@@ -85,15 +98,14 @@ def main() -> None:
     torch.set_grad_enabled(False)
     dense = perplexity(bench.model, bench.test).perplexity
     print(f"dense {dense:.2f}\n")
-    print("| target | method | perplexity | sparsity | tokens | seconds | loss |")
-    print("|---|---|---|---|---|---|---|")
+    print("| target | method | seed | perplexity | sparsity | tokens | seconds | loss |")
+    print("|---|---|---|---|---|---|---|---|")
+    tried = {text: replace(PolicyGradient(), **options_of(text)) for text in options.tries}
+    chosen = tried or {name: METHODS[name] for name in options.methods}
     for target in options.targets:
-        if not options.tries:
-            report(bench, "wanda_sp", WandaSP(), target)
-            report(bench, "initialisation", PolicyGradient(steps=0), target)
-            report(bench, "policy_gradient", PolicyGradient(), target)
-        for text in options.tries:
-            report(bench, text, replace(PolicyGradient(), **options_of(text)), target)
+        for name, method in chosen.items():
+            for seed in options.seeds if method.uses_seed else options.seeds[:1]:
+                report(bench, name, method, target, seed)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ METHODS = list(methods())
 SMALL = {
     "policy_gradient": {"steps": 3, "masks": 2, "batch_size": 2, "sequence_length": 8,
                         "channel_group": 4},
+    "flip_gradient": {"tokens": 64, "sequence_length": 8, "round": 0.25, "validation_tokens": 8},
     "ast": {"steps": 4, "batch": 2, "mask_interval": 2},
 }  # fmt: skip
 """Budgets that a test can afford; everything else as by default."""

@@ -40,6 +40,7 @@ _METHODS = {
     "swiftprune": MethodStyle("#D55E00", "^", ()),
     "sketched_obs": MethodStyle("#882255", "*", (2.2, 0.9)),
     "wanda_sp": MethodStyle("#332288", "X", (1, 1)),
+    "flip_gradient": MethodStyle("#44AA99", "<", (4, 1, 1, 1)),
     "policy_gradient": MethodStyle("#CC79A7", "v", (6, 1, 1, 1)),
     "ast": MethodStyle("#56B4E9", "P", (4, 1, 1, 1, 1, 1)),
 }
@@ -52,7 +53,7 @@ _SPARE = (
 SYMBOLS = {
     "o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "X": "x",
     "v": "triangle-down", "P": "cross", "p": "pentagon", "h": "hexagon", "8": "octagon",
-    "d": "diamond-tall", "*": "star",
+    "d": "diamond-tall", "*": "star", "<": "triangle-left",
 }  # fmt: skip
 """matplotlib's marks as plotly calls them."""
 

@@ -1,0 +1,124 @@
+"""What stays, and how far from the dense model that is.
+
+Shapes: ``L`` blocks, ``G`` groups, ``C`` channels, ``N`` windows, ``T`` tokens, ``V`` words.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.gates import gated_loss
+from tasks.pruning.core.structure import Kept
+from tasks.pruning.flip_gradient.prior import Prior
+from tasks.pruning.policy_gradient.bernoulli import keep_highest
+
+
+def highest_groups(scores_LG: Tensor, share: float) -> Tensor:
+    """All but ``share`` of the groups, the highest scores of all blocks; each block keeps one."""
+    budget = round((1 - share) * scores_LG.numel())
+    sizes_LG = torch.ones_like(scores_LG, dtype=torch.long)
+    return keep_highest(scores_LG, sizes_LG, budget, across_layers=True)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The groups that stay, and how many channels go from the front of each block's order.
+
+    Attributes:
+        groups_LG: True where a group stays.
+        lost: channels that each block loses.
+        order_LC: channel numbers of each block, in the order in which they go.
+    """
+
+    groups_LG: Tensor
+    lost: tuple[int, ...]
+    order_LC: Tensor
+
+    @classmethod
+    def dense(cls, prior: Prior) -> Choice:
+        """Everything stays."""
+        groups_LG = torch.ones_like(prior.groups_LG, dtype=torch.bool)
+        return cls(groups_LG, (0,) * len(groups_LG), prior.order_LC)
+
+    @classmethod
+    def by_prior(cls, prior: Prior, share: float) -> Choice:
+        """Groups by the prior over all blocks; the same share of every block's channels."""
+        blocks, channels = prior.order_LC.shape
+        total = min(round(share * channels * blocks), blocks * (channels - 1))
+        lost = tuple(total * (at + 1) // blocks - total * at // blocks for at in range(blocks))
+        return cls(highest_groups(prior.groups_LG, share), lost, prior.order_LC)
+
+    def channels_LC(self) -> Tensor:
+        """True where a channel stays."""
+        stays_LC = torch.ones_like(self.order_LC, dtype=torch.bool)
+        for stays_C, order_C, lost in zip(stays_LC, self.order_LC, self.lost, strict=True):
+            stays_C[order_C[:lost]] = False
+        return stays_LC
+
+    def with_group(self, block: int, group: int, stays: bool) -> Choice:
+        groups_LG = self.groups_LG.clone()
+        groups_LG[block, group] = stays
+        return replace(self, groups_LG=groups_LG)
+
+    def with_lost(self, block: int, lost: int) -> Choice:
+        return replace(self, lost=(*self.lost[:block], lost, *self.lost[block + 1 :]))
+
+    def kept(self) -> tuple[Kept, ...]:
+        """In the form that the driver takes."""
+        return tuple(
+            Kept(groups_G, channels_C)
+            for groups_G, channels_C in zip(self.groups_LG, self.channels_LC(), strict=True)
+        )
+
+
+class Judge:
+    """Mean KL(dense ‖ choice) over the predicted tokens of fixed windows; a context.
+
+    Attributes:
+        tokens: that have been judged.
+    """
+
+    def __init__(self, decoder: Decoder, windows_NL: Tensor) -> None:
+        self._decoder, self._windows_NL = decoder, windows_NL
+        self._stack = ExitStack()
+        self.tokens = 0
+
+    @torch.no_grad()
+    def __enter__(self) -> Self:
+        self._dense = [self._log_probabilities(window_L) for window_L in self._windows_NL]
+        self._evaluate = self._stack.enter_context(gated_loss(self._decoder, self._divergence))
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+        self._dense.clear()
+
+    def __call__(self, choice: Choice) -> float:
+        """Nats; infinite where the choice's logits are not finite."""
+        self.tokens += self._windows_NL.numel()
+        value = self._evaluate(
+            choice.groups_LG.float(), choice.channels_LC().float(), self._windows_NL
+        )
+        return math.inf if math.isnan(value) else value
+
+    def _log_probabilities(self, window_L: Tensor) -> Tensor:
+        home = next(self._decoder.model.parameters()).device
+        ids_1L = window_L[None].long().to(home)
+        logits_TV = self._decoder.model(input_ids=ids_1L, use_cache=False).logits[0]
+        return functional.log_softmax(logits_TV.float(), dim=-1)
+
+    def _divergence(self, windows_NL: Tensor) -> Tensor:
+        total = torch.zeros(())
+        for window_L, dense_TV in zip(windows_NL, self._dense, strict=True):
+            mine_TV = self._log_probabilities(window_L)
+            one = functional.kl_div(mine_TV, dense_TV, reduction="batchmean", log_target=True)
+            total += one.cpu()
+        return total / len(windows_NL)

@@ -1,0 +1,164 @@
+"""Flip gradient: which heads and channels stay, each judged by flipping it.
+
+This project's own method, from the policy gradient of arXiv 2406.10576. With every group and
+channel a Bernoulli variable of probability s, the gradient of the expected loss is, for each
+variable v,
+
+    ∂E[L]/∂s_v = E[L(m | m_v = 1) − L(m | m_v = 0)].
+
+The paper estimates it from random masks, where each variable drowns in the others' noise. Here the
+difference is measured: v is flipped, the rest stays, and both losses are of the same tokens (the
+expectation over m_v is taken exactly, as Rao and Blackwell do, with common random numbers). It is
+taken at the current choice, not averaged over draws around it, and the choice follows at once:
+
+- the loss is the divergence from the dense model, which tells less noisily what a flip breaks than
+  the loss on the text itself;
+- from one pass of the dense model a prior orders groups over all blocks and channels inside each
+  (``prior.py``): only the blocks' budgets of channels are learned (``budget.py``);
+- rounds go to the target in steps, each with other text, for single flips do not add up;
+- then a few groups are swapped where text that no round saw says so, and the result is taken only
+  where that text prefers it to the prior alone.
+
+Shapes: ``L`` blocks, ``G`` groups, ``C`` channels, ``N`` windows.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.methods import Chosen, LearningInputs, StructuredMethod, option
+from tasks.pruning.core.registry import register
+from tasks.pruning.core.targets import Fraction
+from tasks.pruning.flip_gradient.choice import Choice, Judge
+from tasks.pruning.flip_gradient.prior import prior
+from tasks.pruning.flip_gradient.rounds import Rounds
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class FlipGradient(StructuredMethod):
+    """Judges each head and each block's channels by what flipping them changes."""
+
+    name: ClassVar[str] = "flip_gradient"
+    summary: ClassVar[str] = "Heads and channels by what flipping each one changes; no gradients."
+    source: ClassVar[str] = "this project, from the policy gradient of arXiv 2406.10576"
+    uses_seed: ClassVar[bool] = True
+    uses_calibration: ClassVar[bool] = True
+    uses_training: ClassVar[bool] = True
+    learns: ClassVar[Literal["nothing", "mask", "weights"]] = "mask"
+
+    tokens: int = option(
+        120_000, "Judged in all rounds together; 0: the prior alone, nothing is learned.", ge=0
+    )
+    sequence_length: int = option(128, "Tokens of a sequence that flips are judged on.", ge=2)
+    round: float = option(0.1, "Sparsity by which one round goes on.", gt=0, le=1)
+    most: float = option(
+        0.6, "The largest share of its channels that a block may lose.", gt=0, le=1
+    )
+    swaps: int = option(3, "Groups exchanged in the end, at the most.", ge=0)
+    validation_tokens: int = option(
+        4096, "Held back from the rounds, to judge swaps and the result; a quarter at most.", ge=0
+    )
+
+    @property
+    def departs(self) -> str:
+        return "estimator, prior and rounds are this project's own"
+
+    @property
+    def training_length(self) -> int:
+        return self.sequence_length
+
+    def choose(
+        self,
+        decoder: Decoder,
+        target: Fraction,
+        generator: torch.Generator,
+        inputs: LearningInputs,
+    ) -> Chosen:
+        assert inputs.tokens_NL is not None and inputs.training_NL is not None
+        start = time.perf_counter()
+        quiet = LearningInputs(tokens_NL=inputs.tokens_NL, loss=inputs.loss, device=inputs.device)
+        known = prior(decoder, quiet)
+        figures = {"calibration_seconds": time.perf_counter() - start}
+        alone = Choice.by_prior(known, target.value)
+        if not self.tokens:
+            return Chosen(kept=alone.kept(), figures=figures)
+        start = time.perf_counter()
+        learned_NL, judged_NL = self._split(inputs.training_NL, generator)
+        rounds = Rounds(decoder, known, most=self.most)
+        history: list[Mapping[str, float]] = []
+        count = max(1, math.ceil(target.value / self.round - 1e-9))
+        batches = self._batches(learned_NL, rounds.flips * count)
+        for at in range(count):
+            share = target.value * (at + 1) / count
+
+            def told(done: int, of: int, at: int = at) -> None:
+                if inputs.progress:
+                    inputs.progress(at * of + done, count * of)
+
+            history.append({"step": at + 1.0, **rounds.go_to_(share, next(batches), told)})
+        choice = rounds.choice
+        if len(judged_NL):
+            choice = self._judged(decoder, judged_NL, rounds, alone, figures)
+        figures |= {
+            "training_tokens": float(rounds.tokens + figures.pop("judged_tokens", 0.0)),
+            "training_seconds": time.perf_counter() - start,
+        }
+        return Chosen(kept=choice.kept(), figures=figures, history=tuple(history))
+
+    def _judged(
+        self,
+        decoder: Decoder,
+        judged_NL: Tensor,
+        rounds: Rounds,
+        alone: Choice,
+        figures: dict[str, float],
+    ) -> Choice:
+        """The better of the prior's choice and the rounds' with its swaps, on text of its own."""
+        with Judge(decoder, judged_NL) as judge:
+            figures["initial_divergence"] = judge(alone)
+            choice, value = rounds.swapped(judge, self.swaps)
+            if not value <= figures["initial_divergence"]:
+                choice, value = alone, figures["initial_divergence"]
+            figures["divergence"] = value
+            figures["judged_tokens"] = float(judge.tokens)
+        return choice
+
+    def _split(self, training_NL: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Sequences to learn from in random order, and those held back."""
+        length = self.sequence_length
+        if training_NL.shape[1] < length:
+            raise ValueError(
+                f"sequence_length {length} is more than the {training_NL.shape[1]} tokens of a "
+                "training window"
+            )
+        pieces = training_NL.shape[1] // length
+        sequences_NL = training_NL[:, : pieces * length].reshape(-1, length)
+        sequences_NL = sequences_NL[torch.randperm(len(sequences_NL), generator=generator)]
+        held = min(self.validation_tokens // length, len(sequences_NL) // 4)
+        return sequences_NL[held:], sequences_NL[:held]
+
+    def _batches(self, sequences_NL: Tensor, flips: int) -> Iterator[Tensor]:
+        """A batch a round, so large that all flips together judge ``tokens``; text comes round."""
+        size = max(1, self.tokens // (flips * self.sequence_length))
+        if self.tokens < flips * self.sequence_length:
+            warnings.warn(
+                f"flip_gradient judges {flips} flips on at least {self.sequence_length} tokens "
+                f"each, more than the {self.tokens} tokens that it is given",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        at = 0
+        while True:
+            chosen = torch.arange(at, at + size) % len(sequences_NL)
+            yield sequences_NL[chosen]
+            at += size

@@ -1,0 +1,186 @@
+"""The prior, the budgets and the flips against brute force on tiny models."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import tiny
+import torch
+from torch import Tensor
+
+from tasks.pruning.core import driver
+from tasks.pruning.core.methods import LearningInputs
+from tasks.pruning.core.structure import Kept, masked_weights, structure_of
+from tasks.pruning.core.targets import Fraction
+from tasks.pruning.flip_gradient.budget import allocated, fitted
+from tasks.pruning.flip_gradient.choice import Choice, Judge
+from tasks.pruning.flip_gradient.method import FlipGradient
+from tasks.pruning.flip_gradient.prior import Prior, prior
+from tasks.pruning.flip_gradient.rounds import Rounds, ranks
+
+
+def of_tiny() -> tuple[object, Prior]:
+    decoder = tiny.decoder("llama")
+    return decoder, prior(decoder, LearningInputs(tokens_NL=tiny.tokens(), loss=lambda _: None))  # type: ignore[arg-type, return-value]
+
+
+def divergence(decoder: object, kept: tuple[Kept, ...], tokens_NL: Tensor) -> float:
+    """KL of the model with zeroed weights to the dense one, the plain way, in float64."""
+    model = decoder.model  # type: ignore[attr-defined]
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        dense = model(input_ids=tokens_NL).logits.double().log_softmax(-1)
+        model.load_state_dict(dict(masked_weights(decoder, kept)), strict=False)  # type: ignore[arg-type]
+        mine = model(input_ids=tokens_NL).logits.double().log_softmax(-1)
+    model.load_state_dict(state)
+    return float((dense.exp() * (dense - mine)).sum(-1).mean())
+
+
+def test_the_prior_is_each_groups_share_of_the_stream() -> None:
+    """Against the formula, from activations that plain hooks of the whole model record."""
+    decoder, known = of_tiny()
+    structure = structure_of(decoder)  # type: ignore[arg-type]
+    tokens_NL = tiny.tokens()
+    for index, block in enumerate(decoder.blocks):  # type: ignore[attr-defined]
+        seen: dict[str, Tensor] = {}
+        projection = block.get_submodule(structure.attention_out)
+        last = block.get_submodule(structure.channel_out)
+        hooks = [
+            block.register_forward_pre_hook(lambda _, args, s=seen: s.update(x=args[0])),
+            projection.register_forward_hook(
+                lambda _, args, out, s=seen: s.update(a=args[0], o=out)
+            ),
+            last.register_forward_pre_hook(lambda _, args, s=seen: s.update(c=args[0])),
+        ]
+        with torch.no_grad():
+            decoder.model(input_ids=tokens_NL, use_cache=False)  # type: ignore[attr-defined]
+        for hook in hooks:
+            hook.remove()
+        size = (seen["x"] + seen["o"]).double().square().mean(-1)
+        width = structure.queries * structure.head_dim
+        for group in range(structure.groups):
+            part = slice(group * width, (group + 1) * width)
+            out = seen["a"][..., part].double() @ projection.weight[:, part].double().T
+            share = float((out.square().sum(-1) / size).mean())
+            assert known.groups_LG[index, group] == pytest.approx(share, rel=1e-4)
+        energy_C = last.weight.double().square().sum(0) * seen["c"].double().square().mean((0, 1))
+        ordered = energy_C[known.order_LC[index]]
+        assert (ordered[1:] >= ordered[:-1] * (1 - 1e-5)).all()
+
+
+def test_the_judge_is_the_divergence_of_the_masked_model() -> None:
+    decoder, known = of_tiny()
+    tokens_NL = tiny.tokens(3, 16, seed=5)
+    choice = Choice.by_prior(known, 0.5)
+    with Judge(decoder, tokens_NL) as judge:  # type: ignore[arg-type]
+        assert judge(Choice.dense(known)) == pytest.approx(0.0, abs=1e-6)
+        found = judge(choice)
+    assert judge.tokens == 2 * tokens_NL.numel()
+    assert found == pytest.approx(divergence(decoder, choice.kept(), tokens_NL), rel=1e-3)
+
+
+def test_costs_of_groups_are_differences_of_flips() -> None:
+    decoder, known = of_tiny()
+    tokens_NL = tiny.tokens(2, 16, seed=6)
+    rounds = Rounds(decoder, known, most=0.6)  # type: ignore[arg-type]
+    rounds.go_to_(0.25, tokens_NL, lambda *_: None)
+    assert rounds.costs_LG is not None
+    dense = Choice.dense(known)
+    for block, group in itertools.product(*map(range, known.groups_LG.shape)):
+        expected = divergence(decoder, dense.with_group(block, group, False).kept(), tokens_NL)
+        assert float(rounds.costs_LG[block, group]) == pytest.approx(expected, rel=1e-2, abs=1e-6)
+    assert rounds.tokens == rounds.flips * tokens_NL.numel()
+
+
+def test_a_fit_recovers_a_convex_parabola_and_is_never_concave() -> None:
+    shares_P = torch.tensor([0.1, 0.6], dtype=torch.float64)
+
+    def losses(a: float, b: float) -> Tensor:
+        return a * (shares_P - 0.3) + b * (shares_P.square() - 0.09)
+
+    assert fitted(shares_P, losses(0.4, 1.5), 0.3) == pytest.approx((0.4, 1.5))
+    for a, b in ((-1.0, 2.0), (3.0, -2.0), (-1.0, -1.0)):
+        found = fitted(shares_P, losses(a, b), 0.3)
+        assert min(found) >= 0
+        best = min(
+            float(
+                (x * (shares_P - 0.3) + y * (shares_P.square() - 0.09) - losses(a, b))
+                .square()
+                .sum()
+            )
+            for x in torch.linspace(0, 5, 101).tolist()
+            for y in torch.linspace(0, 5, 101).tolist()
+        )
+        mine = losses(*found) - losses(a, b)
+        assert float(mine.square().sum()) <= best + 1e-9
+
+
+def test_the_allocation_is_the_cheapest_of_all() -> None:
+    curves = [(0.2, 1.0), (0.0, 3.0), (1.5, 0.1)]
+
+    def cost(lost: tuple[int, ...]) -> float:
+        return sum(a * n / 8 + b * (n / 8) ** 2 for (a, b), n in zip(curves, lost, strict=True))
+
+    for total in range(1, 16):
+        found = tuple(allocated(curves, 8, total, 0.75))
+        every = [lost for lost in itertools.product(range(7), repeat=3) if sum(lost) == total]
+        assert sum(found) == total and max(found) <= 6
+        assert cost(found) == pytest.approx(min(map(cost, every)))
+
+
+def test_an_allocation_that_no_block_can_take_is_refused() -> None:
+    with pytest.raises(ValueError, match="cannot go"):
+        allocated([(0.0, 1.0)] * 2, 4, 7, 1.0)
+
+
+def test_ranks_count_from_the_lowest() -> None:
+    values = torch.tensor([[0.3, 0.1], [0.2, 0.9]])
+    assert ranks(values).tolist() == [[2.0, 0.0], [1.0, 3.0]]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_choices_meet_the_budgets_of_both_kinds(share: float) -> None:
+    decoder, known = of_tiny()
+    rounds = Rounds(decoder, known, most=0.6)  # type: ignore[arg-type]
+    rounds.go_to_(share, tiny.tokens(2, 8, seed=7), lambda *_: None)
+    for choice in (rounds.choice, Choice.by_prior(known, share)):
+        groups = known.groups_LG.numel()
+        assert int(choice.groups_LG.sum()) == max(len(known.groups_LG), round((1 - share) * groups))
+        assert sum(choice.lost) == round(share * known.order_LC.numel())
+        assert choice.groups_LG.any(dim=1).all()
+
+
+def prune(
+    method: FlipGradient, training_NL: Tensor, told: Callable[[int, int], None] | None = None
+):
+    return driver.prune(
+        method,
+        tiny.decoder("llama"),
+        Fraction(0.25),
+        tokens_NL=tiny.tokens(),
+        training_NL=training_NL,
+        progress=told,
+    )
+
+
+def test_it_is_never_worse_than_its_prior_on_the_text_held_back() -> None:
+    seen: list[tuple[int, int]] = []
+    method = FlipGradient(tokens=2000, sequence_length=16, round=0.125, validation_tokens=64)
+    result = prune(method, tiny.tokens(16, 32, seed=8), lambda *step: seen.append(step))
+    assert result.figures["divergence"] <= result.figures["initial_divergence"]
+    assert len(result.history) == 2
+    assert seen[-1][0] == seen[-1][1]
+    assert [step for step, _ in seen] == sorted(step for step, _ in seen)
+
+
+def test_without_tokens_nothing_is_learned() -> None:
+    result = prune(FlipGradient(tokens=0), tiny.tokens(4, 32))
+    assert "training_tokens" not in result.figures
+    assert result.history == ()
+
+
+def test_fewer_tokens_than_flips_are_warned_about() -> None:
+    with pytest.warns(RuntimeWarning, match="more than the 8 tokens"):
+        prune(FlipGradient(tokens=8, sequence_length=8, round=0.25), tiny.tokens(4, 32))
