@@ -146,6 +146,12 @@ class SweepConfig(Frozen):
         "2:4",
     )
     """Sparsities: a fraction of zeros such as 0.5, or keep:group such as 2:4."""
+    exclude: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=500)], ...],
+        Field(max_length=1_000),
+        AfterValidator(unique),
+    ] = ()
+    """Layers that every method leaves dense: patterns such as model.layers.0.* or *.down_proj."""
     seeds: Annotated[
         tuple[Annotated[int, Field(ge=0, lt=2**63)], ...],
         Field(min_length=1, max_length=1_000),

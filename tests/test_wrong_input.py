@@ -97,6 +97,16 @@ SETTINGS = {
     "missing GGUF": ("models=[no.gguf]", ["models[0]", "no.gguf"]),
     "unknown alias": ("models=[smollm2-135n]", ["models[0]", "smollm2-135m"]),
     "too short a corpus": ("calibration.samples=1000", ["calibration", "1000", "windows"]),
+    "exclude that names nothing": (
+        "exclude=['*.q_porj']",
+        ["exclude", "'*.q_porj'", "in tiny-random", "no layer", "close to it: *.q_proj"],
+    ),
+    "exclude that names another block": (
+        "exclude=[lm_head, model.layers.3.*]",
+        ["exclude", "'model.layers.3.*'", "close to it: model.layers.*"],
+    ),
+    "exclude everything": ("exclude=['*']", ["exclude", "['*']", "nothing is left to prune"]),
+    "exclude twice": ("exclude=[lm_head, lm_head]", ["exclude", "repeated: lm_head"]),
     "a window beyond the model": ("calibration.sequence_length=513", ["sequence_length", "512"]),
 }
 

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from configs.schema import SweepConfig
 from flows.commands.run import print_notes
-from tasks.plan.check import check_plan
 from tasks.plan.plan import Cell, Plan, steps_of
 from tasks.steps.session import session
 from tasks.store.context import Context
@@ -23,9 +22,8 @@ def show_plan(config: SweepConfig, console: Console) -> None:
         ConfigurationError: as a run would.
     """
     here = session()
-    plan = here.plan(config)
+    plan = here.checked_plan(config, download=False)
     context = here.context(plan.config)
-    check_plan(plan, context, download=False)
     console.print(_shared_steps(plan, context))
     console.print(_cells(plan, context))
     if plan.skipped:

@@ -25,6 +25,7 @@ from tasks.models.saved.kept import kept_to_json
 from tasks.models.saved.save import save_checkpoint
 from tasks.models.saved.spill import SpilledWeights
 from tasks.pruning.core import driver
+from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.methods import LayerMethod, Method, PruneResult
 from tasks.pruning.core.retraining import RetrainingMethod
 from tasks.pruning.core.sparsity import layer_sparsity, sparsity
@@ -52,6 +53,7 @@ class Recipe:
         calibration, training: None where no method of the sweep looks at them.
         training_options: how methods that train weights do it. The number of processes changes
             the result by the order of sums alone, and is recorded with it.
+        exclude: patterns of layers that stay as they are, sorted.
         label: the cell in words, such as ``smollm2-135m wanda 0.5``.
     """
 
@@ -63,6 +65,7 @@ class Recipe:
     calibration: Windows | None
     training: Windows | None
     training_options: Training
+    exclude: tuple[str, ...]
     label: str
 
     @property
@@ -102,6 +105,8 @@ class Recipe:
                 "target": str(self.target),
                 "seed": self.seed if self.method.uses_seed else None,
                 "dtype": self.dtype,
+                # Only where there is one, so that sweeps without keep what they computed.
+                **({"exclude": list(self.exclude)} if self.exclude else {}),
             },
             needs=self.needs(),
             produce=lambda work: _prune(work, self),
@@ -152,12 +157,12 @@ def _prune(work: Work, recipe: Recipe) -> Facts:
     )
     source = work.need("model").path
     dense = dense_model(work.context, source, recipe.dtype)
-    decoder = describe(dense)
+    decoder = describe(dense, recipe.exclude)
     with measured(best_device().type) as peak:
         start = time.perf_counter()
         if isinstance(recipe.method, RetrainingMethod):
             assert training is not None
-            result = _retrain(work, recipe, recipe.method, dense, training)
+            result = _retrain(work, recipe, recipe.method, decoder, training)
         else:
             result = driver.prune(
                 recipe.method,
@@ -174,12 +179,16 @@ def _prune(work: Work, recipe: Recipe) -> Facts:
         seconds = time.perf_counter() - start
     by_layer = layer_sparsity(decoder, result.weights)
     _save(work, dense, source, result)
+    sizes = {name: layer.stored.numel() for name, layer in decoder.layers().items()}
+    excluded = [name for name in sizes if decoder.excludes(name)]
     return {
         **_costs(recipe, result.figures, seconds, shared_seconds, peak.bytes),
         "sparsity": sparsity(decoder, by_layer),
         "layer_sparsity": by_layer,
-        "counted_weights": sum(layer.stored.numel() for layer in decoder.layers().values()),
+        "counted_weights": sum(sizes.values()),
         "exempt_weights": decoder.exempt(),
+        "excluded_layers": len(excluded),
+        "excluded_weights": sum(sizes[name] for name in excluded),
     }
 
 
@@ -209,14 +218,15 @@ def _retrain(
     work: Work,
     recipe: Recipe,
     method: RetrainingMethod,
-    dense: PreTrainedModel,
+    decoder: Decoder,
     training_NL: torch.Tensor,
 ) -> PruneResult:
     from tasks.training.run import retrain
 
+    decoder.require_exclusion()
     return retrain(
-        dense,
-        describe(dense),
+        decoder.model,  # type: ignore[arg-type]
+        decoder,
         method,
         recipe.target,
         training_NL,

@@ -34,6 +34,7 @@ class Subject:
         evaluation: the sweep's section, with the fields of every measure.
         resolved: measure → what its :meth:`Measure.resolve` returned for this sweep.
         windows: (field, name, corpus, length, count) → token windows of a text for this model.
+        exclude: patterns of layers that were not to be pruned.
     """
 
     label: str
@@ -43,6 +44,7 @@ class Subject:
     evaluation: Any
     resolved: Mapping[str, Any]
     windows: Callable[..., Windows]
+    exclude: tuple[str, ...] = ()
 
 
 class Measure(ABC):

@@ -103,6 +103,10 @@ def instances(columns: Iterable[str], prefix: str) -> list[str]:
 PRUNING: tuple[Figure, ...] = (
     Figure(column="sparsity", label="zeros", heading="zeros", unit="%",
            group="pruning", better="", format="percent", axis="linear", dense=0.0),
+    Figure(column="exempt_weights", label="weights that no method prunes", heading="exempt",
+           unit="weights", group="pruning", better="", format="count"),
+    Figure(column="excluded_weights", label="weights excluded from pruning", heading="excluded",
+           unit="weights", group="pruning", better="", format="count"),
     Figure(column="prune_seconds", label="time to prune", heading="prune", unit="s",
            group="pruning", format="seconds", role="cost", added=("calibration_seconds",)),
     Figure(column="calibration_seconds", label="time of calibration", heading="calibrate",

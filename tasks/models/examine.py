@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ from tasks.models.sources.checkpoints import present_weights, weight_files
 from tasks.models.sources.headers import Shapes, read_shapes
 from tasks.models.sources.sources import Contents
 from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.exclusion import ExclusionError
+from tasks.pruning.core.structure import removable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,14 +42,18 @@ _MASKS = re.compile(r"(attn|attention)\.bias$")
 """Tables that older versions saved and a model makes for itself; masks are ``1 × 1 × L × L``."""
 
 
-def contents_of(folder: Path, trust: Trust, *, field: str, given: str) -> Contents:
+def contents_of(
+    folder: Path, trust: Trust, exclude: tuple[str, ...], *, field: str, given: str
+) -> Contents:
     """What the headers of a whole folder tell.
 
     Args:
+        exclude: patterns of layers that are to stay dense.
         field, given: for messages, what the user wrote and where.
 
     Raises:
-        ConfigurationError: as :func:`examine`, naming the tensor; or a file is damaged.
+        ConfigurationError: as :func:`examine`, naming the tensor; a file is damaged; or a pattern
+            names nothing.
     """
     names = weight_files(folder, field=field, given=given, trust=trust)
     try:
@@ -56,12 +63,47 @@ def contents_of(folder: Path, trust: Trust, *, field: str, given: str) -> Conten
         raise
     except (OSError, ValueError) as error:  # UnsupportedModelError is one
         raise ConfigurationError(field, given, f"this model cannot be used: {error}") from error
+    unread = tuple(name for name in unread if not _is_table(name, shapes))
+    return _contents(replace(decoder, exclude=exclude), unread, given)
+
+
+def contents_by_configuration(
+    config: Any, trust: Trust, exclude: tuple[str, ...], *, given: str
+) -> Contents:
+    """What a configuration alone tells: as :func:`contents_of`, but for unread tensors.
+
+    Raises:
+        ConfigurationError: a pattern of ``exclude`` names nothing.
+        UnsupportedModelError: nothing of it can be pruned.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with quiet(), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust.remote_code)
+    return _contents(describe(model, exclude), (), given)
+
+
+def _contents(decoder: Decoder, unread: tuple[str, ...], given: str) -> Contents:
+    try:
+        decoder.require_exclusion()
+    except ExclusionError as error:
+        asked = error.pattern or list(decoder.exclude)
+        raise ConfigurationError("exclude", asked, f"in {given} {error.reason}") from error
     embedding: Any = decoder.model.get_input_embeddings()  # type: ignore[operator]
+    layers, pruned = decoder.layers(), decoder.pruned_layers()
+    weights = sum(layer.stored.numel() for layer in layers.values())
+    left = weights - sum(layer.stored.numel() for layer in pruned.values())
+    unstructured = ""
+    try:
+        removable(decoder)
+    except ValueError as error:
+        unstructured = str(error)
     return Contents(
-        unread=tuple(name for name in unread if not _is_table(name, shapes)),
+        unread=unread,
         vocabulary=embedding.weight.shape[0],
-        widths=tuple(sorted({layer.in_features for layer in decoder.layers().values()})),
-        structured=decoder.structure is not None,
+        widths=tuple(sorted({layer.in_features for layer in pruned.values()})),
+        unstructured=unstructured,
+        excluded=(len(layers) - len(pruned), left, weights),
     )
 
 

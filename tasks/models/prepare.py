@@ -105,6 +105,18 @@ def read_config(model: ResolvedModel) -> Any:
     return SimpleNamespace(max_position_embeddings=length, vocab_size=rows)
 
 
+@lru_cache(maxsize=4)
+def whole_config(model: ResolvedModel) -> Any:
+    """A model's configuration before it is prepared, with all of its sizes; takes seconds."""
+    if model.kind == "random":
+        return random_model.config()
+    from transformers import AutoConfig
+
+    path = Path(model.path)
+    with quiet(), _explained(model, "configuration"):
+        return AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+
+
 @lru_cache(maxsize=1)
 def read_tokenizer(model: ResolvedModel) -> Any:
     """The tokenizer of a model that is not prepared yet."""

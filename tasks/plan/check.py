@@ -10,9 +10,9 @@ from tasks.data import windows as token_windows
 from tasks.data.texts import Windows, cut_once
 from tasks.measures.registry import measures
 from tasks.models.errors import UnsupportedModelError
-from tasks.models.examine import contents_of
+from tasks.models.examine import contents_by_configuration, contents_of
 from tasks.models.load import load_config, load_tokenizer
-from tasks.models.prepare import needs_preparation, read_config, read_tokenizer
+from tasks.models.prepare import needs_preparation, read_config, read_tokenizer, whole_config
 from tasks.models.sources.sources import Contents, ResolvedModel
 from tasks.plan.plan import ModelPlan, Plan, steps_of
 from tasks.store.context import Context
@@ -38,7 +38,10 @@ def check_plan(plan: Plan, context: Context, *, download: bool) -> dict[str, Res
         unmeasured = any(context.find(step) is None for step in steps_of(model.measured))
         if model.model.kind == "hub" and not model.model.path and not download:
             continue
-        if missing or unmeasured:
+        unpruned = any(
+            context.find(cell.pruned) is None for cell in plan.cells if cell.model is model
+        )
+        if missing or unmeasured or (plan.config.exclude and unpruned):
             contents = _check_model(plan, index, missing, context)
             if contents != model.model.contents:
                 learned[model.spec] = replace(model.model, contents=contents)
@@ -56,10 +59,8 @@ def _check_model(
     contents = model.model.contents
     try:
         config, tokenizer = _texts_side(model, context)
-        if contents is None and model.model.kind == "hub":
-            folder = context.make(model.subject.weights).path
-            field, given = f"models[{index}]", model.spec
-            contents = contents_of(folder, context.trust, field=field, given=given)
+        if contents is None:
+            contents = _contents_of(plan, index, context)
     except UnsupportedModelError as error:
         raise ConfigurationError(
             f"models[{index}]", model.spec, f"this model cannot be used: {error}"
@@ -74,6 +75,21 @@ def _check_model(
             made, rows, tokenizer, field=f"models[{index}]", given=model.spec, text=windows.name
         )
     return contents
+
+
+def _contents_of(plan: Plan, index: int, context: Context) -> Contents | None:
+    """Of a hub's model from its headers; of others only what ``exclude`` has to be held against."""
+    model, exclude = plan.models[index], plan.config.exclude
+    if model.model.kind == "hub":
+        folder = context.make(model.subject.weights).path
+        return contents_of(
+            folder, context.trust, exclude, field=f"models[{index}]", given=model.spec
+        )
+    if not exclude:  # to read all of a GGUF file's header takes seconds
+        return None
+    found = context.find(model.subject.weights)
+    config = load_config(found.path, context.trust) if found else whole_config(model.model)
+    return contents_by_configuration(config, context.trust, exclude, given=model.spec)
 
 
 def _texts_side(model: ModelPlan, context: Context) -> tuple[Any, Any]:

@@ -50,7 +50,14 @@ class ModelPlan:
         """What a reader has to know of the model that was named, in sentences."""
         unread = self.subject.weights.words.get("unread")
         said = f"{self.spec}: tensors of its files that the model does not read, {unread}"
-        return [f"{said}; checkpoints carry them over as they are"] if unread else []
+        notes = [f"{said}; checkpoints carry them over as they are"] if unread else []
+        layers, weights, counted = self.model.contents.excluded if self.model.contents else (0,) * 3
+        if layers:
+            notes.append(
+                f"{self.spec}: exclude leaves {layers} layers dense, {weights / counted:.1%} of "
+                "the weights that zeros are counted over"
+            )
+        return notes
 
     @property
     def goals(self) -> list[Step]:

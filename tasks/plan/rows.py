@@ -59,6 +59,8 @@ def dense_row(model: ModelPlan, context: Context, error: str = "") -> Row:
         "status": "completed" if complete else "failed",
         "error": "" if complete else error or "not evaluated",
         "sparsity": 0.0,
+        "exempt_weights": None,
+        "excluded_weights": None,
         **_dense_columns(columns),
         "prune_seconds": 0.0,
         "calibration_seconds": 0.0,
@@ -85,6 +87,8 @@ def cell_row(cell: Cell, context: Context, error: str = "") -> Row:
         "status": "completed" if complete else "failed",
         "error": "" if complete else error or "not computed",
         "sparsity": facts.get("sparsity"),
+        "exempt_weights": sum(facts.get("exempt_weights", {}).values()),
+        "excluded_weights": facts.get("excluded_weights", 0),
         **_dense_columns(_columns(cell.model.measured, context)),
         "prune_seconds": facts.get("prune_seconds"),
         "calibration_seconds": facts.get("calibration_seconds"),
@@ -160,6 +164,23 @@ def described(subject: Subject, measured: Measured, context: Context) -> dict[st
     for measure, artifacts in found_of(measured, context).items():
         texts |= measures()[measure].described(subject, artifacts)
     return texts
+
+
+def left_notes(plan: Plan, context: Context) -> list[str]:
+    """What stands beside the zeros: weights that no method prunes, and those that are excluded."""
+    said: dict[str, None] = {}
+    for cell in plan.cells:
+        facts = found.facts if (found := context.find(cell.pruned)) else {}
+        if exempt := facts.get("exempt_weights", {}):
+            kinds = ", ".join(f"{kind} {count:,}" for kind, count in exempt.items())
+            said[f"{cell.model.spec}: exempt weights stay dense and uncounted: {kinds}."] = None
+        if layers := facts.get("excluded_layers", 0):
+            said[
+                f"{cell.model.spec}: exclude ({', '.join(cell.recipe.exclude)}) leaves {layers} "
+                f"layers dense, {facts['excluded_weights']:,} of the {facts['counted_weights']:,} "
+                "weights that zeros are counted over."
+            ] = None
+    return list(said)
 
 
 def headline_note(row: Row) -> str:

@@ -52,7 +52,7 @@ def from_json(found: Mapping[str, Any], home: Path) -> Sources:
             place = str(home / place.removeprefix(_HOME))
         told = entry.get("contents")
         contents = told and Contents(
-            **{**told, "unread": tuple(told["unread"]), "widths": tuple(told["widths"])}
+            **{n: tuple(value) if isinstance(value, list) else value for n, value in told.items()}
         )
         models[spec] = ResolvedModel(**{**entry, "path": place, "contents": contents})
     corpora = {key: ResolvedCorpus(**entry) for key, entry in found["corpora"].items()}

@@ -109,6 +109,7 @@ class _Planner:
             calibration=self.calibration,
             training=self.training,
             training_options=self.config.training,
+            exclude=tuple(sorted(self.config.exclude)),
             label=f"{spec} {name} {target}",
         )
         checkpoint, pruned = recipe.steps()
@@ -120,6 +121,7 @@ class _Planner:
             evaluation=dense.evaluation,
             resolved=dense.resolved,
             windows=dense.windows,
+            exclude=recipe.exclude,
         )
         kept = self.config.save_checkpoints
         return Cell(self.dense, name, recipe, checkpoint, pruned, kept, subject, _measured(subject))
@@ -151,7 +153,7 @@ def _resolved(config: SweepConfig, index: int, sources: Sources) -> ResolvedMode
     )
     if needs_preparation(found) or not found.path:
         return found
-    contents = contents_of(Path(found.path), config.trust, field=field, given=given)
+    contents = contents_of(Path(found.path), config.trust, config.exclude, field=field, given=given)
     return replace(found, contents=contents)
 
 
@@ -162,11 +164,8 @@ def _impossible(method: Method, target: Target, model: ResolvedModel) -> str | N
     contents = model.contents
     if contents is None:
         return None
-    if method.structured and not contents.structured:
-        return (
-            f"{method.name} removes heads and channels of LLaMA-like decoders only (separate "
-            "query, key and value projections, one MLP a block), and these are not understood"
-        )
+    if method.structured and contents.unstructured:
+        return f"{method.name} removes heads and channels: {contents.unstructured}"
     if isinstance(target, SemiStructured):
         odd = [str(width) for width in contents.widths if width % target.group]
         if odd:

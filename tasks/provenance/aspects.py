@@ -151,6 +151,11 @@ ASPECTS: tuple[Aspect, ...] = (
     Aspect("pruning/exempt", "weights exempt", AMOUNT,
         "Routers, short convolutions and state spaces stay dense; sparsity is no share of them.",
         follows=("model", "pruning/layers")),
+    Aspect("pruning/exclude", "layers excluded", AMOUNT,
+        "These layers stay dense, and are counted: the target holds for the others alone."),
+    Aspect("pruning/excluded", "what was excluded", AMOUNT,
+        "So many of the weights counted stay dense by the sweep's exclude.",
+        follows=("model", "pruning/exclude")),
     Aspect("sparsity", "sparsity achieved", AMOUNT,
         "What was removed in fact, as a share of the weights counted; targets are met within half "
         "a point."),
@@ -197,14 +202,14 @@ FACTS = {
     "vocabulary": "vocabulary", "bos": "bos", "content": "content", "layers": "layers",
     "documents": "documents", "documents_cut": "documents_cut",
     "tokens": "tokens_read", "counted_weights": "counted_weights",
-    "exempt": "exempt",
+    "exempt": "exempt", "excluded": "excluded",
     "training_tokens": "training_tokens", "training_processes": "training_processes",
     "device_map": "device_map", "processes": "processes", "batch_size": "batch_size",
 }  # fmt: skip
 """What only computing a step tells, of what artifacts record → how it is called here."""
 ON_THEIR_OWN = (
     "device_map", "processes", "batch_size", "training_processes", "layers", "counted_weights",
-    "exempt",
+    "exempt", "excluded",
 )  # fmt: skip
 """Facts that somebody chose, or that no input is meant to change: ``follows`` alone explains."""
 

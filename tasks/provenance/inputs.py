@@ -143,6 +143,10 @@ def _record(step: Step, context: Context) -> Record:
             facts["layers"] = _layers(found.facts["layer_sparsity"])
             kinds = found.facts["exempt_weights"]
             facts["exempt"] = ", ".join(f"{kind} {count}" for kind, count in kinds.items()) or NONE
+            left = found.facts.get("excluded_layers", 0)
+            facts["excluded"] = (
+                f"{left} layers, {found.facts['excluded_weights']} weights" if left else NONE
+            )
     return {
         "step": step.name,
         "version": step.version,
@@ -181,7 +185,8 @@ def flattened(
             found[role + FIGURES] = ", ".join(
                 c for c, made_by in columns.items() if made_by == role
             )
-    found.setdefault(METHOD, DENSE)
+    if found.setdefault(METHOD, DENSE) != DENSE:
+        found.setdefault("pruning/exclude", NONE)  # what excludes nothing has no such input
     return found
 
 

@@ -7,7 +7,7 @@ Block after block: what one block loses is gone from what the next block sees.
 
 Deviation: a block keeps at least one group and one channel. Every block keeps whole groups, the
 rounded share of its own: of three, a target of 0.2 removes one and a target of 0.1 none. The
-sparsity reached is recorded beside the target.
+sparsity reached is recorded beside the target. Blocks that ``exclude`` reaches keep all.
 
 Shapes: ``L`` blocks, ``G`` key/value groups, ``C`` channels, ``I`` in-features.
 """
@@ -25,7 +25,13 @@ from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
 from tasks.pruning.core.methods import Chosen, LearningInputs, StructuredMethod
 from tasks.pruning.core.registry import register
 from tasks.pruning.core.statistics import ColumnCollector
-from tasks.pruning.core.structure import BlockStructure, Kept, masked_block, structure_of
+from tasks.pruning.core.structure import (
+    BlockStructure,
+    Kept,
+    masked_block,
+    removable,
+    structure_of,
+)
 from tasks.pruning.core.targets import Fraction
 from tasks.pruning.policy_gradient.bernoulli import keep_highest
 
@@ -37,10 +43,12 @@ class Metrics:
     Attributes:
         groups_LG: of each block's key/value groups.
         channels_LC: of each block's channels.
+        kept: what each block kept for what the later blocks saw.
     """
 
     groups_LG: Tensor
     channels_LC: Tensor
+    kept: tuple[Kept, ...]
 
 
 def _column_metric(block: BlockAtWork, name: str, collector: ColumnCollector) -> Tensor:
@@ -72,8 +80,10 @@ def walk_metrics(
         keep: the share that each block keeps for what the later blocks see.
     """
     structure = structure_of(decoder)
+    may = removable(decoder)
     groups: list[Tensor] = []
     channels: list[Tensor] = []
+    chosen: list[Kept] = []
 
     def visit(block: BlockAtWork) -> dict[str, Tensor]:
         attention, mlp = structure.attention_out, structure.channel_out
@@ -85,13 +95,17 @@ def walk_metrics(
                 f"{block.name}: a metric is not finite: the weights or their inputs overflow"
             )
         groups_G, channels_C = groups_G.cpu(), channels_C.cpu()
+        kept = Kept(
+            keep_share(groups_G, keep if may.groups_L[len(groups)] else 1.0),
+            keep_share(channels_C, keep if may.channels_L[len(channels)] else 1.0),
+        )
         groups.append(groups_G)
         channels.append(channels_C)
-        kept = Kept(keep_share(groups_G, keep), keep_share(channels_C, keep))
+        chosen.append(kept)
         return masked_block(block.block, structure, kept)
 
     walk(decoder, tokens_NL, visit, device=inputs.device, progress=inputs.progress)
-    return Metrics(torch.stack(groups), torch.stack(channels))
+    return Metrics(torch.stack(groups), torch.stack(channels), tuple(chosen))
 
 
 @register
@@ -120,10 +134,4 @@ class WandaSP(StructuredMethod):
         start = time.perf_counter()
         metrics = walk_metrics(decoder, inputs.tokens_NL, keep, inputs)
         walked = time.perf_counter() - start
-        return Chosen(
-            figures={"calibration_seconds": walked},
-            kept=tuple(
-                Kept(keep_share(groups_G, keep), keep_share(channels_C, keep))
-                for groups_G, channels_C in zip(metrics.groups_LG, metrics.channels_LC, strict=True)
-            ),
-        )
+        return Chosen(figures={"calibration_seconds": walked}, kept=metrics.kept)

@@ -28,6 +28,8 @@ DENSE = "dense"
 
 _FIRST = ("model", "method", "target", "seed", "status", "error", "sparsity")
 _LAST = (
+    "exempt_weights",
+    "excluded_weights",
     "prune_seconds",
     "calibration_seconds",
     "learned",

@@ -25,7 +25,7 @@ from tasks.data.texts import Windows
 from tasks.measures.figures import PRUNING, Figure
 from tasks.measures.registry import figures_of, measures
 from tasks.plan.plan import ModelPlan, Plan, needed_places
-from tasks.plan.rows import across_of, described, layers_of, rows_of
+from tasks.plan.rows import across_of, described, layers_of, left_notes, rows_of
 from tasks.provenance.inputs import INPUTS_NAME, write_inputs
 from tasks.reporting.context import CalibrationFacts, ModelFacts, ReportContext, TrainingFacts
 from tasks.reporting.ordering import sort_rows
@@ -171,7 +171,10 @@ def _context(
         calibration=_calibration_facts(plan, calibration),
         training=_training_facts(training, context),
         measured=described(first.subject, first.measured, context),
-        notes=[note for measure in measures().values() for note in measure.notes(rows)],
+        notes=[
+            *left_notes(plan, context),
+            *(note for measure in measures().values() for note in measure.notes(rows)),
+        ],
         across=[(figure, columns[figure.column]) for figure in figures_of(list(columns))],
         environment=environment(),
         skipped=[(s.model, s.method, s.target, s.reason) for s in plan.skipped],

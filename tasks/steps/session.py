@@ -73,11 +73,16 @@ class Session:
         for key in (config, plan.config):
             self._plans[key.model_dump_json()] = plan
 
-    def checked_plan(self, config: SweepConfig) -> Plan:
-        """As :meth:`plan`, and every corpus is long enough and the home can be written."""
-        require_writable(self.root)
+    def checked_plan(self, config: SweepConfig, *, download: bool = True) -> Plan:
+        """As :meth:`plan`, and every corpus is long enough and every measure can be computed.
+
+        Args:
+            download: fetch hub models, into a home that can be written; else nothing is written.
+        """
+        if download:
+            require_writable(self.root)
         plan = self.plan(config)
-        if learned := check_plan(plan, self.context(plan.config), download=True):
+        if learned := check_plan(plan, self.context(plan.config), download=download):
             # As the next run will plan it: what a method cannot prune is skipped, and all is told.
             sources = replace(plan.sources, models={**plan.sources.models, **learned})
             plan = plan_sweep(config, dtype=plan.config.dtype, sources=sources)

@@ -6,7 +6,7 @@ Tensors in safetensors, the rest in JSON; files lie in the scratch folder of one
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ class Job:
 
     Attributes:
         method, options, target: as a sweep file says them.
-        blocks_name: of the decoder.
+        blocks_name, exclude: of the decoder.
         dtype: of the model, as ``float32``.
         on_cpu: else each rank takes the GPU of its number.
         remote_code: whether the model's own code may run, as it did in the parent.
@@ -41,6 +41,7 @@ class Job:
     target: str
     seed: int
     blocks_name: str
+    exclude: Sequence[str]
     dtype: str
     on_cpu: bool
     remote_code: bool

@@ -55,6 +55,7 @@ def retrain_in_processes(
         target=str(target),
         seed=seed,
         blocks_name=decoder.blocks_name,
+        exclude=decoder.exclude,
         dtype=str(model.dtype).removeprefix("torch."),
         on_cpu=device.type == "cpu",
         remote_code=type(model).__module__.startswith("transformers_modules"),

@@ -28,7 +28,7 @@ def train_rank(facts: dict[str, Any], rank: Rank) -> int:
         with measured(device.type) as peak:
             result = retrain_here(
                 model,
-                Decoder(model, job.blocks_name),
+                Decoder(model, job.blocks_name, exclude=tuple(job.exclude)),
                 method,
                 parse_target(job.target),
                 read_windows(rank.scratch),

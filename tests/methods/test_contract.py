@@ -7,23 +7,16 @@ import dataclasses
 import pytest
 import tiny
 import torch
+from support.contract import METHODS, made, pruned, sketch_of, target_of
 
 from configs.schema import SweepConfig
 from tasks.pruning.core import driver
 from tasks.pruning.core.blocks import Decoder
-from tasks.pruning.core.methods import LayerMethod, Method, PruneResult
+from tasks.pruning.core.methods import Method, PruneResult
 from tasks.pruning.core.registry import methods, parse_target
 from tasks.pruning.core.sparsity import layer_sparsity, sparsity
 from tasks.pruning.core.targets import SemiStructured
 
-METHODS = list(methods())
-SMALL = {
-    "policy_gradient": {"steps": 3, "masks": 2, "batch_size": 2, "sequence_length": 8,
-                        "channel_group": 4},
-    "flip_gradient": {"tokens": 64, "sequence_length": 8, "round": 0.25, "validation_tokens": 8},
-    "ast": {"steps": 4, "batch": 2, "mask_interval": 2},
-}  # fmt: skip
-"""Budgets that a test can afford; everything else as by default."""
 STRUCTURED = [name for name in METHODS if methods()[name].structured]
 TARGETS = ["0.3", "0.5", "0.75", "2:4", "1:4", "4:8"]
 
@@ -42,34 +35,8 @@ CASES = [
 ]
 
 
-def made(name: str) -> Method:
-    return methods()[name](**SMALL.get(name, {}))
-
-
-def sketch_of(method: Method) -> int:
-    return method.sketch if isinstance(method, LayerMethod) else 0
-
-
 def run(method: Method, architecture: str, target: str, seed: int = 0) -> PruneResult:
     return pruned(method, tiny.decoder(architecture), target, seed)
-
-
-def pruned(method: Method, decoder: Decoder, target: str, seed: int = 0) -> PruneResult:
-    tokens = tiny.tokens()
-    return driver.prune(
-        method,
-        decoder,
-        parse_target(target),
-        seed=seed,
-        tokens_NL=tokens,
-        statistics=driver.collect_statistics(decoder, tokens, sketch=sketch_of(method)),
-        training_NL=tiny.tokens(seed=1),
-    )
-
-
-def target_of(name: str) -> str:
-    """A target that the method takes."""
-    return next(t for t in ("0.5", "2:4") if made(name).refuses(parse_target(t)) is None)
 
 
 def test_the_mission_methods_are_registered() -> None:

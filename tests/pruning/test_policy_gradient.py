@@ -17,7 +17,7 @@ from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.gates import gated_loss, plain_loss
 from tasks.pruning.core.methods import LearningInputs
 from tasks.pruning.core.registry import parse_target
-from tasks.pruning.core.structure import Kept, masked_weights
+from tasks.pruning.core.structure import Kept, Removable, masked_weights
 from tasks.pruning.core.targets import Fraction
 from tasks.pruning.policy_gradient.method import PolicyGradient, _batches
 from tasks.pruning.policy_gradient.policy import Policy, initial_policy, sigmap
@@ -130,10 +130,10 @@ def test_initial_policies_meet_the_budget(kind: str, by_metric: bool) -> None:
         found, 0.6, torch.Generator().manual_seed(0), inputs(found), kind=kind, sharpness=1.0,
         channel_group=5, by_metric=by_metric, floor=1e-3,
     )  # fmt: skip
-    for scores in (policy.groups_LG, policy.channels_LB):
+    for scores in (policy.groups_FG, policy.channels_FB):
         assert float(scores.sum()) <= 0.6 * scores.numel() + 1e-4
         assert scores.min() >= 1e-3 and scores.max() <= 1 - 1e-3
-    sizes = torch.stack([row.bincount(minlength=13) for row in policy.membership_LC])
+    sizes = torch.stack([row.bincount(minlength=13) for row in policy.membership_FC])
     assert sizes.sum(dim=1).tolist() == [64] * 3
     assert set(sizes.flatten().tolist()) == {5, 4}, "64 channels in groups of 5: 12 and one of 4"
 
@@ -145,7 +145,7 @@ def test_channels_alike_in_metric_share_a_variable() -> None:
         found, 0.6, torch.Generator(), inputs(found), kind="wanda_sp", sharpness=1.0,
         channel_group=8, by_metric=True, floor=0.0,
     )  # fmt: skip
-    for values_C, members_C in zip(metrics.channels_LC, policy.membership_LC, strict=True):
+    for values_C, members_C in zip(metrics.channels_LC, policy.membership_FC, strict=True):
         for group in range(7):
             lower = values_C[members_C > group].max()
             assert values_C[members_C == group].min() >= lower
@@ -155,7 +155,8 @@ def test_kept_equals_the_budget_and_spares_every_block() -> None:
     groups_LG = torch.tensor([[0.9, 0.8], [0.7, 0.6], [0.001, 0.002]])
     channels_LB = torch.rand(3, 16, generator=torch.Generator().manual_seed(0))
     membership = torch.arange(64).expand(3, -1) // 4
-    policy = Policy(groups_LG.clone(), channels_LB, membership, keep=0.5, floor=1e-3)
+    every = Removable(*torch.ones(2, 3, dtype=torch.bool))
+    policy = Policy(groups_LG.clone(), channels_LB, membership, every, keep=0.5, floor=1e-3)
     kept = policy.kept(across_layers=True)
     assert sum(int(entry.groups_G.sum()) for entry in kept) == 3
     assert sum(int(entry.channels_C.sum()) for entry in kept) == 96

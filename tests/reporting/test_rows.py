@@ -81,7 +81,8 @@ def test_columns_follow_the_contract(rows: list[Row]) -> None:
     expected = (
         "model method target seed status error sparsity "
         "perplexity/docs perplexity/c4 zero_shot/mean "
-        "dense_perplexity/docs dense_perplexity/c4 prune_seconds calibration_seconds "
+        "dense_perplexity/docs dense_perplexity/c4 exempt_weights excluded_weights "
+        "prune_seconds calibration_seconds "
         "learned departs training_tokens evaluate_seconds parameters nonzero_parameters "
         "peak_memory_bytes checkpoint mlflow_run_id fingerprint zero_shot/piqa/acc"
     )
@@ -98,7 +99,7 @@ def test_json_is_strict_and_infinity_is_text(tmp_path: Path) -> None:
     (row,) = json.loads(text, parse_constant=refuse)
     assert (row["perplexity/a"], row["x"], row["sparsity"]) == ("inf", "nan", "-inf")
     assert (tmp_path / "results.csv").read_text().splitlines()[1] == (
-        ",,,,,,-inf,,,,,,,,,,,,,inf,nan"
+        ",,,,,,-inf,,,,,,,,,,,,,,,inf,nan"
     )
     (found,) = read_results(tmp_path)
     assert found["perplexity/a"] == math.inf

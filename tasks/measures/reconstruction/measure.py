@@ -85,7 +85,7 @@ class Reconstruction(Measure):
             return ()
         return (
             "Reconstruction error: ‖X(W−Ŵ)ᵀ‖ / ‖XWᵀ‖ of a layer on the dense model's inputs, "
-            "mean over layers; 0 is unpruned, 1 is as bad as a layer of zeros.",
+            "mean over layers but excluded ones; 0 is unpruned, 1 is as bad as a layer of zeros.",
         )
 
 
@@ -105,7 +105,7 @@ def _pruned_weights(work: Work, decoder: Decoder, dtype: torch.dtype) -> Mapping
 
 def _produce(work: Work, subject: Subject) -> Facts:
     dense = dense_model(work.context, work.need("dense").path, subject.dtype)
-    decoder = describe(dense)
+    decoder = describe(dense, subject.exclude)
     errors = reconstruction_errors(
         dense,
         decoder,
@@ -114,7 +114,8 @@ def _produce(work: Work, subject: Subject) -> Facts:
         batch_size=subject.evaluation.batch_size,
         progress=work.progress,
     )
+    meant = [error for name, error in errors.items() if not decoder.excludes(name)]
     return {
         "layer_errors": {name: as_json(error) for name, error in errors.items()},
-        "mean": as_json(sum(errors.values()) / len(errors)),
+        "mean": as_json(sum(meant) / len(meant)),
     }

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def describe(model: PreTrainedModel) -> Decoder:
+def describe(model: PreTrainedModel, exclude: tuple[str, ...] = ()) -> Decoder:
     """The model as pruning sees it, with its heads and channels where they are understood.
 
     The blocks are the ``nn.ModuleList`` with ``num_hidden_layers`` entries that holds the most
     parameters, looked for in the text decoder: ``model.layers`` in LLaMA, ``gpt_neox.layers``,
     ``model.decoder.layers`` in OPT, ``transformer.h`` in GPT-2.
+
+    Args:
+        exclude: patterns of layers that pruning leaves as they are.
 
     Raises:
         UnsupportedModelError: an encoder-decoder model, one without such a list, or one whose
@@ -42,7 +45,7 @@ def describe(model: PreTrainedModel) -> Decoder:
         )
     blocks_name, blocks = max(found.items(), key=lambda item: _parameters(item[1]))
     _require_linear(blocks, name)
-    return Decoder(model, blocks_name, structure_of_model(model, blocks_name))
+    return Decoder(model, blocks_name, structure_of_model(model, blocks_name), exclude)
 
 
 def _find_blocks(model: PreTrainedModel, length: int | None) -> dict[str, nn.ModuleList]:

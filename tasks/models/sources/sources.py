@@ -31,14 +31,17 @@ class Contents:
     Attributes:
         unread: tensors of its files that the model does not read, by their names there.
         vocabulary: rows of the embedding.
-        widths: distinct numbers of in-features of the layers that can be pruned.
-        structured: whether its heads and channels are understood.
+        widths: distinct numbers of in-features of the layers that are to be pruned.
+        unstructured: why no heads and channels can be removed; empty where they can.
+        excluded: layers and weights that the sweep's ``exclude`` leaves dense, and all weights that
+            sparsity is counted over.
     """
 
     unread: tuple[str, ...] = ()
     vocabulary: int = 0
     widths: tuple[int, ...] = ()
-    structured: bool = True
+    unstructured: str = ""
+    excluded: tuple[int, int, int] = (0, 0, 0)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,9 @@ class Student:
             )
         self.model = copy.deepcopy(decoder.model).to(device, torch.float32).eval()
         self.model.requires_grad_(True)
-        self.layers = Decoder(self.model, decoder.blocks_name).layers()
+        # Excluded layers are trained like embeddings: without a mask.
+        copied = Decoder(self.model, decoder.blocks_name, exclude=decoder.exclude)
+        self.layers = copied.pruned_layers()
         self.branches: dict[str, Branch] = {}
         self._dtypes = {
             name: parameter.dtype for name, parameter in decoder.model.named_parameters()

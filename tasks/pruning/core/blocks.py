@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.pruning.core.calls import Call, Memo, recorded_calls
+from tasks.pruning.core.exclusion import ExclusionError, is_excluded, require_named
 from tasks.pruning.core.experts import Sent, experts_watched
 from tasks.pruning.core.layers import LinearLayer, exempt_weights, linear_layers
 from tasks.pruning.core.proof import proven_forms
@@ -42,11 +43,13 @@ class Decoder:
         model: called as ``model(input_ids=…, use_cache=False)``.
         blocks_name: dotted name of the ``nn.ModuleList`` of decoder blocks.
         structure: which matrices form heads and channels; None where that is not known.
+        exclude: patterns of layers that every method leaves as they are (``exclusion.py``).
     """
 
     model: nn.Module
     blocks_name: str
     structure: BlockStructure | None = None
+    exclude: tuple[str, ...] = ()
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -55,12 +58,34 @@ class Decoder:
         return list(blocks)
 
     def layers(self) -> dict[str, LinearLayer]:
-        """Every prunable layer of the model, by its full module name."""
+        """Every layer that sparsity is counted over, by its full module name."""
         return {
             f"{self.blocks_name}.{index}.{name}": layer
             for index, block in enumerate(self.blocks)
             for name, layer in linear_layers(block).items()
         }
+
+    def excludes(self, name: str) -> bool:
+        """Whether the layer of this full name is to stay as it is."""
+        return is_excluded(name, self.exclude)
+
+    def pruned_layers(self) -> dict[str, LinearLayer]:
+        """:meth:`layers` without those that are excluded."""
+        return {n: layer for n, layer in self.layers().items() if not self.excludes(n)}
+
+    def require_exclusion(self) -> None:
+        """Check that each pattern of ``exclude`` names something and that something is left.
+
+        Raises:
+            ExclusionError: naming the pattern, and names that come close.
+        """
+        if not self.exclude:
+            return
+        layers = self.layers()
+        modules = (name for name, _ in self.model.named_modules() if name)
+        require_named(self.exclude, (*modules, *layers))
+        if all(map(self.excludes, layers)):
+            raise ExclusionError(None, f"nothing is left to prune of {len(layers)} layers")
 
     def exempt(self) -> dict[str, int]:
         """What lies in the blocks and is neither pruned nor counted → how many weights that is."""

@@ -87,6 +87,8 @@ def prune(
 ) -> PruneResult:
     """Prune ``decoder`` to ``target``; the model itself is not changed.
 
+    Layers that ``decoder.exclude`` names stay as they are.
+
     Args:
         seed: of the method's own randomness.
         tokens_NL: calibration windows, for methods with ``uses_calibration``.
@@ -100,8 +102,10 @@ def prune(
 
     Raises:
         UnsupportedLayerError: when a layer cannot take the target.
+        ExclusionError: ``decoder.exclude`` names nothing, or leaves nothing to prune.
         ValueError: when the method lacks what it needs.
     """
+    decoder.require_exclusion()
     if reason := method.refuses(target):
         raise ValueError(reason)
     into = {} if into is None else into
@@ -163,7 +167,7 @@ def _prune_layers(
 ) -> PruneResult:
     if method.uses_statistics and statistics is None:
         raise ValueError(f"{method.name} needs statistics of the dense model")
-    layers = decoder.layers()
+    layers = decoder.pruned_layers()
     idle: list[LinearLayer] = []
     done = 0
     last: ColumnStatistics | None = None
@@ -211,23 +215,28 @@ def _prune_blocks(
 
     def visit(block: BlockAtWork) -> dict[str, Tensor]:
         nonlocal selecting
-        collectors = block.collect(method.collector)
-        unreached = [name for name in block.layers if name not in collectors]
+        layers = {
+            n: layer
+            for n, layer in block.layers.items()
+            if not decoder.excludes(f"{block.name}.{n}")
+        }
+        collectors = block.collect(method.collector, layers)
+        unreached = [name for name in layers if name not in collectors]
         replaced: dict[str, Tensor] = {}
         start = _now(device)
         for names in _sharing(collectors):
             collected = collectors[names[0]]
-            before = {name: block.layers[name].weight_OI for name in names}
+            before = {name: layers[name].weight_OI for name in names}
             with _naming(f"{block.name}.{', '.join(names)}"):
                 after = method.prune_layers(before, collected, target, generator)
             for name in names:
-                layer, full = block.layers[name], f"{block.name}.{name}"
+                layer, full = layers[name], f"{block.name}.{name}"
                 layer.put_(_checked(layer, full, after[name]), replaced, layer.parameter)
                 # What is done with is let go: a collector may hold a large matrix.
                 del collectors[name]
             figures.update(collected.figures())
         for name in unreached:
-            layer, full = block.layers[name], f"{block.name}.{name}"
+            layer, full = layers[name], f"{block.name}.{name}"
             with _naming(full):
                 pruned_OI = prune_without_tokens(layer.weight_OI, target)
             layer.put_(_checked(layer, full, pruned_OI), replaced, layer.parameter)

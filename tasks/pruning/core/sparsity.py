@@ -1,4 +1,4 @@
-"""What a pruned model holds of zeros, over all linear layers of its blocks."""
+"""What a pruned model holds of zeros, over all linear layers of its blocks, excluded ones too."""
 
 from __future__ import annotations
 

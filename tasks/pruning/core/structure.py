@@ -58,6 +58,18 @@ class BlockStructure:
 
 
 @dataclass(frozen=True)
+class Removable:
+    """The blocks that may lose groups, and those that may lose channels: nothing there is excluded.
+
+    Attributes:
+        groups_L, channels_L: True for the blocks that may.
+    """
+
+    groups_L: Tensor
+    channels_L: Tensor
+
+
+@dataclass(frozen=True)
 class Kept:
     """What one block keeps.
 
@@ -89,6 +101,32 @@ def structure_of(decoder: Decoder) -> BlockStructure:
             "none that is known"
         )
     return decoder.structure
+
+
+def removable(decoder: Decoder) -> Removable:
+    """Where ``decoder.exclude`` lets heads and channels go.
+
+    A group reaches into all four projections and a channel into all matrices of the MLP: a block
+    with one of them excluded keeps all its groups, or all its channels.
+
+    Raises:
+        ValueError: when no block may lose either.
+    """
+    structure = structure_of(decoder)
+    names = [f"{decoder.blocks_name}.{index}" for index in range(len(decoder.blocks))]
+    attention = (structure.query, structure.key, structure.value, structure.attention_out)
+    mlp = (*structure.channel_in, structure.channel_out)
+    groups_L, channels_L = (
+        torch.tensor([not any(decoder.excludes(f"{b}.{n}") for n in inside) for b in names])
+        for inside in (attention, mlp)
+    )
+    if not (groups_L.any() or channels_L.any()):
+        raise ValueError(
+            "exclude leaves no heads or channels to remove: a block keeps its heads where a query, "
+            "key, value or output projection is excluded, and its channels where a matrix of its "
+            "MLP is"
+        )
+    return Removable(groups_L, channels_L)
 
 
 def masked_block(block: nn.Module, structure: BlockStructure, kept: Kept) -> dict[str, Tensor]:

@@ -131,6 +131,8 @@ def keep_highest(
         ``L × V``, True where kept.
     """
     layers = scores_LV.shape[0]
+    if not layers:
+        return torch.zeros_like(scores_LV, dtype=torch.bool)
     scores_LV = scores_LV.masked_fill(sizes_LV == 0, -torch.inf)
     best_LV = torch.zeros_like(scores_LV, dtype=torch.bool)
     best_LV[torch.arange(layers), scores_LV.argmax(dim=1)] = True

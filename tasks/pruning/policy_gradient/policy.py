@@ -1,10 +1,11 @@
 """The Bernoulli parameters of all groups and channels: how they start, move and end.
 
-One vector of scores: first the groups of all blocks, then the blocks' channel variables. A channel
-variable stands for ``channel_group`` channels.
+One vector of scores: first the groups of all blocks that may lose some, then the channel variables
+of those that may lose channels; what is excluded has no variables, and stays. A channel variable
+stands for ``channel_group`` channels.
 
-Shapes: ``L`` blocks, ``G`` groups, ``C`` channels, ``B`` channel variables of a block, ``V`` all
-variables.
+Shapes: ``L`` blocks, ``F`` blocks that may lose groups or channels, ``G`` groups, ``C`` channels,
+``B`` channel variables of a block, ``V`` all variables.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.methods import LearningInputs
-from tasks.pruning.core.structure import BlockStructure, Kept, structure_of
+from tasks.pruning.core.structure import BlockStructure, Kept, Removable, removable, structure_of
 from tasks.pruning.policy_gradient import bernoulli
 from tasks.pruning.wanda_sp import walk_metrics
 
@@ -26,65 +27,81 @@ class Policy:
     """Probabilities that groups and channels stay, on the CPU in float32.
 
     Attributes:
-        groups_LG, channels_LB: the scores.
-        membership_LC: the channel variable that each channel belongs to.
+        groups_FG, channels_FB: the scores.
+        membership_FC: the channel variable that each channel belongs to.
+        removable: which blocks they are.
         keep: the share that stays, of groups and of channels.
         floor: scores stay within [floor, 1 − floor].
     """
 
-    groups_LG: Tensor
-    channels_LB: Tensor
-    membership_LC: Tensor
+    groups_FG: Tensor
+    channels_FB: Tensor
+    membership_FC: Tensor
+    removable: Removable
     keep: float
     floor: float
 
     def __post_init__(self) -> None:
-        blocks, channels = self.membership_LC.shape
-        sizes_LB = torch.zeros(self.channels_LB.shape, dtype=torch.long)
+        blocks, channels = self.membership_FC.shape
+        sizes_FB = torch.zeros(self.channels_FB.shape, dtype=torch.long)
         ones = torch.ones(blocks, channels, dtype=torch.long)
-        self._sizes_LB = sizes_LB.scatter_add_(1, self.membership_LC, ones)
+        self._sizes_FB = sizes_FB.scatter_add_(1, self.membership_FC, ones)
         self.move_(torch.zeros_like(self.scores_V))
 
     @property
     def scores_V(self) -> Tensor:
-        return torch.cat([self.groups_LG.flatten(), self.channels_LB.flatten()])
+        return torch.cat([self.groups_FG.flatten(), self.channels_FB.flatten()])
 
     def move_(self, step_V: Tensor) -> None:
         """Add a step, then project groups and channels onto their budgets, each over all blocks."""
         groups_V, channels_V = (self.scores_V + step_V).split(
-            [self.groups_LG.numel(), self.channels_LB.numel()]
+            [self.groups_FG.numel(), self.channels_FB.numel()]
         )
-        for scores_V, held in ((groups_V, self.groups_LG), (channels_V, self.channels_LB)):
-            projected = bernoulli.project(scores_V, self.keep * scores_V.numel(), self.floor)
-            held.copy_(projected.view_as(held))
+        for scores_V, held in ((groups_V, self.groups_FG), (channels_V, self.channels_FB)):
+            if scores_V.numel():
+                projected = bernoulli.project(scores_V, self.keep * scores_V.numel(), self.floor)
+                held.copy_(projected.view_as(held))
 
     def gates(self, mask_V: Tensor) -> tuple[Tensor, Tensor]:
         """A mask of the variables as gates of groups ``L × G`` and channels ``L × C``."""
-        groups_V, channels_V = mask_V.split([self.groups_LG.numel(), self.channels_LB.numel()])
-        channels_LB = channels_V.view_as(self.channels_LB)
-        return groups_V.view_as(self.groups_LG), channels_LB.gather(1, self.membership_LC)
+        groups_V, channels_V = mask_V.split([self.groups_FG.numel(), self.channels_FB.numel()])
+        channels_FB = channels_V.view_as(self.channels_FB)
+        return (
+            _among_all(groups_V.view_as(self.groups_FG), self.removable.groups_L),
+            _among_all(channels_FB.gather(1, self.membership_FC), self.removable.channels_L),
+        )
 
     def kept(self, *, across_layers: bool) -> tuple[Kept, ...]:
         """The choice: the highest scores within the budget, groups and channels apart."""
-        groups_LG = bernoulli.keep_highest(
-            self.groups_LG,
-            torch.ones_like(self.groups_LG, dtype=torch.long),
-            round(self.keep * self.groups_LG.numel()),
+        groups_FG = bernoulli.keep_highest(
+            self.groups_FG,
+            torch.ones_like(self.groups_FG, dtype=torch.long),
+            round(self.keep * self.groups_FG.numel()),
             across_layers=across_layers,
         )
-        channels_LB = bernoulli.keep_highest(
-            self.channels_LB,
-            self._sizes_LB,
-            round(self.keep * self.membership_LC.numel()),
+        channels_FB = bernoulli.keep_highest(
+            self.channels_FB,
+            self._sizes_FB,
+            round(self.keep * self.membership_FC.numel()),
             across_layers=across_layers,
         )
-        channels_LC = channels_LB.gather(1, self.membership_LC)
+        groups_LG = _among_all(groups_FG, self.removable.groups_L)
+        channels_LC = _among_all(
+            channels_FB.gather(1, self.membership_FC), self.removable.channels_L
+        )
         return tuple(Kept(g, c) for g, c in zip(groups_LG, channels_LC, strict=True))
 
     def figures(self) -> dict[str, float]:
         """How undecided the policy is: the mean of 4·s·(1 − s), 1 at one half and 0 at 0 or 1."""
         undecided_V = 4.0 * self.scores_V * (1.0 - self.scores_V)
         return {"undecided": float(undecided_V.mean())}
+
+
+def _among_all(values_FX: Tensor, free_L: Tensor) -> Tensor:
+    """Of all blocks: ``values_FX`` where something may go, ones elsewhere; ``L × X``."""
+    found_LX = torch.ones(len(free_L), values_FX.shape[1], dtype=values_FX.dtype)
+    found_LX[free_L] = values_FX
+    return found_LX
 
 
 def sigmap(metric_X: Tensor, keep: float, sharpness: float = 1.0) -> Tensor:
@@ -134,6 +151,7 @@ def initial_policy(
         by_metric: channels alike in Wanda-SP's metric share a variable, instead of neighbours.
     """
     structure = structure_of(decoder)
+    free = removable(decoder)
     blocks = len(decoder.blocks)
     width = -(-structure.channels // channel_group)
     rank_LC = torch.arange(structure.channels).expand(blocks, -1)
@@ -147,18 +165,23 @@ def initial_policy(
         order_LC = metrics.channels_LC.argsort(dim=1, descending=True, stable=True)
         rank_LC = torch.empty_like(order_LC).scatter_(1, order_LC, rank_LC.contiguous())
     membership_LC = rank_LC // channel_group
+    membership_FC = membership_LC[free.channels_L]
     if informed and metrics is not None:
-        means_LB = _means(metrics.channels_LC, membership_LC, width)
-        groups_LG, channels_LB = (
-            _informed(kind, metric, keep, sharpness) for metric in (metrics.groups_LG, means_LB)
+        means_FB = _means(metrics.channels_LC[free.channels_L], membership_FC, width)
+        groups_FG, channels_FB = (
+            _informed(kind, metric, keep, sharpness)
+            for metric in (metrics.groups_LG[free.groups_L], means_FB)
         )
     else:
         groups_LG, channels_LB = _uninformed(kind, blocks, structure, width, keep, generator)
-    return Policy(groups_LG, channels_LB, membership_LC, keep, floor)
+        groups_FG, channels_FB = groups_LG[free.groups_L], channels_LB[free.channels_L]
+    return Policy(groups_FG, channels_FB, membership_FC, free, keep, floor)
 
 
 def _informed(kind: str, metric_LX: Tensor, keep: float, sharpness: float) -> Tensor:
     """Each block's metric is standardised by itself, as the authors do it."""
+    if not len(metric_LX):
+        return metric_LX
     if kind == "wanda_sp":
         return torch.stack([sigmap(row, keep, sharpness) for row in metric_LX])
     values_LX = torch.stack([_standardised(row) for row in metric_LX])

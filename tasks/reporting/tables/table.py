@@ -20,6 +20,8 @@ _LEARNED_NOTE = (
 )
 DEPARTS = "†"
 _SPARSITY = next(figure for figure in PRUNING if figure.column == "sparsity")
+_LEFT = [figure for figure in PRUNING if figure.column in ("exempt_weights", "excluded_weights")]
+"""What stays dense; shown where there is any."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def _departures(rows: Sequence[Row]) -> str:
 
 def _headlines(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
     headline = [figure for figure in figures if figure.headline]
-    table = _table(RESULTS, rows, rows, [*_figure_columns(headline), *_figure_columns([_SPARSITY])])
+    zeros = [_SPARSITY, *(f for f in _LEFT if any(row.get(f.column) for row in rows))]
+    table = _table(RESULTS, rows, rows, _figure_columns([*headline, *zeros]))
     first = table.columns[len(table.names)]
     # What has no figures says why in place of the first.
     cells = [
@@ -107,8 +110,8 @@ def _cost(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
         return Column("learned", told, "tokens")
 
     said = any(map(learning, rows))
-    skipped = {"sparsity", "training_tokens"}
-    spent = [f for f in PRUNING if f in figures and f.column not in skipped]
+    elsewhere = {"sparsity", "training_tokens", *(figure.column for figure in _LEFT)}
+    spent = [f for f in PRUNING if f in figures and f.column not in elsewhere]
     columns = [*([learned] if said else []), *_figure_columns(spent)]
     cells = [row for row in rows if is_completed(row) and not is_dense(row)]
     return _table(COST, cells, rows, columns, _LEARNED_NOTE if said else "")
