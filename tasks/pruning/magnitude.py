@@ -40,5 +40,7 @@ class Magnitude(LayerMethod):
         generator: torch.Generator,
     ) -> Tensor:
         del statistics, generator
-        pruned_OI = masks.lowest(weight_OI.float().abs(), target, across=self.compare)
+        pruned_OI = masks.lowest(
+            weight_OI.float().abs(), target, across=self.compare, zero_OI=weight_OI == 0
+        )
         return weight_OI.masked_fill(pruned_OI, 0)

@@ -50,4 +50,4 @@ class Wanda(BlockMethod):
         assert isinstance(collected, _Energies)
         norm_I = collected.result().energy_I.sqrt()
         scores_OI = weight_OI.float().abs() * norm_I
-        return weight_OI.masked_fill(masks.lowest(scores_OI, target), 0)
+        return weight_OI.masked_fill(masks.lowest(scores_OI, target, zero_OI=weight_OI == 0), 0)

@@ -53,9 +53,48 @@ def test_agrees_with_the_exact_rows_as_measured() -> None:
     assert agreement[128] == pytest.approx(0.978, abs=0.01)
 
 
-def test_a_constant_row_does_not_divide_by_zero() -> None:
+def zero_rows(scores_OI: torch.Tensor) -> torch.Tensor:
+    return scores_OI.masked_fill(torch.arange(len(scores_OI))[:, None] % 5 < 2, 0)
+
+
+def zeros_at_random(scores_OI: torch.Tensor) -> torch.Tensor:
+    drawn_OI = torch.rand(scores_OI.shape, generator=torch.Generator().manual_seed(1))
+    return scores_OI.masked_fill(drawn_OI < 0.5, 0)
+
+
+DEGENERATE = {
+    "constant": torch.ones_like,
+    "two values": lambda scores_OI: (scores_OI > 0.5).float() + 1,
+    "constant rows": lambda scores_OI: scores_OI[:, :1].expand_as(scores_OI).contiguous(),
+    "40 % zero rows": zero_rows,
+    "half zeros": zeros_at_random,
+    "one input": lambda scores_OI: scores_OI.reshape(-1, 1),
+    "one output": lambda scores_OI: scores_OI.reshape(1, -1),
+}
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.3, 0.5, 0.6, 0.9, 0.999])
+@pytest.mark.parametrize("kind", DEGENERATE)
+@pytest.mark.parametrize("settings", [(0.125, 0.0), (1 / 128, 0.25)])
+def test_ties_and_zeros_do_not_miss_the_fraction(
+    kind: str, fraction: float, settings: tuple[float, float]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores_OI = DEGENERATE[kind](torch.rand(80, 96, generator=generator))
+    alpha, shrink = settings
+    mask = ewma.select(scores_OI, fraction, alpha, generator, shrink)
+    zero_OI = scores_OI == 0
+    reached, there = (float(m.float().mean()) for m in (mask | zero_OI, zero_OI))
+    if there > fraction:
+        assert reached == there, "nothing goes beside what is zero already"
+    else:
+        assert reached == pytest.approx(fraction, abs=0.005)
+        assert not mask.all()
+
+
+def test_a_matrix_of_one_value_loses_as_much_in_every_row() -> None:
     mask = ewma.select(torch.ones(4, 16), 0.5, 0.125, torch.Generator().manual_seed(0))
-    assert mask.dtype == torch.bool
+    assert mask.sum(dim=1).tolist() == [8] * 4
 
 
 def test_nothing_is_sorted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,16 +29,25 @@ def brute_force(row: list[float], count: int) -> list[bool]:
 @given(scores(), st.floats(0.01, 0.99))
 @settings(max_examples=200, deadline=None)
 def test_rows_match_a_sort_by_score_and_index(scores_OI: torch.Tensor, fraction: float) -> None:
-    count = round(fraction * scores_OI.shape[1])
-    expected = [brute_force(row, count) for row in scores_OI.tolist()]
-    assert masks.lowest_per_row(scores_OI, fraction).tolist() == expected
+    columns = scores_OI.shape[1]
+    count = round(fraction * columns)
+    mask = masks.lowest_per_row(scores_OI, fraction)
+    if 0 < count < columns and abs(count / columns - fraction) <= masks.TOLERANCE:
+        assert mask.tolist() == [brute_force(row, count) for row in scores_OI.tolist()]
+        return
+    # Rounded row by row it would miss the matrix's share: rows differ by one.
+    counts = [sum(row) for row in mask.tolist()]
+    assert sum(counts) == masks.count_of(fraction, scores_OI.numel())
+    assert max(counts) - min(counts) <= 1
+    for row, pruned, count in zip(scores_OI.tolist(), mask.tolist(), counts, strict=True):
+        assert pruned == brute_force(row, count)
 
 
 @given(scores(), st.floats(0.01, 0.99))
 @settings(max_examples=100, deadline=None)
 def test_the_matrix_matches_a_sort(scores_OI: torch.Tensor, fraction: float) -> None:
     flat = scores_OI.flatten().tolist()
-    expected = brute_force(flat, round(fraction * len(flat)))
+    expected = brute_force(flat, min(round(fraction * len(flat)), len(flat) - 1))
     assert masks.lowest_of_matrix(scores_OI, fraction).flatten().tolist() == expected
 
 
@@ -56,6 +65,50 @@ def test_groups_match_a_sort(scores_OI: torch.Tensor, kind: tuple[int, int]) -> 
     for row, pruned in zip(grouped, mask, strict=True):
         assert int(pruned.sum()) == group - keep
         assert row[pruned].max() <= row[~pruned].min()
+
+
+@given(scores(), st.floats(0.01, 0.99), st.integers(0, 6))
+@settings(max_examples=200, deadline=None)
+def test_what_is_zero_already_is_part_of_the_count(
+    scores_OI: torch.Tensor, fraction: float, below: int
+) -> None:
+    zero_OI = scores_OI < below
+    scores_OI = scores_OI.masked_fill(zero_OI, 0)
+    mask = masks.lowest_per_row(scores_OI, fraction, zero_OI)
+    zeros, wanted = int(zero_OI.sum()), fraction * scores_OI.numel()
+    reached = int((mask | zero_OI).sum())
+    slack = max(1.0, masks.TOLERANCE * scores_OI.numel()) + 1e-9
+    assert reached == zeros or abs(reached - wanted) <= slack
+    for row, pruned, zero in zip(scores_OI, mask, zero_OI, strict=True):
+        kept = ~pruned & ~zero
+        if kept.any() and (pruned & ~zero).any():
+            assert row[pruned & ~zero].max() <= row[kept].min()
+
+
+@pytest.mark.parametrize(("fraction", "columns"), [(0.999, 96), (0.001, 96), (0.9999, 64)])
+def test_rows_are_neither_emptied_nor_left_whole_by_rounding(fraction: float, columns: int) -> None:
+    scores_OI = torch.rand(64, columns, generator=torch.Generator().manual_seed(0))
+    mask = masks.lowest_per_row(scores_OI, fraction)
+    assert int(mask.sum()) == min(round(fraction * mask.numel()), mask.numel() - 1)
+    assert not mask.all()
+    assert int(masks.lowest_of_matrix(scores_OI, fraction).sum()) == int(mask.sum())
+
+
+def test_rows_that_are_zero_already_spare_the_others() -> None:
+    scores_OI = torch.rand(10, 40, generator=torch.Generator().manual_seed(0)) + 0.1
+    zero_OI = torch.zeros_like(scores_OI, dtype=torch.bool)
+    zero_OI[:4] = True
+    mask = masks.lowest_per_row(scores_OI.masked_fill(zero_OI, 0), 0.5, zero_OI)
+    assert mask[:4].all()
+    assert int(mask.sum()) == 200
+    assert set(mask[4:].sum(dim=1).tolist()) == {6, 7}
+    assert torch.equal(masks.lowest_per_row(scores_OI, 0.3, zero_OI), zero_OI), "more are there"
+
+
+def test_equal_scores_lose_as_much_in_every_row() -> None:
+    mask = masks.lowest_by_count(torch.ones(6, 10), 27)
+    assert int(mask.sum()) == 27
+    assert set(mask.sum(dim=1).tolist()) == {4, 5}
 
 
 def test_a_higher_fraction_prunes_a_superset() -> None:

@@ -69,7 +69,8 @@ def sent_to_experts(
 
 def prune_without_tokens(weight_OI: Tensor, target: Target) -> Tensor:
     """By magnitude: of an expert that no calibration token reached only its weights are known."""
-    return weight_OI.masked_fill(masks.lowest(weight_OI.abs().float(), target), 0)
+    pruned_OI = masks.lowest(weight_OI.abs().float(), target, zero_OI=weight_OI == 0)
+    return weight_OI.masked_fill(pruned_OI, 0)
 
 
 def told_without_tokens(layers: Sequence[LinearLayer]) -> dict[str, float]:

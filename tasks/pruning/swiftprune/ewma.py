@@ -5,7 +5,7 @@ A row is scanned left to right with the state (μ, δ), as TCP estimates its rou
 A weight is pruned when z ≤ m. The state never depends on decisions, so z is computed for a whole
 matrix at once, in blocks of columns (two small matrix products a block), and m is the target
 quantile of z: estimated on a sample of rows, then corrected by counting until the matrix is within
-the tolerance. Nothing is sorted.
+the tolerance. Nothing is sorted. Ties and zeros that no threshold parts are counted out.
 
 The state starts at the row's mean and mean absolute deviation, so the first weights are judged
 like the others.
@@ -17,6 +17,8 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from tasks.pruning.core import masks
 
 _BLOCK = 64
 """Columns scanned at once; a larger block wastes work on the triangular products."""
@@ -134,10 +136,30 @@ def select(
     generator: torch.Generator,
     shrink: float = 0.0,
 ) -> Tensor:
-    """Mark a ``fraction`` of the scores as pruned, within the threshold's tolerance; β = α."""
+    """Mark a ``fraction`` of the scores as pruned, within half a point of the matrix; β = α.
+
+    Where ties or scores of zero, such as weights that are zero already, would miss that, the count
+    is exact: zeros go first, and of equal z the lowest scores.
+    """
     if not torch.isfinite(scores_OI).all():
         raise ValueError(
             "a score is NaN or infinite: the weights or the calibration statistics are not finite"
         )
     z_OI = z_scores(scores_OI, alpha, alpha, shrink)
-    return z_OI <= threshold(z_OI, fraction, generator)
+    pruned_OI = z_OI <= threshold(z_OI, fraction, generator)
+    zero_OI = scores_OI == 0
+    wanted = masks.count_of(fraction, scores_OI.numel())
+    away = abs(int((pruned_OI | zero_OI).sum()) - wanted)
+    if away <= max(1, masks.TOLERANCE * scores_OI.numel()) and not pruned_OI.all():
+        return pruned_OI
+    return _exact(scores_OI, z_OI.masked_fill(zero_OI, -torch.inf), wanted)
+
+
+def _exact(scores_OI: Tensor, z_OI: Tensor, count: int) -> Tensor:
+    """The ``count`` lowest z, and of those at the cut the lowest scores."""
+    if count == 0:
+        return torch.zeros_like(scores_OI, dtype=torch.bool)
+    cut = z_OI.reshape(-1).kthvalue(count).values
+    below_OI = z_OI < cut
+    at_cut_OI = scores_OI.masked_fill(z_OI != cut, torch.inf)
+    return below_OI | masks.lowest_by_count(at_cut_OI, count - int(below_OI.sum()))

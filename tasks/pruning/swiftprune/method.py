@@ -113,5 +113,5 @@ class SwiftPrune(LayerMethod):
             scanned_OI = scanned(losses_OI, self.scale)
             pruned_OI = ewma.select(scanned_OI, target.value, self.alpha, generator, self.shrink)
         else:
-            pruned_OI = masks.lowest(losses_OI, target)
+            pruned_OI = masks.lowest(losses_OI, target, zero_OI=weight_OI == 0)
         return weight_OI.masked_fill(pruned_OI, 0)
