@@ -58,6 +58,26 @@ def contents_of(
     names = weight_files(folder, field=field, given=given, trust=trust)
     try:
         shapes = read_shapes(folder, names)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(field, given, f"this model cannot be used: {error}") from error
+    return contents_by_headers(folder, shapes, trust, exclude, field=field, given=given)
+
+
+def contents_by_headers(
+    folder: Path,
+    shapes: Shapes,
+    trust: Trust,
+    exclude: tuple[str, ...],
+    *,
+    field: str,
+    given: str,
+) -> Contents:
+    """As :func:`contents_of`, of a folder whose weights need not be there.
+
+    Args:
+        shapes: of all tensors of its weight files.
+    """
+    try:
         decoder, unread = examine(folder, shapes, trust)
     except ConfigurationError:
         raise

@@ -10,9 +10,10 @@ from tasks.data import windows as token_windows
 from tasks.data.texts import Windows, cut_once
 from tasks.measures.registry import measures
 from tasks.models.errors import UnsupportedModelError
-from tasks.models.examine import contents_by_configuration, contents_of
+from tasks.models.examine import contents_by_configuration, contents_by_headers, contents_of
 from tasks.models.load import load_config, load_tokenizer
 from tasks.models.prepare import needs_preparation, read_config, read_tokenizer, whole_config
+from tasks.models.sources.hub_headers import HubHeaders, fetch_headers
 from tasks.models.sources.sources import Contents, ResolvedModel
 from tasks.plan.plan import ModelPlan, Plan, steps_of
 from tasks.store.context import Context
@@ -22,11 +23,11 @@ def check_plan(plan: Plan, context: Context, *, download: bool) -> dict[str, Res
     """Make sure that every corpus is long enough and every measure can be computed.
 
     Args:
-        download: fetch hub models now; else those that are not on this machine go unchecked.
+        download: ask the hub for configurations, tokenizers and the weights' headers of models that
+            are not on this machine; else they go unchecked.
 
     Returns:
-        Models of which more is known than the plan knows, since they have been fetched: plan again
-        with them.
+        Models of which more is known than the plan knows: plan again with them.
 
     Raises:
         ConfigurationError: naming the field, and how much there is.
@@ -58,9 +59,10 @@ def _check_model(
     model = plan.models[index]
     contents = model.model.contents
     try:
-        config, tokenizer = _texts_side(model, context)
+        headers = _headers(model, index, context)
         if contents is None:
-            contents = _contents_of(plan, index, context)
+            contents = _contents_of(plan, index, headers, context)
+        config, tokenizer = _texts_side(model, headers, context)
     except UnsupportedModelError as error:
         raise ConfigurationError(
             f"models[{index}]", model.spec, f"this model cannot be used: {error}"
@@ -77,27 +79,42 @@ def _check_model(
     return contents
 
 
-def _contents_of(plan: Plan, index: int, context: Context) -> Contents | None:
+def _headers(model: ModelPlan, index: int, context: Context) -> HubHeaders | None:
+    """What is fetched of a hub's model before its weights are."""
+    if model.model.kind != "hub" or model.model.path:
+        return None
+    field, revision = f"models[{index}]", model.model.revision
+    return fetch_headers(model.spec, revision, field=field, trust=context.trust)
+
+
+def _contents_of(
+    plan: Plan, index: int, headers: HubHeaders | None, context: Context
+) -> Contents | None:
     """Of a hub's model from its headers; of others only what ``exclude`` has to be held against."""
-    model, exclude = plan.models[index], plan.config.exclude
+    model, exclude, trust = plan.models[index], plan.config.exclude, context.trust
+    field, given = f"models[{index}]", model.spec
+    if headers:
+        return contents_by_headers(
+            headers.folder, headers.shapes, trust, exclude, field=field, given=given
+        )
     if model.model.kind == "hub":
         folder = context.make(model.subject.weights).path
-        return contents_of(
-            folder, context.trust, exclude, field=f"models[{index}]", given=model.spec
-        )
+        return contents_of(folder, trust, exclude, field=field, given=given)
     if not exclude:  # to read all of a GGUF file's header takes seconds
         return None
     found = context.find(model.subject.weights)
-    config = load_config(found.path, context.trust) if found else whole_config(model.model)
-    return contents_by_configuration(config, context.trust, exclude, given=model.spec)
+    config = load_config(found.path, trust) if found else whole_config(model.model)
+    return contents_by_configuration(config, trust, exclude, given=given)
 
 
-def _texts_side(model: ModelPlan, context: Context) -> tuple[Any, Any]:
+def _texts_side(model: ModelPlan, headers: HubHeaders | None, context: Context) -> tuple[Any, Any]:
     """(configuration, tokenizer) without the weights; of a GGUF file, from its header."""
-    found = context.find(model.subject.weights)
-    if found is None and needs_preparation(model.model):
+    if headers:
+        folder = headers.folder
+    elif context.find(model.subject.weights) is None and needs_preparation(model.model):
         return read_config(model.model), read_tokenizer(model.model)
-    folder = context.make(model.subject.weights).path
+    else:
+        folder = context.make(model.subject.weights).path
     return load_config(folder, context.trust), load_tokenizer(folder, context.trust)
 
 

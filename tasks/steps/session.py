@@ -77,7 +77,7 @@ class Session:
         """As :meth:`plan`, and every corpus is long enough and every measure can be computed.
 
         Args:
-            download: fetch hub models, into a home that can be written; else nothing is written.
+            download: ask the hub for models' headers, and write what is learned; else neither.
         """
         if download:
             require_writable(self.root)

@@ -16,6 +16,7 @@ import pytest
 from huggingface_hub import constants
 
 from configs.errors import ConfigurationError
+from configs.schema import SweepConfig
 from configs.trust import Trust
 from configs.yaml_file import validate
 from tasks.models.errors import SourceUnavailableError
@@ -32,6 +33,7 @@ class FakeHub:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.requests: list[str] = []
+        self.whole: list[str] = []
         self.status = 200
         self.config: dict[str, Any] = {}
         hub = self
@@ -58,6 +60,8 @@ class FakeHub:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.partition("?")[0]
         self.requests.append(f"{request.command} {path}")
+        if request.command == "GET" and "Range" not in request.headers:
+            self.whole.append(path)
         if self.status != 200:
             self.send(request, self.status, b"{}")
         elif match := re.fullmatch(f"/api/models/{REPO}(?:/revision/(.+))?", path):
@@ -255,21 +259,46 @@ def test_both_errors_survive_pickling(hub: FakeHub) -> None:
     assert (str(again), again.source, again.reason) == (str(error), "owner/tiny", "no route")
 
 
+def sweep_of(folder: Path, **changes: Any) -> SweepConfig:
+    (folder / "test.txt").write_text("the quick brown fox " * 40)
+    text = {"source": "files", "files": [str(folder / "test.txt")]}
+    measured = {"name": "text", "corpus": text, "sequence_length": 16, "windows": 2}
+    settings = {"name": "first", "models": [REPO], "methods": ["magnitude"], "targets": ["0.5"],
+                "dtype": "float32", "evaluation": {"perplexity": [measured]}}  # fmt: skip
+    return validate(settings | changes)
+
+
+def fetched_weights(hub: FakeHub) -> list[str]:
+    return [asked for asked in hub.whole if asked.endswith(".safetensors")]
+
+
 def test_a_first_plan_knows_as_much_as_the_second(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What headers tell decides what is skipped, and no header is there before the first fetch."""
+    """What headers tell decides what is skipped, and they are asked for before the weights."""
     monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
-    (tmp_path / "test.txt").write_text("the quick brown fox " * 40)
-    text = {"source": "files", "files": [str(tmp_path / "test.txt")]}
-    measured = {"name": "text", "corpus": text, "sequence_length": 16, "windows": 2}
-    config = validate(
-        {"name": "first", "models": [REPO], "methods": ["magnitude"], "targets": ["0.5", "3:7"],
-         "dtype": "float32", "evaluation": {"perplexity": [measured]}}
-    )  # fmt: skip
+    config = sweep_of(tmp_path, targets=["0.5", "3:7"])
     first = Session(tmp_path / "home").checked_plan(config)
+    assert not fetched_weights(hub)
+    fetch(first.models[0].model, field="models[0]", trust=Trust())
+    assert fetched_weights(hub)
     second = Session(tmp_path / "home").checked_plan(config)
     assert [entry.target for entry in first.skipped] == ["3:7"]
     assert first.skipped == second.skipped
     assert first.models[0].model.contents == second.models[0].model.contents is not None
     assert first.fingerprint == second.fingerprint
+
+
+def test_what_headers_refuse_is_refused_without_the_weights(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
+    session = Session(tmp_path / "home")
+    with pytest.raises(ConfigurationError, match=r"exclude: '\*\.q_porj'.*q_proj"):
+        session.checked_plan(sweep_of(tmp_path, exclude=["*.q_porj"]))
+    path = hub.folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"intermediate_size": 40}))
+    shutil.rmtree(constants.HF_HUB_CACHE)
+    with pytest.raises(ConfigurationError, match=r"models\[0\].*by its config\.json"):
+        session.checked_plan(sweep_of(tmp_path, name="other"))
+    assert not fetched_weights(hub)

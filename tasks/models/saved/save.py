@@ -16,7 +16,12 @@ from torch import Tensor
 
 from tasks.models.files import share
 from tasks.models.quiet import quiet
-from tasks.models.saved.source_side import carry_over, copy_config, copy_input_side
+from tasks.models.saved.source_side import (
+    carry_over,
+    copy_config,
+    copy_input_side,
+    name_as_source,
+)
 from tasks.models.sources.checkpoints import CONFIG, GENERATION
 
 if TYPE_CHECKING:
@@ -60,6 +65,7 @@ def save_checkpoint(
         dtype=dtype,
         metadata=metadata,
     )
+    name_as_source(source_folder, dense.base_model_prefix, out)
     carry_over(source_folder, unread, out)
 
 

@@ -77,6 +77,46 @@ def carry_over(source: Path, names: Collection[str], out: Path) -> None:
     (out / SAFETENSORS_INDEX).write_text(text, encoding="utf-8")
 
 
+def name_as_source(source: Path, prefix: str, out: Path) -> None:
+    """Give a checkpoint's tensors the names that a base class gave its source's.
+
+    Files that ``GPT2Model`` wrote name ``h.0.attn…`` what ``GPT2LMHeadModel`` names
+    ``transformer.h.0.attn…``; transformers loads both.
+
+    Args:
+        prefix: of the base model in the whole one, such as ``transformer``.
+        out: a checkpoint that transformers wrote.
+    """
+    there = read_shapes(source, present_weights(source))
+    for path in (p for p in out.glob("*.safetensors") if prefix):
+        shorter = {
+            name: base
+            for name in read_shapes(out, [path.name])
+            if name not in there and (base := name.removeprefix(f"{prefix}.")) in there
+        }
+        if shorter:
+            _rename_(path, shorter)
+            index = out / SAFETENSORS_INDEX
+            if index.is_file():
+                held = json.loads(index.read_text(encoding="utf-8"))
+                files = held["weight_map"]
+                held["weight_map"] = {shorter.get(n, n): file for n, file in files.items()}
+                text = json.dumps(held, indent=2, sort_keys=True) + "\n"
+                index.write_text(text, encoding="utf-8")
+
+
+def _rename_(path: Path, shorter: Mapping[str, str]) -> None:
+    """Rename tensors of a safetensors file where it lies: its header may end in spaces."""
+    with path.open("r+b") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+        renamed = {shorter.get(name, name): entry for name, entry in header.items()}
+        text = json.dumps(renamed, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= size, "names only get shorter"
+        stream.seek(8)
+        stream.write(text.ljust(size))
+
+
 def file_names(model: PreTrainedModel) -> dict[str, str]:
     """Parameter of a loaded model → its name in files, where that is another.
 

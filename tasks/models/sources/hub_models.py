@@ -41,7 +41,7 @@ from tasks.models.sources.hub import (
 
 logger = logging.getLogger(__name__)
 
-_ELSEWHERE = ["[!a]*/*", "a[!d]*/*", "*/*/*"]
+ELSEWHERE = ["[!a]*/*", "a[!d]*/*", "*/*/*"]
 """All folders but that of chat templates."""
 _ID = re.compile(r"(?P<repo>[\w-][\w.-]*(?:/[\w.-]+)?)(?:@(?P<revision>[^@\s]+))?")
 
@@ -122,7 +122,7 @@ def fetch_hub(spec: str, commit: str, *, field: str, trust: Trust) -> Path:
     repo, revision = split_id(spec, field=field)
     wanted = ["model*.safetensors", *INPUT_FILES, *LICENCES]
     wanted += ["*.py"] if trust.remote_code else []
-    options: dict[str, Any] = {"revision": commit, "ignore_patterns": _ELSEWHERE}
+    options: dict[str, Any] = {"revision": commit, "ignore_patterns": ELSEWHERE}
     with explained(field=field, given=spec):
         folder = Path(snapshot_download(repo, allow_patterns=wanted, **options))
         if trust.pickle_weights and not next(folder.glob("model*.safetensors"), None):
