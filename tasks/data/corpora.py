@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ class ResolvedCorpus:
         digest: SHA-256 hex of the text's UTF-8 bytes, after joining; conversations as JSON.
         characters: of the text.
         documents: topics, files, lines or rows that were joined.
+        boundaries: SHA-256 hex of where they end in the text.
         facts: what else determines the text, by name: revision, split, formats, Python version.
     """
 
@@ -34,6 +36,7 @@ class ResolvedCorpus:
     digest: str
     characters: int
     documents: int
+    boundaries: str
     facts: Mapping[str, Any]
 
 
@@ -63,9 +66,13 @@ def read_corpus(
         )
     else:
         description, documents, facts = read_hub(corpus, base=base, field=field)
-    text = corpus.separator.join(map(as_text, documents))
+    parts = [as_text(document) for document in documents]
+    text = corpus.separator.join(parts)
     if not text.strip():
         raise ConfigurationError(field, description, "a corpus must hold text, and this is empty")
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
+    lengths = [len(part) for part in parts]
+    boundaries = hashlib.sha256(json.dumps([lengths, len(corpus.separator)]).encode()).hexdigest()
     facts = {"source": corpus.source, **facts}
-    return ResolvedCorpus(description, digest, len(text), len(documents), facts), documents
+    found = ResolvedCorpus(description, digest, len(text), len(documents), boundaries, facts)
+    return found, documents

@@ -56,6 +56,7 @@ class Windows:
             version=VERSION,
             inputs={
                 "corpus": self.facts.digest,
+                "boundaries": self.facts.boundaries,
                 "length": self.length,
                 "count": self.count,
                 "seed": self.seed,
@@ -176,7 +177,8 @@ def cut(windows: Windows, tokenizer: Any) -> Cut:
     """
     field, corpus = windows.field, windows.corpus
     facts, documents = _read(corpus, windows.role, field)
-    if facts.digest != windows.facts.digest:
+    known = windows.facts
+    if (facts.digest, facts.boundaries) != (known.digest, known.boundaries):
         raise ConfigurationError(
             f"{field}.corpus",
             windows.facts.description,

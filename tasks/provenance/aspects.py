@@ -58,6 +58,10 @@ class Aspect:
     follows: tuple[str, ...] = ()
 
 
+_BOUNDS = ("corpus", "boundaries", "count", "length")
+"""What decides which documents windows reach over."""
+
+
 def _text(place: str, group: str, called: str) -> tuple[Aspect, ...]:
     """Text and windows that a model saw for one purpose."""
     evaluated = group == MEASUREMENT
@@ -71,13 +75,16 @@ def _text(place: str, group: str, called: str) -> tuple[Aspect, ...]:
         Aspect(f"{place}/format", f"{called} format", group,
             "What the files were read as: the same bytes as prose and as rows are two texts.",
             follows=(f"{place}/corpus",)),
+        Aspect(f"{place}/boundaries", f"{called} document boundaries", group,
+            "The same text in other documents: its windows are the same, and cut others.",
+            follows=(f"{place}/corpus",)),
         Aspect(f"{place}/documents", f"{called} documents", group,
             "Windows reach over so many documents of the text.",
-            follows=(f"{place}/corpus", f"{place}/count", f"{place}/length")),
+            follows=tuple(f"{place}/{name}" for name in _BOUNDS)),
         Aspect(f"{place}/documents_cut", f"{called} documents cut", group,
             "A window begins or ends inside a document: its tokens are predicted without what "
             "stands before.",
-            follows=(f"{place}/corpus", f"{place}/count", f"{place}/length")),
+            follows=tuple(f"{place}/{name}" for name in _BOUNDS)),
         Aspect(f"{place}/split", f"{called} split", group,
             "Another part of a data set is another text; validation and test are often confused."),
         Aspect(f"{place}/revision", f"{called} text's revision", group,

@@ -69,8 +69,19 @@ class TestFiles:
             hashlib.sha256(text.encode()).hexdigest(),
             len(text),
             2,
+            found.boundaries,
             {"source": "files", "files": ["two.md", "one.txt"], "formats": ["text", "text"]},
         )
+
+    def test_the_same_text_in_other_documents_is_told_apart(self, tmp_path: Path) -> None:
+        for name, content in {"a": "one ", "b": "two", "c": "one", "d": " two"}.items():
+            (tmp_path / name).write_text(content)
+        cut = [
+            read(tmp_path, source="files", files=files, separator="")[0]
+            for files in (["a", "b"], ["c", "d"])
+        ]
+        assert cut[0].digest == cut[1].digest
+        assert cut[0].boundaries != cut[1].boundaries
 
     def test_separator_and_absolute_paths(self, tmp_path: Path) -> None:
         for name in "ab":

@@ -320,6 +320,14 @@ class TestFigures:
         with pytest.raises(FloatingPointError, match="NaN"):
             zero_shot(broken, tokenizer, resolve(folder, "minimal"))
 
+    def test_a_token_beyond_the_embedding_is_named(
+        self, folder: Path, model_folder: Path, tokenizer: Any
+    ) -> None:
+        small = load_pruned(model_folder)
+        small.resize_token_embeddings(60)
+        with pytest.raises(ValueError, match=r"makes token \d+ \('.'\).*embedding ends at 59"):
+            zero_shot(small, tokenizer, resolve(folder, "minimal"))
+
     def test_a_tokenizer_without_a_first_token(self, folder: Path, model: Any) -> None:
         with pytest.raises(ValueError, match="neither a BOS nor an EOS"):
             zero_shot(model, random_model.tokenizer(), resolve(folder, "minimal"))

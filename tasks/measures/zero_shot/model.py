@@ -144,12 +144,28 @@ class SharedModel(_HFLM):
             found = {index: answer for part in gathered for index, answer in part.items()}
         return [found[index] for index in range(len(requests))]
 
+    def _require_known(self, ids: torch.Tensor) -> None:
+        """Refuse tokens beyond the embedding, which a GPU would meet with an assertion.
+
+        Raises:
+            ValueError: with the token.
+        """
+        largest, rows = int(ids.max()), self.model.get_input_embeddings().weight.shape[0]
+        if largest >= rows:
+            token = self.tokenizer.convert_ids_to_tokens(largest)
+            raise ValueError(
+                f"the tokenizer makes token {largest} ({token!r}) of a question, and the model's "
+                f"embedding ends at {rows - 1}: tokenizer and weights do not belong together"
+            )
+
     def _model_call(self, inps: torch.Tensor, **settings: Any) -> torch.Tensor:
+        self._require_known(inps)
         logits = super()._model_call(inps, **settings)
         self._tick(len(inps))
         return logits
 
     def _model_generate(self, context: Any, **settings: Any) -> torch.Tensor:
+        self._require_known(context)
         tokens = super()._model_generate(context, **settings)
         self._tick(len(context))
         return tokens
