@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CHECKPOINT, PRUNED = "checkpoint", "pruned"
+LAYOUT = 2
+"""Raise it when what every checkpoint's folder holds changes, whatever the method."""
 _SPILL = "pruned-weights"
 """While a checkpoint is made: pruned weights on disk, so that memory holds the model once."""
 _HISTORY = "history.json"
@@ -100,12 +102,13 @@ class Recipe:
             name=CHECKPOINT,
             version=self.method.version,
             inputs={
+                "layout": LAYOUT,
                 "method": self.method.name,
                 "options": asdict(self.method),
                 "target": str(self.target),
                 "seed": self.seed if self.method.uses_seed else None,
                 "dtype": self.dtype,
-                # Only where there is one, so that sweeps without keep what they computed.
+                # Sweeps that exclude nothing have no such input.
                 **({"exclude": list(self.exclude)} if self.exclude else {}),
             },
             needs=self.needs(),

@@ -199,6 +199,8 @@ ASPECTS: tuple[Aspect, ...] = (
         "only where two are as good as equal."),
     Aspect("evaluation/batch_size", "evaluation batch size", ARITHMETIC,
         "The order of sums alone changes: at most 1e-5 of a perplexity in float32."),
+    Aspect("pruning/layout", "layout of the checkpoint", IMMATERIAL,
+        "What its folder holds beside the weights, and how they are called there."),
     Aspect("evaluation/keeps_states", "hidden states kept", IMMATERIAL,
         "What a measurement keeps for others to compare with changes none of its own figures."),
     Aspect("evaluation/", "evaluation's", MEASUREMENT,
