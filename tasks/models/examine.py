@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,10 +97,8 @@ def contents_by_configuration(
         ConfigurationError: a pattern of ``exclude`` names nothing.
         UnsupportedModelError: nothing of it can be pruned.
     """
-    from transformers import AutoModelForCausalLM
-
-    with quiet(), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust.remote_code)
+    with quiet(), _explained():
+        model = _built(config, trust)
     return _contents(describe(model, exclude), (), given)
 
 
@@ -209,12 +208,8 @@ class _Header:
 def _load(
     config: Any, shapes: Shapes, read: set[str], trust: Trust
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    from transformers import AutoModelForCausalLM
-
-    try:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust.remote_code)
-        loaded: Any = type(model).from_pretrained(
+    with _explained():
+        loaded: Any = type(_built(config, trust)).from_pretrained(
             None,
             config=config,
             state_dict={name: _Header(name, shape, read) for name, shape in shapes.items()},
@@ -223,10 +218,24 @@ def _load(
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
+    return loaded
+
+
+def _built(config: Any, trust: Trust) -> PreTrainedModel:
+    """The model on the ``meta`` device."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust.remote_code)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # a model's constructor may fail over any value of its configuration
         reason = f"transformers cannot build a model from its configuration: {_first_line(error)}"
         raise UnsupportedModelError(reason) from error
-    return loaded
 
 
 def _first_line(error: Exception) -> str:

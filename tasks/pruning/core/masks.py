@@ -35,11 +35,11 @@ def lowest_per_row(scores_OI: Tensor, fraction: float, zero_OI: Tensor | None = 
     columns = scores_OI.shape[1]
     count = round(fraction * columns)
     even = 0 < count < columns and abs(count / columns - fraction) <= TOLERANCE
+    if even and (zero_OI is None or int(zero_OI.sum(dim=1).max()) <= count):
+        return _lowest(scores_OI, count)
     if zero_OI is None:
         zero_OI = torch.zeros_like(scores_OI, dtype=torch.bool)
-    elif even:
-        even = int(zero_OI.sum(dim=1).max()) <= count
-    return _lowest(scores_OI, count) if even else _spread(scores_OI, fraction, zero_OI)
+    return _spread(scores_OI, fraction, zero_OI)
 
 
 def _lowest(scores_OI: Tensor, count: int) -> Tensor:
