@@ -51,9 +51,9 @@ def from_json(found: Mapping[str, Any], home: Path) -> Sources:
         if place.startswith(_HOME):
             place = str(home / place.removeprefix(_HOME))
         told = entry.get("contents")
-        contents = told and Contents(
-            **{n: tuple(value) if isinstance(value, list) else value for n, value in told.items()}
-        )
+        # JSON has lists alone.
+        lists = ("unread", "widths", "excluded")
+        contents = told and Contents(**{**told, **{name: tuple(told[name]) for name in lists}})
         models[spec] = ResolvedModel(**{**entry, "path": place, "contents": contents})
     corpora = {key: ResolvedCorpus(**entry) for key, entry in found["corpora"].items()}
     return Sources(models, corpora)
