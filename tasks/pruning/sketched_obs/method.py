@@ -86,7 +86,7 @@ class SketchedOBS(LayerMethod):
         matrix, kept_share = self.hessian(statistics), 1 - target.sparsity
         before_OI = weight_OI.float()
         losses_OI = before_OI.square() * saliency(matrix, kept_share)
-        stays_OI = masks.lowest(losses_OI, target).logical_not_().float()
+        stays_OI = masks.lowest(losses_OI, target, zero_OI=weight_OI == 0).logical_not_().float()
         part = self.rescale
         if part is None:
             part = 1.0 if isinstance(target, SemiStructured) else 0.75
