@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ FAMILIES = [
     "smollm3", "stablelm", "starcoder2", "mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3",
     "bamba", "falcon_h1", "qwen3_next", "mpt",
 ]  # fmt: skip
+
+
+TABLE = Path(__file__).parents[1] / "benchmarks" / "families.md"
+
+
+def test_the_table_of_families_says_so() -> None:
+    rows = re.findall(r"^\| (\S+) \| \S+ \| right \| reloads \|", TABLE.read_text(), re.MULTILINE)
+    assert len(FAMILIES) >= 25
+    assert set(FAMILIES) <= set(rows)
 
 
 @pytest.mark.slow
