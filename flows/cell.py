@@ -37,13 +37,13 @@ def run_cell(config: SweepConfig, model: str, method: str, target: str, seed: in
             run_step(step, context)
     except Exception as error:  # noqa: BLE001 (recorded, then the flow fails with it)
         message = f"{type(error).__name__}: {error}"
-        record(recorder_of(plan, here), cell, message)
+        record(recorder_of(plan, here, of_cell=True), cell, message)
         return Failed(message=message, data=error)
     finally:
         context.loaded.release(PRUNED, PLACED)
     if not cell.kept:
         _drop(cell.checkpoint, context.store)
-    record(recorder_of(plan, here), cell)
+    record(recorder_of(plan, here, of_cell=True), cell)
     return cell.fingerprint
 
 

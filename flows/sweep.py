@@ -17,6 +17,7 @@ from configs.schema import SweepConfig
 from flows.compute.cancelling import SweepCancelledError
 from flows.compute.devices import devices
 from flows.compute.here import reason_of, run_here
+from flows.compute.overlap import held
 from flows.compute.pool import run_in_pool
 from flows.compute.pool_runs import check_pool
 from tasks.models.resident import DENSE, PLACED, PRUNED
@@ -94,6 +95,7 @@ class _Run:
 
     def prepare(self) -> None:
         """What all cells share, once and first; a failure here fails only what needs it."""
+        self.recorder.close_abandoned(held)
         folder = sweep_folder(self.plan.config.name)
         folder.mkdir(parents=True, exist_ok=True)
         write_needs(self.plan, self.context, folder)
@@ -211,6 +213,9 @@ class _Run:
 
     def finish(self) -> None:
         """Log what no cell logged, compute what looks at several cells, and write the report."""
+        if self.recorder.resume():
+            for row in (*self.plan.models, *self.plan.cells):
+                self._settle(row)
         for cell in self.recorder.learn(self.computed, self.errors):
             record(self.recorder, cell, self.errors.get(cell.fingerprint, ""))
         self._run_across()

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from configs.schema import SweepConfig
-from flows.compute.overlap import exclusive, held
+from flows.compute.overlap import exclusive
 from flows.serve.embedded import EmbeddedServer, api, own_database, prefect_environment
 from flows.serve.lost_runs import close_abandoned
 from flows.serve.proxies import reach_directly
@@ -75,7 +75,7 @@ def _run(config: SweepConfig, console: Console, work_pool: str, ours: bool) -> i
         from tasks.steps.record import recorder_of
 
         # MLflow takes seconds to import and open, as the server does to start: side by side.
-        recorder_of(plan, session()).close_abandoned(held)
+        recorder_of(plan, session())
         gc.freeze()  # what is imported stays; to look through it at each release takes a second
         with api(server):
             if ours:

@@ -13,13 +13,16 @@ import socket
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from configs.errors import ConfigurationError
 from configs.frozen import SWEEP_NAME
-from configs.schema import SweepConfig
 from tasks.store.home import home
+
+if TYPE_CHECKING:
+    from configs.schema import SweepConfig  # which loads torch, and the worker needs none of it
 
 
 @contextlib.contextmanager

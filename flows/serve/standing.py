@@ -14,15 +14,19 @@ MLFLOW_BACKEND_STORE_URI and MLFLOW_ARTIFACTS_DESTINATION.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
 import uvicorn
 
+from flows.compute.overlap import held
 from flows.serve.auth import ASKED, NEEDED, complete
 from flows.serve.embedded import HOSTS, SILENT
 from flows.serve.gate import INLINE_SCRIPTS, Gate
+from flows.serve.running import TOKEN
 from flows.serve.settings import LOOPBACK, host_names
+from tasks.store.home import home
 
 PUBLISHED = "SECATEUR_PUBLISHED"
 """Where a container's port is reachable; it listens everywhere in its own network itself."""
@@ -59,10 +63,13 @@ def gated(server: str, host: str) -> Gate:
         from prefect.server.api.server import create_app
 
         return Gate(create_app(final=True), names)  # it asks for the string itself
-    from tasks.tracking.server import application
+    from tasks.tracking.server import application, end_abandoned
 
     database = os.environ["MLFLOW_BACKEND_STORE_URI"]
     app = application(database, os.environ["MLFLOW_ARTIFACTS_DESTINATION"])
+    if os.environ.get(TOKEN):  # of a `secateur up`, whose home's sweeps these are
+        with contextlib.suppress(Exception):  # the next sweep ends them
+            end_abandoned(database, home(), held)
     # It also takes files.
     return Gate(app, names, scripts=INLINE_SCRIPTS, json_only=False, auth=auth, closed=_CLOSED)
 

@@ -1,7 +1,8 @@
 """Writes rows to the tracking server; one that cannot be reached delays nothing.
 
-A sweep asks once whether the server answers. When it does not, or stops answering, its rows stay
-on disk, and the next run of the same command logs what is missing.
+A sweep asks at its start whether the server answers. When it does not, or stops answering, its rows
+stay on disk, and are logged at its end if the server is back by then, else by the next run of the
+same command.
 """
 
 from __future__ import annotations
@@ -31,7 +32,14 @@ from tasks.steps.run import can_pass, opaque
 from tasks.steps.session import Session
 from tasks.store.context import Context
 from tasks.store.steps import walk
-from tasks.tracking import InputRecord, SweepIdentity, Tracker, TrackingUnavailableError, connect
+from tasks.tracking import (
+    InputRecord,
+    SweepIdentity,
+    Tracker,
+    TrackingUnavailableError,
+    connect,
+    hurried,
+)
 
 log = logging.getLogger("secateur.record")
 
@@ -41,6 +49,7 @@ class Recorder:
     """A sweep's runs on the tracking server, for as long as it answers.
 
     Attributes:
+        of_cell: whether this is a cell's own process, which neither begins nor ends the sweep.
         unavailable: why nothing more is logged in this process; empty while all is well.
         run_ids: row fingerprint → run id of what is logged.
         logged_now: whether this process logged a row.
@@ -48,12 +57,36 @@ class Recorder:
 
     plan: Plan
     context: Context
-    tracker: Tracker | None
+    of_cell: bool = False
+    tracker: Tracker | None = None
     parent: str = ""
     unavailable: str = ""
     run_ids: dict[str, str] = field(default_factory=dict)
     logged_now: bool = False
     _outages: int = 0
+
+    def open(self) -> None:
+        """Begin the sweep's run or go on with it; why that is not possible is kept, not raised."""
+        config = self.plan.config
+        try:
+            experiment = config.tracking.experiment or config.name
+            self.tracker = connect(None, self.context.store.root, experiment)
+            self.parent = self.tracker.begin_sweep(_identity(self.plan), of_cell=self.of_cell)
+            # Only rows logged as completed count: what had failed is logged again if it succeeds.
+            self.run_ids |= self.tracker.logged(self.parent, _as_completed(self.plan))
+            self.unavailable, self._outages = "", 0
+        except TrackingUnavailableError as error:
+            self.unavailable = str(error)
+        except Exception as error:  # noqa: BLE001 (a refusal must not cost the sweep its results)
+            told = f"MLflow refuses ({type(error).__name__}: {str(error)[:300]})"
+            self.unavailable = redacted(f"{told}; check MLFLOW_TRACKING_URI")
+
+    def resume(self) -> bool:
+        """Whether a server that was away is back: one that is not costs one attempt."""
+        if not self.unavailable:
+            return False
+        self.open()
+        return not self.unavailable
 
     def outage(self, error: TrackingUnavailableError) -> None:
         """Count an outage; the second one in a row ends logging for this process."""
@@ -108,7 +141,7 @@ class Recorder:
 
     def close_abandoned(self, held: Callable[[str], bool]) -> None:
         """End what killed processes left running; ``held`` tells whether a sweep's name is run."""
-        if self.tracker is None:
+        if self.unavailable or self.tracker is None:
             return
         try:
             self.tracker.close_abandoned(self.parent, held)
@@ -116,13 +149,19 @@ class Recorder:
             self.outage(error)
 
     def stop(self) -> None:
-        """End the sweep's run as killed; the next run of the same sweep goes on with it."""
-        if self.tracker is None:
-            return
-        try:
-            self.tracker.stop_sweep(self.parent)
-        except TrackingUnavailableError as error:
-            log.warning("%s; the sweep's run stays as it is", error)
+        """End the sweep's run as killed; the next run of the same sweep goes on with it.
+
+        What stays open because the server is away, the next sweep of this home ends.
+        """
+        with hurried():
+            if not self.parent:  # what this process could not begin may be open from another one
+                self.open()
+            if self.tracker is None or not self.parent:
+                return
+            try:
+                self.tracker.stop_sweep(self.parent)
+            except TrackingUnavailableError as error:
+                log.warning("%s; the sweep's run stays open there until the next sweep", error)
 
     def finish(self, rows: list[Row], folder: Path, *, changed: bool) -> None:
         """Log curves, summary and the report's files if they changed, and end the sweep's run."""
@@ -149,14 +188,26 @@ class Recorder:
             log.warning("%s; run the same command again to log the rest", error)
 
 
-def recorder_of(plan: Plan, session: Session) -> Recorder:
-    """This process's recorder for a sweep, opened on the first call; never raises an outage."""
+def recorder_of(plan: Plan, session: Session, *, of_cell: bool = False) -> Recorder:
+    """This process's recorder for a sweep, opened on the first call; never raises an outage.
+
+    Args:
+        of_cell: whether a cell asks; its sweep may be another process's.
+    """
     if plan.fingerprint not in session.recorders:
-        session.recorders[plan.fingerprint] = _open(plan, session.context(plan.config))
+        recorder = Recorder(plan, session.context(plan.config), of_cell)
+        recorder.open()
+        if recorder.unavailable:
+            log.warning(
+                "%s; results stay on disk, and are logged when it is back: at this sweep's end, or "
+                "by the same command",
+                recorder.unavailable,
+            )
+        session.recorders[plan.fingerprint] = recorder
     return session.recorders[plan.fingerprint]
 
 
-def _open(plan: Plan, context: Context) -> Recorder:
+def _identity(plan: Plan) -> SweepIdentity:
     config = plan.config
     axes = {
         "models": ", ".join(config.models),
@@ -166,23 +217,9 @@ def _open(plan: Plan, context: Context) -> Recorder:
         "dtype": config.dtype,
         "code_version": environment()["secateur"],
     }
-    identity = SweepIdentity(
+    return SweepIdentity(
         name=config.name, fingerprint=plan.fingerprint, config_yaml=dump(config), axes=axes
     )
-    try:
-        experiment = config.tracking.experiment or config.name
-        tracker = connect(None, context.store.root, experiment)
-        parent = tracker.begin_sweep(identity)
-        # Only rows logged as completed count: what had failed is logged again when it succeeds.
-        run_ids = tracker.logged(parent, _as_completed(plan))
-        return Recorder(plan, context, tracker, parent, run_ids=run_ids)
-    except TrackingUnavailableError as error:
-        log.warning("%s; results stay on disk, run the same command again to log them", error)
-        return Recorder(plan, context, None, unavailable=str(error))
-    except Exception as error:  # noqa: BLE001 (a refusal must not cost the sweep its results)
-        reason = redacted(f"MLflow refuses ({type(error).__name__}: {str(error)[:300]})")
-        log.warning("%s; results stay on disk. Check MLFLOW_TRACKING_URI", reason)
-        return Recorder(plan, context, None, unavailable=reason)
 
 
 def _as_completed(plan: Plan) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from configs.errors import ConfigurationError
 from configs.frozen import ALLOWED, SWEEP_NAME
+from tasks.store.files import write_atomically
 from tasks.store.locks import waited_for
 from tasks.store.store import Store
 
@@ -36,6 +38,15 @@ def require_writable(folder: Path) -> None:
             "SECATEUR_HOME", folder, "the home must be a folder that can be written", str(error)
         ) from error
     Store(folder).require_room(None, "a sweep")
+
+
+def home_id(folder: Path) -> str:
+    """What tells a home from others, wherever it is mounted; made on the first call."""
+    path = folder / "home-id"
+    with waited_for(folder / "locks" / "home-id.lock", "names the home"):
+        if not path.exists():
+            write_atomically(path, secrets.token_hex(16).encode())
+    return path.read_text(encoding="ascii")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ completes that same run.
 
 from __future__ import annotations
 
-from tasks.tracking.connection import connect, initialise
+from tasks.tracking.connection import connect, hurried, initialise
 from tasks.tracking.outages import TrackingUnavailableError
 from tasks.tracking.records import InputRecord, SweepIdentity
 from tasks.tracking.tracker import Tracker
@@ -28,5 +28,6 @@ __all__ = [
     "Tracker",
     "TrackingUnavailableError",
     "connect",
+    "hurried",
     "initialise",
 ]

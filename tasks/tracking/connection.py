@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -29,6 +30,8 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
 }
 """Set before mlflow is imported, where the user has not set them."""
+
+_HURRIED_SECONDS = "2"
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +80,21 @@ def prepare(uri: str | None, home: Path) -> str:
         except OSError as error:
             raise TrackingUnavailableError(address, str(error)) from error
     return address
+
+
+@contextlib.contextmanager
+def hurried() -> Iterator[None]:
+    """Wait for no answer of a server longer than somebody waits who pressed Ctrl-C."""
+    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    former = os.environ.get(name)
+    os.environ[name] = _HURRIED_SECONDS
+    try:
+        yield
+    finally:
+        if former is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = former
 
 
 def initialise(home: Path | str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from tasks.tracking.connection import ENVIRONMENT
+from tasks.tracking.sweeps import close_abandoned
 
 
 def application(database: str, artifacts: str) -> Callable[..., Awaitable[None]]:
@@ -40,3 +42,15 @@ def application(database: str, artifacts: str) -> Callable[..., Awaitable[None]]
 
     served: Any = app
     return served
+
+
+def end_abandoned(database: str, home: Path, held: Callable[[str], bool]) -> None:
+    """End the runs that killed sweeps of a home left open in its server's database.
+
+    Args:
+        held: tells by a sweep's name whether a process runs it.
+    """
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=database)
+    close_abandoned(client, database, home, lambda _, name: not held(name))

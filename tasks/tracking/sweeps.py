@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.measures.figures import Figure
 from tasks.runtime.links import redacted
+from tasks.store.home import home_id
 from tasks.tracking.figures import finite, summary_of
 from tasks.tracking.notes import HEADING, NOTE, experiment_note, sweep_note
 from tasks.tracking.outages import surfacing
@@ -18,32 +19,44 @@ from tasks.tracking.runs import Runs
 from tasks.tracking.views import saved_views, view_path
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
+
+
+_HOME = "secateur.home"
+"""The home that a sweep runs in: a server may hold other machines' sweeps as well."""
 
 
 class Sweeps(Runs):
     """What is written to the parent run."""
 
     @surfacing
-    def begin_sweep(self, sweep: SweepIdentity) -> str:
+    def begin_sweep(self, sweep: SweepIdentity, *, of_cell: bool = False) -> str:
         """Run id of the sweep's parent run, which is RUNNING afterwards.
 
         A deleted parent is restored: its children would otherwise hang on nothing.
+
+        Args:
+            of_cell: whether the caller is a cell's own process, which does not end the sweep: the
+                run stays as it is.
         """
         identity = {"secateur.kind": "sweep", "secateur.sweep": sweep.fingerprint}
         described = {"secateur.name": sweep.name, NOTE: sweep_note(self.experiment_id, sweep)}
-        tags = identity | described
+        tags = identity | described | {_HOME: home_id(self.home)}
         with self._locked("sweep", sweep.fingerprint):
             runs = self._runs(identity, deleted_too=True)
             active = [run for run in runs if run.info.lifecycle_stage == "active"]
             run = (active or runs or [None])[0]
+            new = run is None
             if run is None:
                 run = self._created(sweep.name, tags)
             elif not active:
                 self.client.restore_run(run.info.run_id)
-            self.client.update_run(run.info.run_id, status="RUNNING", name=sweep.name)
             # An axis that changed keeps its first value: MLflow has no way to change a param.
             self._describe(run, sweep.axes, tags)
+            if new or not of_cell:
+                status = "SCHEDULED" if of_cell else "RUNNING"
+                self.client.update_run(run.info.run_id, status=status, name=sweep.name)
         with tempfile.TemporaryDirectory() as folder:
             config = Path(folder) / "config.yaml"
             config.write_text(sweep.config_yaml, encoding="utf-8")
@@ -70,23 +83,17 @@ class Sweeps(Runs):
     def close_abandoned(self, parent_run_id: str, held: Callable[[str], bool]) -> None:
         """End sweeps of this home whose process is gone, and their rows, as KILLED.
 
-        Only in a database of this home: a server's runs may be of other machines.
-
         Args:
-            parent_run_id: the caller's own sweep.
-            held: tells by a sweep's name whether a process runs it.
+            parent_run_id: the caller's own sweep, whose name it holds.
+            held: tells by a sweep's name whether a process of this home runs it.
         """
-        if self.uri != f"sqlite:///{self.home / 'mlflow.db'}":
-            return
-        experiments = [entry.experiment_id for entry in self.client.search_experiments()]
-        chosen = "attributes.status = 'RUNNING' and tags.`secateur.kind` = 'sweep'"
-        for run in self.client.search_runs(experiments, chosen):
-            other = run.info.run_id != parent_run_id
-            # Anybody may rename a run.
-            if other and not held(run.data.tags.get("secateur.name", "")):
-                Sweeps(self.client, self.uri, self.home, run.info.experiment_id).stop_sweep(
-                    run.info.run_id
-                )
+        mine = self.client.get_run(parent_run_id).data.tags.get("secateur.name", "")
+        close_abandoned(
+            self.client,
+            self.uri,
+            self.home,
+            lambda run, name: run != parent_run_id and (name == mine or not held(name)),
+        )
 
     @surfacing
     def finish_sweep(
@@ -138,3 +145,21 @@ class Sweeps(Runs):
         if tags.get(NOTE, "").startswith(HEADING) or not tags.get(NOTE):
             note = experiment_note(self.experiment_id, tags)
             self.client.set_experiment_tag(self.experiment_id, NOTE, note)
+
+
+def close_abandoned(
+    client: MlflowClient, uri: str, home: Path, gone: Callable[[str, str], bool]
+) -> None:
+    """End sweeps of a home whose process is gone, and their rows, as KILLED.
+
+    Args:
+        home: whose sweeps these are; of its own database all are.
+        gone: tells by a run's id and its sweep's name whether no process is at it.
+    """
+    experiments = [entry.experiment_id for entry in client.search_experiments()]
+    chosen = "attributes.status = 'RUNNING' and tags.`secateur.kind` = 'sweep'"
+    if uri != f"sqlite:///{home / 'mlflow.db'}":
+        chosen += f" and tags.`{_HOME}` = '{home_id(home)}'"
+    for run in client.search_runs(experiments, chosen):
+        if gone(run.info.run_id, run.data.tags.get("secateur.name", "")):
+            Sweeps(client, uri, home, run.info.experiment_id).stop_sweep(run.info.run_id)

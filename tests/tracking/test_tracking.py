@@ -17,6 +17,7 @@ import urllib.request
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,36 @@ def test_a_deleted_sweep_or_experiment_is_restored(tracker: Tracker, home: Path)
     again = connect(None, home, name)
     assert again.experiment_id == tracker.experiment_id
     assert again.logged(parent) == {"wanda-0.5-0": run_id}
+
+
+def test_sweeps_whose_process_is_gone_are_ended_in_their_own_home_only(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path / 'server.db'}"  # as a server's: several homes write there
+    mine, theirs = (connect(address, tmp_path / name, "shared") for name in ("mine", "theirs"))
+
+    def begun(tracker: Tracker, name: str) -> str:
+        return tracker.begin_sweep(replace(identity(name * 64), name=name))
+
+    other_home, running, gone = begun(theirs, "a"), begun(mine, "b"), begun(mine, "c")
+    former = mine.begin_sweep(replace(identity("1" * 64), name="d"))
+    row = mine.log_row(gone, make_row(), figures=FIGURES)
+    mine.client.update_run(row, status="RUNNING")
+    # The caller holds its own name: an older sweep of that name has no process.
+    mine.close_abandoned(begun(mine, "d"), lambda name: name in ("b", "d"))
+    ended = [mine.client.get_run(run).info.status for run in (gone, former, row)]
+    assert ended == ["KILLED"] * 3
+    kept = [mine.client.get_run(run).info.status for run in (other_home, running)]
+    assert kept == ["RUNNING"] * 2
+
+
+def test_a_cell_of_another_process_neither_begins_nor_opens_a_sweep_again(
+    tracker: Tracker,
+) -> None:
+    parent = tracker.begin_sweep(identity(), of_cell=True)
+    assert tracker.client.get_run(parent).info.status == "SCHEDULED"
+    assert tracker.begin_sweep(identity()) == parent
+    tracker.stop_sweep(parent)
+    assert tracker.begin_sweep(identity(), of_cell=True) == parent
+    assert tracker.client.get_run(parent).info.status == "KILLED"
 
 
 def test_a_row_is_a_child_with_params_tags_metrics_inputs_and_files(
