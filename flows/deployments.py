@@ -10,16 +10,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from typing import Any, Literal
+from uuid import UUID
 
 from prefect import flow, get_run_logger
-from prefect.states import Failed, Running
+from prefect.runtime import flow_run
+from prefect.states import Failed
 
 from configs.errors import ConfigurationError
 from configs.yaml_file import presets, read, validate
 from flows.commands.run import log_to_file
 from flows.compute.overlap import exclusive
 from flows.serve.access import data_folder, restricted, trust_allowed
-from flows.serve.forms import given, with_form
+from flows.serve.forms import requested, with_form
+from flows.serve.waiting import give_place_back
 from flows.sweep import sweep
 from tasks.models.errors import SourceUnavailableError, UnsupportedModelError
 from tasks.runtime.progress import Event
@@ -38,7 +41,7 @@ def _sweep_form(**fields: Any) -> Any:
     What was computed once is not computed again. The results are in the run's artifacts, below
     sweeps/ in the home, and in MLflow.
     """
-    return _executed(lambda: given(fields))
+    return _executed(lambda: requested(fields))
 
 
 sweep_form = flow(name="sweep", flow_run_name="{name}", persist_result=False)(
@@ -57,14 +60,19 @@ def preset_form(preset: PresetName = "smoke", settings: list[str] = []) -> Any: 
     return _executed(lambda: read(preset, settings, base=None))
 
 
-def _executed(requested: Callable[[], dict[str, Any]]) -> Any:
-    """Run what was requested; a mistake fails with the words that the command line has for it."""
+def _executed(asked: Callable[[], dict[str, Any]]) -> Any:
+    """Run what was asked for; a mistake fails with the words that the command line has for it."""
     logger = get_run_logger()
     try:
-        fields = restricted(requested(), data=data_folder(), allow_trust=trust_allowed())
+        fields = restricted(asked(), data=data_folder(), allow_trust=trust_allowed())
         config = validate(fields)
         log_to_file(config.name)
-        with exclusive(config, _wait), session().progress.listening(_logged(logger)):
+
+        def wait(reason: str) -> None:
+            logger.info(reason)
+            give_place_back(UUID(str(flow_run.id)), config.name, reason)
+
+        with exclusive(config, wait), session().progress.listening(_logged(logger)):
             return sweep.fn(config, os.environ.get(WORK_POOL, ""))
     except (
         ConfigurationError,
@@ -74,21 +82,6 @@ def _executed(requested: Callable[[], dict[str, Any]]) -> Any:
     ) as error:
         logger.error("%s", error)  # noqa: TRY400 (a user's mistake needs no traceback)
         return Failed(message=str(error))
-
-
-def _wait(reason: str) -> None:
-    """Say in the run's state why nothing happens yet."""
-    get_run_logger().info(reason)
-    _set_state(name="Waiting", message=reason)
-
-
-def _set_state(*, name: str, message: str) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.runtime import flow_run
-
-    if flow_run.id:
-        with get_client(sync_client=True) as client:
-            client.set_flow_run_state(flow_run.id, Running(name=name, message=message), force=True)
 
 
 def _logged(logger: Any) -> Callable[[Event], None]:

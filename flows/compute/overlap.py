@@ -24,13 +24,17 @@ from tasks.store.home import home
 if TYPE_CHECKING:
     from configs.schema import SweepConfig  # which loads torch, and the worker needs none of it
 
+_SECONDS = 1.0
+"""Who asks whether a name is held, holds it for a moment."""
+
 
 @contextlib.contextmanager
 def exclusive(config: SweepConfig, waiting: Callable[[str], None]) -> Iterator[None]:
     """Hold the sweep's name.
 
     Args:
-        waiting: told once, when another sweep of that name runs and this one waits for it.
+        waiting: told once, when another sweep of that name runs and this one waits for it; it may
+            raise, and wait otherwise.
 
     Raises:
         ConfigurationError: another runs and ``on_overlap`` is ``refuse``.
@@ -38,7 +42,7 @@ def exclusive(config: SweepConfig, waiting: Callable[[str], None]) -> Iterator[N
     lock = _lock(config.name)
     holder = Path(lock.lock_file).with_suffix(".json")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_SECONDS)
     except Timeout:
         by = _described(holder)
         if config.on_overlap == "refuse":

@@ -10,18 +10,29 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import WithJsonSchema
 
+from configs.overrides import apply
 from configs.schema import SweepConfig
 from configs.yaml_file import load
 from flows.serve.access import trust_allowed
 
 QUICKSTART = "quickstart"
-FIRST = ("name", "models", "methods", "targets", "seeds", "calibration", "evaluation")
-"""What with what, how far, measured how: as people think, and most change no more."""
+SETTINGS = "settings"
+REQUIRED = ("name", "models", "methods", "targets")
+SHOWN = {
+    "": (*REQUIRED, "seeds", "calibration", "evaluation", "trust", SETTINGS),
+    "Calibration": ("corpus", "samples", "sequence_length", "sampling"),
+    "Corpus": ("source", "files", "dataset", "config", "split"),
+    "Evaluation": ("perplexity", "zero_shot", "speed"),
+    "Tasks": ("tasks",),
+}
+"""Part of a sweep → the fields that the page shows of it: what with what, how far, measured how.
+All others can be sent as well, and are rows of the page's settings. A part that is not here is
+shown as a whole."""
 LEFT_OUT = ("reported",)
 """Nobody types a paper's figures into a page."""
 _NOTHING: Any = object()
@@ -37,17 +48,29 @@ def form_schema() -> dict[str, dict[str, Any]]:
     """Field of a sweep → JSON schema for the form; ``trust`` only where the operator allows it."""
     schema = SweepConfig.model_json_schema()
     definitions, defaults, fields = schema["$defs"], quickstart(), schema["properties"]
-    order = [*FIRST, *(name for name in fields if name not in FIRST)]
+    order = [*SHOWN[""], *(name for name in fields if name not in SHOWN[""])]
     return {
-        name: _shown(fields[name], definitions, defaults[name])
+        name: _ROWS
+        if name == SETTINGS
+        else _shown(fields[name], definitions, defaults.get(name, _NOTHING))
         for name in order
         if name not in LEFT_OUT and (name != "trust" or trust_allowed())
     }
 
 
+_ROWS = {
+    "type": "array",
+    "items": {"type": "string"},
+    "default": [],
+    "description": "Any other field, one a row: field=value, such as options.swiftprune.tokens="
+    "4096, dtype=float32 or on_overlap=refuse. `secateur methods` and `secateur measures` list "
+    "them.",
+}
+
+
 def with_form(body: Callable[..., Any]) -> Callable[..., Any]:
     """``body``, which takes the fields as keywords, with the form as its signature."""
-    fields, defaults = form_schema(), quickstart()
+    fields, defaults = form_schema(), {**quickstart(), SETTINGS: []}
     parameters = [
         inspect.Parameter(
             name,
@@ -62,6 +85,39 @@ def with_form(body: Callable[..., Any]) -> Callable[..., Any]:
     lines = [f"    {name}: {entry['description']}" for name, entry in fields.items()]
     body.__doc__ = "\n".join([inspect.getdoc(body) or "", "", "Args:", *lines])
     return body
+
+
+def page(schema: Mapping[str, Any], shown: Collection[str], required: Collection[str]) -> Any:
+    """A form as the page shows it, from the schema of all that can be sent.
+
+    Args:
+        required: what the page calls no option; whoever sends nothing for it has its default.
+    """
+    return _only(dict(schema), shown) | {"required": list(required)}
+
+
+def _only(schema: dict[str, Any], shown: Collection[str]) -> dict[str, Any]:
+    """The schema of the same data with some fields shown; a misspelt one is still refused."""
+    properties = schema["properties"]
+    hidden = {f"^{name}$": entry for name, entry in properties.items() if name not in shown}
+    return {
+        **schema,
+        "properties": {name: entry for name, entry in properties.items() if name in shown},
+        "additionalProperties": False,
+        **({"patternProperties": hidden} if hidden else {}),
+    }
+
+
+def requested(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The sweep that a form asks for, with its rows of settings, as plain data.
+
+    Raises:
+        ConfigurationError: a row is no setting.
+    """
+    raw = given({name: value for name, value in fields.items() if name != SETTINGS})
+    for setting in fields.get(SETTINGS) or ():
+        raw = apply(raw, setting, None)
+    return raw
 
 
 def given(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,6 +157,8 @@ def _shown(node: Mapping[str, Any], definitions: Mapping[str, Any], default: Any
             for position, (name, entry) in enumerate(properties.items())
         }
         _without_empty_cards(shown)
+        if (part := shown.get("title")) in SHOWN:
+            shown = _only(shown, SHOWN[part])
     elif default is not None and default is not _NOTHING:
         shown["default"] = default
     for pattern, entry in shown.get("patternProperties", {}).items():

@@ -28,12 +28,18 @@ def register(pool: str = POOL) -> dict[str, str]:
 
     from flows.compute.heartbeats import TAG
     from flows.deployments import preset_form, sweep_form
+    from flows.serve.forms import REQUIRED, SHOWN, page
 
+    pages = (
+        (sweep_form, SHOWN[""], REQUIRED),
+        (preset_form, ("preset", "settings"), ("preset",)),
+    )
     made: dict[str, str] = {}
     with get_client(sync_client=True) as client:
         with contextlib.suppress(ObjectAlreadyExists):
             client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
-        for name, form in zip(FORMS, (sweep_form, preset_form), strict=True):
+        for name, (form, shown, required) in zip(FORMS, pages, strict=True):
+            schema = form.parameters.model_dump_for_openapi()
             made[name] = str(
                 client.create_deployment(
                     flow_id=client.create_flow_from_name(name),
@@ -44,8 +50,8 @@ def register(pool: str = POOL) -> dict[str, str]:
                     tags=[TAG],
                     schedules=_schedules(client, name),
                     # A misspelt field is refused in the form, not when the run starts.
-                    parameter_openapi_schema=form.parameters.model_dump_for_openapi()
-                    | {"additionalProperties": False},
+                    parameter_openapi_schema=page(schema, shown, required),
+                    parameters={name: schema["properties"][name]["default"] for name in required},
                     enforce_parameter_schema=True,
                 )
             )

@@ -174,7 +174,7 @@ class Services:
 
     def announce(self) -> None:
         """Print the addresses and what to do next."""
-        form = f"{self.record.prefect}/deployments/deployment/{self.deployments['sweep']}/run"
+        form = f"{self.record.prefect}/v2/deployments/deployment/{self.deployments['sweep']}/run"
         data = self.options.data.expanduser().absolute()
         known = "" if data.is_dir() else ", which does not exist yet"
         self.console.print(

@@ -25,7 +25,7 @@ import anyio
 import anyio.abc
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State, WorkPool
-from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunResponse
 from prefect.logging.configuration import setup_logging
 from prefect.runner._flow_run_executor import FlowRunExecutorContext
 from prefect.runner._starter_engine import EngineCommandStarter
@@ -35,6 +35,7 @@ from pydantic import PrivateAttr
 
 from flows.compute.heartbeats import BEATING
 from flows.serve.registration import CELL, FORMS, POOL
+from flows.serve.waiting import waits
 
 
 class RefusedError(RuntimeError):
@@ -111,6 +112,11 @@ class Worker(ProcessWorker, abc.ABC):
 
     job_configuration = Job
 
+    async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
+        """Those that are due, without sweeps that wait for another of their name."""
+        found = await super()._get_scheduled_flow_runs()
+        return [entry for entry in found if not await waits(self.client, entry.flow_run)]
+
     async def run(
         self,
         flow_run: FlowRun,
@@ -151,7 +157,10 @@ async def serve(given: argparse.Namespace) -> None:
     """Take runs of a pool until a signal comes; those at work are ended."""
     # Here, since Prefect hands the signal on to asyncio, which has its own handler by now.
     setup_signal_handlers_worker(os.getpid(), "the worker", print)
-    worker = Worker(work_pool_name=given.pool, name=given.name, limit=given.limit)
+    # A run that is not due yet would hold a place until it is.
+    worker = Worker(
+        work_pool_name=given.pool, name=given.name, limit=given.limit, prefetch_seconds=0
+    )
     with contextlib.suppress(asyncio.CancelledError):
         await worker.start(with_healthcheck=given.with_healthcheck)
 

@@ -19,7 +19,7 @@ def prefect_tags() -> dict[str, str]:
     base = os.environ.get(PREFECT_URL, "").rstrip("/")
     if not base or not flow_run.id:
         return {}
-    return {"prefect.flow_run": f"{base}/runs/flow-run/{flow_run.id}"}
+    return {"prefect.flow_run": f"{base}/v2/runs/flow-run/{flow_run.id}"}
 
 
 def link_run(tracker: Tracker, run_id: str) -> None:

@@ -40,7 +40,42 @@ def application(database: str, artifacts: str) -> Callable[..., Awaitable[None]]
     initialize_backend_stores(database, database, root)
     from mlflow.server.fastapi_app import app
 
-    served: Any = app
+    return _for_training(app)
+
+
+_CHOICE = (
+    b"<script>try{localStorage['mlflow.workflowType_v1']??='\"machine_learning\"'}catch{}</script>"
+)
+"""MLflow's page is for agents or for training, whatever a tag of an experiment says: as its user
+last chose, else for agents, whose pages show no sweep. Here it begins with training."""
+
+
+def _for_training(app: Any) -> Callable[..., Awaitable[None]]:
+    """The application with a page that opens an experiment on its runs."""
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] != "/" or scope["method"] != "GET":
+            await app(scope, receive, send)
+            return
+        begun: dict[str, Any] = {}
+        parts: list[bytes] = []
+
+        async def chosen(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                begun.update(message)
+                return
+            parts.append(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            body = b"".join(parts).replace(b"<head>", b"<head>" + _CHOICE, 1)
+            kept = [entry for entry in begun["headers"] if entry[0].lower() != b"content-length"]
+            if body:  # there is none where the browser has it already
+                kept.append((b"content-length", str(len(body)).encode()))
+            await send({**begun, "headers": kept})
+            await send({"type": "http.response.body", "body": body})
+
+        await app(scope, receive, chosen)
+
     return served
 
 

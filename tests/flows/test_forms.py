@@ -6,11 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from prefect.utilities.schema_tools.validation import is_valid_schema
+from prefect.utilities.schema_tools.validation import validate as validate_sent
 
+from configs.errors import ConfigurationError
 from configs.schema import METHODS, SweepConfig
 from configs.yaml_file import load, validate
 from flows.deployments import preset_form, sweep_form
-from flows.serve.forms import FIRST, LEFT_OUT, given
+from flows.serve.forms import LEFT_OUT, REQUIRED, SETTINGS, SHOWN, page, requested
 
 
 def schema() -> dict[str, Any]:
@@ -25,13 +28,54 @@ def from_defaults(node: dict[str, Any]) -> Any:
     return node.get("default")
 
 
-def test_every_field_is_offered_with_its_line_and_nothing_else() -> None:
-    shown = schema()
-    assert set(shown) == set(SweepConfig.model_fields) - {"trust", *LEFT_OUT}
-    for name, entry in shown.items():
+def test_every_field_can_be_sent_and_few_are_shown() -> None:
+    known = schema()
+    assert set(known) == set(SweepConfig.model_fields) - {"trust", *LEFT_OUT} | {SETTINGS}
+    for name, entry in known.items():
         assert entry["description"], name
-    order = sorted(shown, key=lambda name: shown[name]["position"])
-    assert tuple(order[: len(FIRST)]) == FIRST
+    order = sorted(known, key=lambda name: known[name]["position"])
+    shown = page({"properties": known}, SHOWN[""], REQUIRED)
+    assert order[: len(shown["properties"])] == list(shown["properties"])
+    assert list(shown["properties"]) == [name for name in SHOWN[""] if name != "trust"]
+    assert shown["required"] == list(REQUIRED)
+
+
+@pytest.mark.parametrize(
+    ("sent", "taken"),
+    [
+        ({}, True),
+        ({"options": {"ast": {"steps": 5}}, "dtype": "float32"}, True),
+        ({"calibration": {"seed": 3, "corpus": {"part": "heldout"}}}, True),
+        ({"evaluation": {"perplexity": [{"corpus": {"column": "x"}}], "batch_size": 2}}, True),
+        ({"dtyp": "float32"}, False),
+        ({"dtype": "float31"}, False),
+        ({"calibration": {"sample": 1}}, False),
+        ({"calibration": {"seed": "x"}}, False),
+        ({"evaluation": {"perplexity": [{"corpus": {"colum": "x"}}]}}, False),
+    ],
+)
+def test_what_is_not_shown_is_still_known_to_the_form(sent: dict[str, Any], taken: bool) -> None:
+    shown = page({"type": "object", "properties": schema()}, SHOWN[""], ())
+    assert is_valid_schema(shown, preprocess=False) is None
+    wrong = validate_sent(sent, shown, raise_on_error=False, preprocess=False)
+    assert (not wrong) is taken, wrong
+
+
+def test_parts_that_are_shown_in_part_exist() -> None:
+    parts = SweepConfig.model_json_schema()["$defs"]
+    for part, names in SHOWN.items():
+        if part:
+            assert set(names) < set(parts[part]["properties"]), part
+
+
+def test_settings_are_rows_with_the_command_lines_words() -> None:
+    untouched = {name: from_defaults(entry) for name, entry in schema().items()}
+    rows = ["options.ast.steps=50", "calibration.seed=3", "on_overlap=refuse", "targets=[2:4]"]
+    assert validate(requested(untouched | {SETTINGS: rows})) == load("quickstart", rows)
+    with pytest.raises(ConfigurationError, match="write field=value"):
+        requested({SETTINGS: ["targets"]})
+    with pytest.raises(ConfigurationError, match="there is no such field"):
+        validate(requested({"name": "a", SETTINGS: ["options.ast.step=5"]}))
 
 
 def test_methods_are_a_choice_of_several_and_targets_rows() -> None:
@@ -58,14 +102,14 @@ def test_nothing_is_left_that_the_page_shows_badly() -> None:
 def test_pressing_run_with_nothing_changed_is_the_quickstart() -> None:
     wanted = load("quickstart")
     untouched = {name: from_defaults(entry) for name, entry in schema().items()}
-    assert validate(given(untouched)) == wanted
+    assert validate(requested(untouched)) == wanted
     nothing = sweep_form.validate_parameters({})
-    assert validate(given(nothing)) == wanted
+    assert validate(requested(nothing)) == wanted
 
 
 def test_what_is_left_empty_has_its_default() -> None:
     sent = {"name": "a", "training": {"corpus": {}, "samples": None, "sequence_length": 64}}
-    config = validate(given(sent))
+    config = validate(requested(sent))
     assert config.training.corpus is None
     assert config.training.samples is None
     assert config.training.sequence_length == 64

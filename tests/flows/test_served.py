@@ -57,7 +57,7 @@ def test_both_pages_answer_and_their_addresses_are_printed(served: Up) -> None:
             assert answer.status == 200
     form = next(line.strip() for line in served.output.splitlines() if line.endswith("/run"))
     found = served.call("/deployments/name/sweep/sweep")
-    assert form == f"{served.prefect}/deployments/deployment/{found['id']}/run"
+    assert form == f"{served.prefect}/v2/deployments/deployment/{found['id']}/run"
 
 
 @pytest.mark.parametrize("server", ["mlflow", "prefect"])
@@ -104,7 +104,7 @@ def test_each_cell_run_links_to_its_mlflow_run_and_back(served: Up, swept: dict[
     back = [address for uuid, address in tags if uuid == run_id]
     assert len(back) == 1
     page, _, run = back[0].rpartition("/runs/flow-run/")
-    assert page == served.prefect
+    assert page == f"{served.prefect}/v2"
     assert served.call(f"/flow_runs/{run}")["name"].startswith("magnitude 0.5")
     links = served.call(
         "/artifacts/filter",
@@ -197,15 +197,16 @@ def test_an_overlapping_sweep_waits_or_is_refused(served: Up) -> None:
 
     lock = FileLock(served.home / "locks" / "sweep-overlap.lock")
     with lock:  # as a sweep of that name does, for as long as it runs
-        waiting = served.trigger("sweep", TINY | {"name": "overlap"})
+        # As many as may run at once: those that wait hold no place of the others.
+        waiting, also = (served.trigger("sweep", TINY | {"name": "overlap"}) for _ in range(2))
         refused = served.trigger("sweep", TINY | {"name": "overlap", "on_overlap": "refuse"})
-        state = served.wait(waiting, "Waiting")
+        state = [served.wait(run, "Waiting") for run in (also, waiting)][1]
         assert "waiting for the sweep overlap" in state["message"]
         state = served.wait(refused)
         assert state["type"] == "FAILED"
         assert "name: 'overlap'" in state["message"]
         assert "runs already" in state["message"]
-        assert served.state(waiting)["name"] == "Waiting"
+        assert {served.state(run)["name"] for run in (waiting, also)} == {"Waiting"}
         (served.folder / "overlap.yaml").write_text(SMALL_YAML.replace("small", "overlap"))
         done = command(
             served, "-m", "flows.cli", "run", "overlap.yaml", "--set", "on_overlap=refuse"
@@ -213,7 +214,9 @@ def test_an_overlapping_sweep_waits_or_is_refused(served: Up) -> None:
         assert done.returncode == 2
         assert "on_overlap" in done.stderr
         assert not (served.home / "sweeps" / "overlap").exists()
-    assert served.wait(waiting)["type"] == "COMPLETED"
+    assert {served.wait(run)["type"] for run in (waiting, also)} == {"COMPLETED"}
+    # It began once to see that it must wait, and after each of the two that ended before it.
+    assert served.call(f"/flow_runs/{waiting}")["run_count"] <= 3
 
 
 def test_a_schedule_of_prefect_yaml_is_there_with_its_parameters_and_a_due_one_fires(

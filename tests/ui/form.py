@@ -9,7 +9,7 @@ NAME, METHODS, TARGETS = "by-hand", ["magnitude", "sparsegpt"], ["0.3", "2:4"]
 
 def field(page: Any, name: str) -> Any:
     """The first field of that name in the form, from its label to its last row."""
-    label = page.get_by_text(f"{name} (Optional)", exact=True).first
+    label = page.get_by_text(name, exact=True).first
     return label.locator("xpath=ancestor::div[contains(concat(' ', @class, ' '), ' group ')][1]")
 
 
@@ -28,7 +28,7 @@ def find_form(watched: Any, prefect: str) -> None:
 def fill(watched: Any, *, targets: list[str]) -> None:
     """Ask for other methods and targets on a tiny model."""
     page = watched.page
-    page.get_by_role("textbox", name="name (Optional)", exact=True).first.fill(NAME)
+    page.get_by_role("textbox", name="name", exact=True).first.fill(NAME)
     field(page, "models").get_by_role("textbox").first.fill("tiny-random")
     methods = field(page, "methods")
     for unwanted in ("wanda", "swiftprune", "policy_gradient", "ast"):

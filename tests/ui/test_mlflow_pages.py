@@ -38,7 +38,10 @@ def test_the_experiment_shows_one_parent_with_its_cells(
 ) -> None:
     page = watched.page
     experiment = runs["experiment"].experiment_id
-    watched.open(f"{served.mlflow}/#/experiments/{experiment}/runs?workflowType=machine_learning")
+    # As somebody comes there who has never been: the pages for agents would show no sweep.
+    watched.open(f"{served.mlflow}/#/experiments")
+    page.get_by_role("link", name=NAME, exact=True).first.click()
+    page.wait_for_url(f"**/#/experiments/{experiment}/runs*")
     page.get_by_role("link", name=NAME, exact=True).last.wait_for()
     watched.shot("mlflow-parent")
     assert page.get_by_role("link", name="sparsegpt").count() == 0  # folded into the parent

@@ -8,6 +8,7 @@ import pytest
 from form import METHODS, NAME, TARGETS, fill, find_form
 from serving import Up
 
+from flows.serve.forms import REQUIRED
 from tasks.reporting.rows import read_results
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
@@ -20,6 +21,23 @@ def test_the_form_runs_what_was_filled_in(formed: dict[str, Any], served: Up) ->
     cells = {(row["method"], row["target"]) for row in rows if row["method"] != "dense"}
     assert cells == {(method, target) for method in METHODS for target in TARGETS}
     assert {row["status"] for row in rows} == {"completed"}
+
+
+def test_the_address_that_up_prints_is_a_form_of_few_screens(served: Up, watched: Any) -> None:
+    page = watched.page
+    printed = next(line.strip() for line in served.output.splitlines() if line.endswith("/run"))
+    watched.open(printed)
+    page.get_by_text("Parameters", exact=True).first.wait_for()
+    page.get_by_text("settings (Optional)", exact=True).wait_for()
+    watched.shot("printed-form")
+    for required in REQUIRED:
+        assert page.get_by_text(required, exact=True).count()
+        assert page.get_by_text(f"{required} (Optional)", exact=True).count() == 0
+    height = page.evaluate(
+        "Math.max(...[...document.querySelectorAll('*')].map(e => e.scrollHeight))"
+    )
+    assert height < 5_000, f"{height} px"  # it was 13 800
+    assert "/v2/" in page.url
 
 
 def test_the_runs_artifacts_open(formed: dict[str, Any], watched: Any) -> None:
