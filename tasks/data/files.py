@@ -66,6 +66,9 @@ def _bytes_of(path: Path, where: str, given: str) -> bytes:
     if path.is_dir():
         raise ConfigurationError(where, given, f"{path} is a folder; name the files in it")
     try:
+        if path.exists() and not path.is_file():  # a device never ends, a pipe never begins
+            allowed = f"{path} is a device, a pipe or a socket; name a file"
+            raise ConfigurationError(where, given, allowed)
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise ConfigurationError(where, given, f"there is no file {path}") from error

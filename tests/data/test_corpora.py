@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Any, Literal
@@ -105,6 +106,12 @@ class TestFiles:
         found, text = read(tmp_path, source="files", files=["rows.JSONL"], column="body")
         assert text == "one\u2028still one\n\n\n\nthree"
         assert found.documents == 3
+
+    def test_what_never_ends_or_never_begins_is_not_opened(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        for given in ("pipe", "/dev/zero"):
+            with pytest.raises(ConfigurationError, match="a device, a pipe or a socket"):
+                read(tmp_path, source="files", files=[given])
 
     @pytest.mark.parametrize(
         ("name", "content", "field", "reason"),

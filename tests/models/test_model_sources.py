@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable
@@ -98,6 +99,11 @@ class TestFolders:
         shard.unlink()
         with pytest.raises(ConfigurationError, match=f"1 are missing: {shard.name}"):
             resolve("model", tmp_path)
+
+    def test_a_file_that_never_begins_is_not_opened(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe.gguf")
+        with pytest.raises(ConfigurationError, match="a device, a pipe or a socket"):
+            resolve("pipe.gguf", tmp_path)
 
     @pytest.mark.parametrize("cut", [1, 1000])
     def test_truncated_weights(self, make_folder: MakeFolder, tmp_path: Path, cut: int) -> None:

@@ -145,6 +145,8 @@ def _local(
 def _gguf(spec: str, path: Path, field: str, digest_cache: Path | None) -> ResolvedModel:
     if not path.exists():
         raise ConfigurationError(field, spec, f"there is no file or folder {path}")
+    if not path.is_file():  # a device never ends, a pipe never begins
+        raise ConfigurationError(field, spec, f"{path} is a device, a pipe or a socket, no file")
     if path.suffix.lower() != ".gguf":
         raise ConfigurationError(
             field, spec, "a local model is a folder with config.json and weights, or a file.gguf"
