@@ -176,9 +176,9 @@ def _drained() -> Iterator[None]:
 
 def _serve(descriptor: int, lock_path: Path) -> None:
     import uvicorn
-    from prefect.server.api.server import create_app
 
     from flows.serve.gate import Gate
+    from flows.serve.prefect_app import application
     from flows.serve.settings import LOOPBACK, host_names
 
     # Two processes that migrate one fresh database at once would break it.
@@ -186,7 +186,7 @@ def _serve(descriptor: int, lock_path: Path) -> None:
     lock.acquire()
     given = os.environ.get(HOSTS)
     names = given.split(",") if given else host_names(LOOPBACK[0])
-    app = Gate(create_app(final=True), names)
+    app = Gate(application(), names)
     # Clients that keep their connection would hold it up; they have sent what they had.
     config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)

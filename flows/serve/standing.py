@@ -60,9 +60,9 @@ def gated(server: str, host: str) -> Gate:
         # Where the page is, there is its API.
         if not os.environ.get("PREFECT_SERVER_UI_API_URL"):
             os.environ.setdefault("PREFECT_UI_API_URL", "/api")
-        from prefect.server.api.server import create_app
+        from flows.serve import prefect_app
 
-        return Gate(create_app(final=True), names)  # it asks for the string itself
+        return Gate(prefect_app.application(), names)  # it asks for the string itself
     from tasks.tracking.server import application, end_abandoned
 
     database = os.environ["MLFLOW_BACKEND_STORE_URI"]

@@ -242,9 +242,21 @@ def _key(*parts: str) -> str:
 
 
 def _publish(name: str, written: Written) -> None:
-    """The report, the results and the plots as artifacts, in this order."""
+    """The report, the results and the plots as artifacts; the page shows the last one first."""
     from tasks.reporting.tables import results_artifact
 
+    for plot in reversed(written.plots):
+        image = base64.b64encode(plot.read_bytes()).decode()
+        create_image_artifact(
+            key=_key(name, plot.stem),
+            image_url=f"data:image/png;base64,{image}",
+            description=f"Plot of {name}: {plot.stem.replace('-', ' ')}",
+        )
+    create_table_artifact(
+        key=_key(name, "results"),
+        table=results_artifact(written.rows, figures_in(written.rows)),
+        description=f"Results of {name}, a row a dense model and cell",
+    )
     text = (sweep_folder(name) / "report.md").read_text(encoding="utf-8")
     # The plots are artifacts of their own: the dashboard cannot follow links into a folder.
     create_markdown_artifact(
@@ -252,15 +264,3 @@ def _publish(name: str, written: Written) -> None:
         markdown=re.sub(r"^!\[.*\n", "", text, flags=re.MULTILINE),
         description=f"Report of {name}",
     )
-    create_table_artifact(
-        key=_key(name, "results"),
-        table=results_artifact(written.rows, figures_in(written.rows)),
-        description=f"Results of {name}",
-    )
-    for plot in written.plots:
-        image = base64.b64encode(plot.read_bytes()).decode()
-        create_image_artifact(
-            key=_key(name, plot.stem),
-            image_url=f"data:image/png;base64,{image}",
-            description=f"{plot.stem} of {name}",
-        )

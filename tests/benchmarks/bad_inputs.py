@@ -205,7 +205,7 @@ def main() -> int:
         Path("broken").mkdir()
         os.mkfifo("pipe")
         os.mkfifo("pipe.gguf")
-        os.symlink("/dev/zero", "endless.gguf")
+        Path("endless.gguf").symlink_to("/dev/zero")
         Path("broken/config.json").write_text(json.dumps({"model_type": ["llama"]}))
         Path("sweep.yaml").write_text(GOOD)
         imported = [["report", "nosuch"], ["export", "nosuch", "--to", "out"]]

@@ -116,6 +116,32 @@ def test_each_cell_run_links_to_its_mlflow_run_and_back(served: Up, swept: dict[
     )
 
 
+def test_a_sweeps_artifacts_come_in_the_order_of_reading(served: Up, swept: dict[str, Any]) -> None:
+    runs = served.call("/flow_runs/filter", {"flow_runs": {"name": {"any_": ["formed"]}}})
+    # As the page asks for them.
+    shown = served.call(
+        "/artifacts/filter",
+        {
+            "artifacts": {
+                "flow_run_id": {"any_": [run["id"] for run in runs]},
+                "type": {"not_any_": ["result"]},
+            },
+            "sort": "ID_DESC",
+        },
+    )
+    plots = sum(entry["type"] == "image" for entry in shown)
+    assert plots > 1
+    assert [(entry["type"], entry["key"]) for entry in shown[:2]] == [
+        ("markdown", "formed-report"),
+        ("table", "formed-results"),
+    ]
+    assert {entry["type"] for entry in shown[2 : 2 + plots]} == {"image"}
+    titles = [entry["description"] for entry in shown]
+    assert all(titles)
+    assert len(set(titles)) == len(titles)
+    assert swept["type"] == "COMPLETED"
+
+
 def test_mlflows_server_shows_the_runs_and_opens_their_artifacts(
     served: Up, swept: dict[str, Any]
 ) -> None:

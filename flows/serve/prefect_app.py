@@ -1,0 +1,21 @@
+"""Prefect's server as an application, for whoever puts the gate in front of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def application() -> Any:
+    """The ASGI application that ``prefect server start`` runs.
+
+    Its page lists a run's artifacts by their ids, the last first. Prefect gives them random ids, so
+    that the report is anywhere among the plots; here they have ids that grow with time, as
+    Prefect's own runs, states and logs have.
+    """
+    from prefect._internal.uuid7 import uuid7
+    from prefect.server.api.server import create_app
+    from prefect.server.schemas.core import Artifact
+
+    Artifact.model_fields["id"].default_factory = uuid7
+    Artifact.model_rebuild(force=True)
+    return create_app(final=True)
