@@ -257,10 +257,20 @@ def _publish(name: str, written: Written) -> None:
         table=results_artifact(written.rows, figures_in(written.rows)),
         description=f"Results of {name}, a row a dense model and cell",
     )
-    text = (sweep_folder(name) / "report.md").read_text(encoding="utf-8")
-    # The plots are artifacts of their own: the dashboard cannot follow links into a folder.
     create_markdown_artifact(
         key=_key(name, "report"),
-        markdown=re.sub(r"^!\[.*\n", "", text, flags=re.MULTILINE),
+        markdown=without_files(
+            (sweep_folder(name) / "report.md").read_text(encoding="utf-8"), f"sweeps/{name}"
+        ),
         description=f"Report of {name}",
     )
+
+
+def without_files(markdown: str, folder: str) -> str:
+    """A report for a page that reaches no folder: no plots, and paths in place of links to files.
+
+    Args:
+        folder: where its files are.
+    """
+    plain = re.sub(r"^!\[.*\n", "", markdown, flags=re.MULTILINE)
+    return re.sub(r"\[([^\]]+)\]\((?![#/]|https?:)([^)\s]+)\)", rf"`{folder}/\2`", plain)
