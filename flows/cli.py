@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -263,6 +265,9 @@ def main() -> NoReturn:
     warnings = logging.StreamHandler()
     warnings.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("secateur").addHandler(warnings)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # it is None where a shell has closed it
+            stream.reconfigure(errors="replace")  # a terminal may know fewer characters than we use
     logging.raiseExceptions = False  # a log that cannot be written costs no traceback a line
     leave(status())
 
