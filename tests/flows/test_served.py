@@ -55,6 +55,9 @@ def test_both_pages_answer_and_their_addresses_are_printed(served: Up) -> None:
     for address in (served.prefect, f"{served.prefect}/api/health", served.mlflow):
         with urllib.request.urlopen(address, timeout=30) as answer:
             assert answer.status == 200
+            page = answer.read()
+    assert b"machine_learning" in page  # else MLflow's page opens experiments as those of agents
+    assert page.endswith(b"</html>")
     form = next(line.strip() for line in served.output.splitlines() if line.endswith("/run"))
     found = served.call("/deployments/name/sweep/sweep")
     assert form == f"{served.prefect}/v2/deployments/deployment/{found['id']}/run"
