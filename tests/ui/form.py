@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from configs.yaml_file import load
+
 NAME, METHODS, TARGETS = "by-hand", ["magnitude", "sparsegpt"], ["0.3", "2:4"]
 
 
@@ -31,7 +33,7 @@ def fill(watched: Any, *, targets: list[str]) -> None:
     page.get_by_role("textbox", name="name", exact=True).first.fill(NAME)
     field(page, "models").get_by_role("textbox").first.fill("tiny-random")
     methods = field(page, "methods")
-    for unwanted in ("wanda", "swiftprune", "policy_gradient", "ast"):
+    for unwanted in (name for name in load("quickstart").methods if name not in METHODS):
         methods.get_by_role("button", name=f"Remove {unwanted} tag").click()
     methods.get_by_role("button", name="Select methods").click()
     page.get_by_role("option", name="sparsegpt", exact=True).first.click()
