@@ -1,0 +1,139 @@
+"""From features to a selection: how many of each cluster, which, and with what weight.
+
+``tagcos`` is the paper's method: k-means, a budget a cluster in proportion to its size, matching
+pursuit towards the cluster's centre. The others leave parts of it out, to show what each part does:
+
+- ``omp``: the pursuit alone, all windows as one cluster;
+- ``kmeans``: the clusters, and in each the windows nearest to its centre;
+- ``stratified``: the clusters, and in each windows at random;
+- ``medoids``: as many clusters as windows are selected, and of each the one nearest to its centre.
+
+Deviation: the paper gives a cluster ⌊share·size⌋, so that small clusters get nothing and fewer are
+selected than were asked for. Here budgets sum to what was asked for, and no cluster goes without
+where there is one for each. Rows are brought into an order of their own first, so that the order of
+the pool does not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tasks.selection.coreset.kmeans import Clusters, kmeans, squared_distances
+from tasks.selection.coreset.pursuit import Picks, Repeats, pursue
+from tasks.selection.positions import shares
+
+CoresetMethod = Literal["tagcos", "omp", "kmeans", "stratified", "medoids"]
+Weights = Literal["none", "cluster", "pursuit"]
+_MOST_CLUSTERS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How a selection is made.
+
+    Attributes:
+        count: windows to select.
+        clusters: None for one in four of ``count``, at most 100, as many as the paper's.
+        weights: of the selected windows: 1 each; the windows of its cluster that each stands for;
+            or its coefficient in the pursuit, normalised, times its cluster's size.
+    """
+
+    count: int
+    method: CoresetMethod = "tagcos"
+    clusters: int | None = None
+    ridge: float = 0.1
+    repeats: Repeats = "exclude"
+    weights: Weights = "none"
+
+    def cluster_count(self) -> int:
+        """How many clusters the method makes."""
+        if self.method == "omp":
+            return 1
+        if self.method == "medoids":
+            return self.count
+        return self.clusters or max(1, min(_MOST_CLUSTERS, self.count // 4))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """
+    Attributes:
+        index: rows that were selected, ascending.
+        cluster: of each.
+        weight: of each.
+        clusters: how many there are.
+    """
+
+    index: list[int]
+    cluster: list[int]
+    weight: list[float]
+    clusters: int
+
+
+def select(x_ND: Tensor, choice: Choice, generator: torch.Generator) -> Selection:
+    """Choose ``choice.count`` rows.
+
+    Raises:
+        ValueError: for more rows or clusters than there are.
+    """
+    if not 1 <= choice.count <= len(x_ND):
+        raise ValueError(f"{choice.count} of {len(x_ND)} windows are to be selected")
+    order = _own_order(x_ND)
+    rows_ND = x_ND[order].to(torch.float64)
+    found = kmeans(rows_ND, choice.cluster_count(), generator)
+    sizes = torch.bincount(found.label_N).tolist()
+    budgets = shares(sizes, choice.count, sizes)
+    picked: list[tuple[int, int, float]] = []
+    for cluster, (size, budget) in enumerate(zip(sizes, budgets, strict=True)):
+        members = (found.label_N == cluster).nonzero().flatten()
+        picks = _inside(rows_ND[members], found, cluster, budget, choice, generator)
+        weights = _weights(picks, size, choice)
+        picked += [
+            (int(order[members[row]]), cluster, weight)
+            for row, weight in zip(picks.index, weights, strict=True)
+        ]
+    index, clusters, weight = map(list, zip(*sorted(picked), strict=True))
+    return Selection(index, clusters, weight, len(sizes))
+
+
+def _own_order(x_ND: Tensor) -> Tensor:
+    """Rows sorted by their values: rows that tie in them are the same."""
+    rows = x_ND.tolist()
+    return torch.tensor(sorted(range(len(rows)), key=rows.__getitem__))
+
+
+def _inside(
+    rows_MD: Tensor,
+    found: Clusters,
+    cluster: int,
+    budget: int,
+    choice: Choice,
+    generator: torch.Generator,
+) -> Picks:
+    """``budget`` of one cluster's rows."""
+    if choice.method in {"tagcos", "omp"}:
+        # The mean of its rows is the cluster's centre.
+        return pursue(
+            rows_MD, rows_MD.mean(dim=0), budget, ridge=choice.ridge, repeats=choice.repeats
+        )
+    if choice.method == "stratified":
+        order = torch.randperm(len(rows_MD), generator=generator)
+    else:
+        distance_M = squared_distances(rows_MD, found.centre_KD[[cluster]])[:, 0]
+        order = distance_M.argsort(stable=True)
+    chosen = order[:budget].tolist()
+    return Picks(chosen, [1.0] * len(chosen))
+
+
+def _weights(picks: Picks, size: int, choice: Choice) -> list[float]:
+    count = len(picks.index)
+    total = sum(picks.coefficient)
+    if choice.weights == "none":
+        return [1.0] * count
+    if choice.weights == "cluster" or not total:
+        return [size / count] * count
+    return [size * x / total for x in picks.coefficient]
