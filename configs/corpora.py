@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from configs.frozen import Frozen
+from tasks.selection.registry import CoresetMethod, Form, Repeats, Sampling
 
 
-class Corpus(Frozen):
-    """Where text comes from."""
+class Text(Frozen):
+    """What says where text comes from, alone or as a part of a mixture."""
 
     source: Literal["python-docs", "files", "hub"] = "python-docs"
     """python-docs: the reference that every CPython carries; files: your own; hub: a data set."""
@@ -41,6 +42,7 @@ class Corpus(Frozen):
             "part": ("python-docs",),
             "files": ("files",),
             "column": ("files", "hub"),
+            "separator": ("python-docs", "files", "hub"),
             **dict.fromkeys(
                 ("dataset", "config", "split", "data_files", "revision", "documents"), ("hub",)
             ),
@@ -59,6 +61,89 @@ class Corpus(Frozen):
         return self
 
 
+class Part(Text):
+    """A text of a mixture."""
+
+    share: Annotated[float, Field(gt=0, le=1_000_000)] = 1.0
+    """How much of the windows it gives, in proportion to the other parts' shares."""
+
+
+class Corpus(Text):
+    """Where text comes from: one source, or a list of several, each with its share."""
+
+    source: Literal["python-docs", "files", "hub", "mixture"] = "python-docs"  # type: ignore[assignment]
+    """python-docs: the reference of every CPython; files: your own; hub: a data set; mixture."""
+    parts: Annotated[tuple[Part, ...], Field(max_length=100)] = ()
+    """mixture: its texts; a list in place of a corpus is short for it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list_is_a_mixture(cls, given: Any) -> Any:
+        if isinstance(given, list | tuple):
+            return {"source": "mixture", "parts": given}
+        return given
+
+    @model_validator(mode="after")
+    def _parts_of_a_mixture(self) -> Self:
+        if (self.source == "mixture") != bool(self.parts):
+            raise ValueError(
+                "source mixture needs parts: a list of at least one text"
+                if self.source == "mixture"
+                else f"parts belongs to source mixture, not {self.source}"
+            )
+        return self
+
+
+class Coreset(Frozen):
+    """How windows are chosen from a pool by their gradients, without labels (TAGCOS)."""
+
+    pool: Annotated[int, Field(ge=1, le=1_000_000)] = 512
+    """How many windows are looked at, spread evenly over the text; all of a shorter one."""
+    method: CoresetMethod = "tagcos"
+    """tagcos: clusters, and matching pursuit in each; omp: pursuit alone; kmeans: nearest to each
+    centre; stratified: random in each cluster; medoids: a cluster for each window."""
+    features: Form = "adam"
+    """Gradients in Adam's form, or plain."""
+    clusters: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """How many; empty: a quarter of the samples, at most 100."""
+    projection: Annotated[int, Field(ge=8, le=65_536)] = 1024
+    """Dimensions that gradients are projected to."""
+    warmup_steps: Annotated[int, Field(ge=1, le=100_000)] = 6
+    """Steps that the low-rank branches learn before gradients are taken."""
+    warmup_batch: Annotated[int, Field(ge=1, le=65_536)] = 4
+    """Windows of such a step."""
+    checkpoints: Annotated[int, Field(ge=1, le=100)] = 2
+    """How often gradients are taken, evenly over these steps."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
+    """At the last of these steps; it rises linearly."""
+    rank: Annotated[int, Field(ge=1, le=4096)] = 8
+    """Rank of the branches, which stand beside the attention's linear layers."""
+    ridge: Annotated[float, Field(ge=0, le=1_000_000)] = 0.1
+    """Of the pursuit; with repeats exclude, in units of the mean squared length of the features."""
+    repeats: Repeats = "exclude"
+    """exclude: a window is picked once; stop: the paper's way, one that comes back ends the run."""
+
+    @model_validator(mode="after")
+    def _checkpoints_lie_in_the_warmup(self) -> Self:
+        if self.checkpoints > self.warmup_steps:
+            raise ValueError(f"checkpoints must be at most warmup_steps, {self.warmup_steps}")
+        return self
+
+    def require_room(self, samples: int) -> None:
+        """Refuse to choose more windows than the pool has, or of more clusters.
+
+        Raises:
+            ValueError: with how many it has to have.
+        """
+        wanted = max(samples, self.clusters or 1)
+        if self.pool < wanted:
+            clusters = f" in {self.clusters} clusters" if self.clusters else ""
+            raise ValueError(
+                f"coreset.pool is {self.pool} windows, of which {samples} are to be "
+                f"chosen{clusters}: it must be at least {wanted}"
+            )
+
+
 class Calibration(Frozen):
     """The text that pruning methods may look at."""
 
@@ -68,10 +153,13 @@ class Calibration(Frozen):
     """How many windows."""
     sequence_length: Annotated[int, Field(ge=2, le=1_048_576)] = 512
     """Tokens of a window."""
-    sampling: Literal["contiguous", "random"] = "contiguous"
-    """contiguous: from the start, one after another; random: windows at seeded random offsets."""
+    sampling: Sampling = "contiguous"
+    """contiguous: from the start, one after another; random: at seeded random offsets; spread:
+    evenly over the text; coreset: chosen from a pool by their gradients."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of random sampling."""
+    """Of random and coreset sampling: each of the sweep's seeds is added to it."""
+    coreset: Coreset = Coreset()
+    """How a coreset is chosen."""
 
 
 class Training(Frozen):
@@ -83,7 +171,21 @@ class Training(Frozen):
     """How many windows; empty: all that the corpus holds."""
     sequence_length: Annotated[int, Field(ge=2, le=1_048_576)] = 512
     """Tokens of a window."""
+    sampling: Sampling = "contiguous"
+    """As calibration's; each of the sweep's seeds draws other random windows or another coreset."""
+    coreset: Coreset = Coreset()
+    """How a coreset is chosen."""
     processes: Annotated[int, Field(ge=1, le=64)] | None = None
     """Accelerate processes of methods that train weights; empty: one a GPU, or one on a CPU."""
     checkpoint_seconds: Annotated[float, Field(ge=0, le=1_000_000)] = 60.0
     """Seconds between the files from which a killed training goes on; 0: after every step."""
+
+    @model_validator(mode="after")
+    def _choosing_needs_a_number(self) -> Self:
+        if self.sampling == "contiguous":
+            return self
+        if self.samples is None:
+            raise ValueError(f"samples is needed for sampling {self.sampling}: how many windows")
+        if self.sampling == "coreset":
+            self.coreset.require_room(self.samples)
+        return self

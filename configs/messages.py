@@ -27,7 +27,8 @@ def translated(error: ValidationError) -> ConfigurationError:
         hint = f"{hint} Also wrong: {', '.join(dict.fromkeys(others))}".strip()
     given = first["input"] if first["type"] != "missing" else None
     allowed = _allowed(first)
-    if not first["loc"] and (named := re.match(r"(variants\.[^:]+): (.*)", allowed, re.DOTALL)):
+    named = re.match(r"((?:variants|calibration)\.[^:]+): (.*)", allowed, re.DOTALL)
+    if not first["loc"] and named:
         # A validator of the whole sweep names its field itself.
         field, given, allowed = named[1], None, named[2]
     return ConfigurationError(field, given, allowed, hint)

@@ -23,6 +23,7 @@ from configs.evaluation import Evaluation
 from configs.frozen import SWEEP_NAME, Frozen, matching, unique
 from configs.trust import Trust
 from tasks.pruning.core.registry import ALLOWED, Target, methods, parse_target
+from tasks.selection.registry import Sampling
 
 METHODS = tuple(methods())
 MethodName = Literal[*METHODS]
@@ -127,6 +128,8 @@ class SweepConfig(Frozen):
     """auto: bfloat16 where the hardware has it natively, else float32."""
     calibration: Calibration = Calibration()
     """The text that pruning methods may look at."""
+    selections: Annotated[tuple[Sampling, ...], AfterValidator(unique)] = ()
+    """Ways to choose calibration windows, one cell each; empty: calibration's sampling alone."""
     training: Training = Training()
     """The text that methods which learn may look at."""
     methods: Annotated[tuple[MethodName, ...], Field(min_length=1), AfterValidator(unique)] = (  # type: ignore[valid-type]
@@ -174,9 +177,11 @@ class SweepConfig(Frozen):
     @model_validator(mode="after")
     def _few_enough_cells(self) -> Self:
         cells = len(self.models) * len(self.entries) * len(self.targets) * len(self.seeds)
+        cells *= len(self.samplings)
         if cells > _MOST_CELLS:
             raise ValueError(
-                f"models × methods × targets × seeds are {cells:,} cells; a sweep has at most "
+                f"models × methods × targets × selections × seeds are {cells:,} cells; a sweep has "
+                "at most "
                 f"{_MOST_CELLS:,}"
             )
         return self
@@ -202,6 +207,20 @@ class SweepConfig(Frozen):
                     f"not {first['input']!r}"
                 ) from None
         return self
+
+    @model_validator(mode="after")
+    def _pools_hold_the_samples(self) -> Self:
+        if "coreset" in self.samplings:
+            try:
+                self.calibration.coreset.require_room(self.calibration.samples)
+            except ValueError as error:
+                raise ValueError(f"calibration.coreset: {error}") from None
+        return self
+
+    @property
+    def samplings(self) -> tuple[Sampling, ...]:
+        """How calibration windows are chosen: every way that is compared."""
+        return self.selections or (self.calibration.sampling,)
 
     @property
     def entries(self) -> tuple[str, ...]:

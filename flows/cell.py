@@ -19,7 +19,9 @@ from tasks.store.store import Store
 
 
 @flow(name="cell", flow_run_name="{method} {target} · {model} · seed {seed}", persist_result=False)
-def run_cell(config: SweepConfig, model: str, method: str, target: str, seed: int) -> Any:
+def run_cell(
+    config: SweepConfig, model: str, method: str, target: str, seed: int, selection: str = ""
+) -> Any:
     """Compute one cell of a sweep; whatever is in the store already is taken from it.
 
     Args:
@@ -28,10 +30,11 @@ def run_cell(config: SweepConfig, model: str, method: str, target: str, seed: in
         method: one of its methods or variants.
         target: one of its targets, such as 0.5 or 2:4.
         seed: one of its seeds.
+        selection: one of its selections; empty where it has none.
     """
     here = session()
     plan, context = here.plan(config), here.context(config)
-    cell = plan.cell(model, method, target, seed)
+    cell = plan.cell(model, method, target, seed, selection)
     try:
         for step in open_steps(cell.goals, context):
             run_step(step, context)

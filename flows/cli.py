@@ -160,6 +160,9 @@ def export(
     method: Annotated[str | None, typer.Option(help="Method or variant of the cell.")] = None,
     target: Annotated[str | None, typer.Option(help="Its target, such as 0.5 or 2:4.")] = None,
     model: Annotated[str | None, typer.Option(help="Its model, as the sweep file says it.")] = None,
+    selection: Annotated[
+        str | None, typer.Option(help="How its windows were chosen, such as coreset.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Its seed.")] = None,
     form: Annotated[
         str,
@@ -178,7 +181,36 @@ def export(
     from flows.commands.export import export_cell
 
     wanted = {"model": model, "method": method, "target": target, "seed": seed}
+    wanted |= {"selection": selection}
     export_cell(sweep, wanted, to, form, console)
+
+
+@app.command()
+def select(
+    config: CONFIG,
+    to: Annotated[Path, typer.Option("--to", metavar="FILE.jsonl", help="The file to write.")],
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="How many windows, or per cent of the pool: 32 or 5%. "
+            "Without it, calibration.samples."
+        ),
+    ] = None,
+    settings: SETTINGS = None,
+) -> None:
+    """Choose calibration windows by their gradients and write them as JSON lines.
+
+    `calibration.coreset` of the sweep file says how; nothing is pruned. Each line has a window's
+    text and tokens, its source and offset there, its cluster and its weight.
+    """
+    from flows.commands.select import select_windows
+
+    try:
+        with interruptible():
+            select_windows(_load(config, settings), to, budget, console)
+    except Interrupted as told:
+        errors.print("interrupted; run the same command again to go on", highlight=False)
+        raise typer.Exit(told.status) from None
 
 
 @app.command()

@@ -19,7 +19,7 @@ from tasks.store.files import size_of
 from tasks.store.home import home, sweep_folder
 from tasks.store.store import StorageFullError, Store
 
-_AXES = ("model", "method", "target", "seed")
+_AXES = ("model", "method", "target", "selection", "seed")
 
 
 def export_cell(
@@ -28,7 +28,7 @@ def export_cell(
     """Write the checkpoint of the one cell that ``wanted`` names.
 
     Args:
-        wanted: model, method, target or seed, each None where it does not matter.
+        wanted: model, method, target, selection or seed, each None where it does not matter.
         to: a folder that is not there yet, or empty.
 
     Raises:
@@ -151,4 +151,5 @@ def _values(rows: list[Row], axis: str) -> list[str]:
 
 
 def _label(row: Row) -> str:
-    return f"{row['model']} {row['method']} {row['target']} seed {row['seed']}"
+    chosen = f" {row['selection']}" if row.get("selection") else ""
+    return f"{row['model']} {row['method']} {row['target']}{chosen} seed {row['seed']}"

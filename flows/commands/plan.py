@@ -69,9 +69,8 @@ def _shared_steps(plan: Plan, context: Context) -> Table:
 
 
 def _cells(plan: Plan, context: Context) -> Table:
-    table = _table(
-        "Cells", "model", "method", "target", "seed", "prune", "measure", "fingerprint"
-    )  # fmt: skip
+    axes = dict.fromkeys(axis for cell in plan.cells for axis in cell.axes)
+    table = _table("Cells", *axes, "prune", "measure", "fingerprint")
     seen: dict[Step, str] = {}
     for cell in plan.cells:
         table.add_row(
@@ -85,8 +84,9 @@ def _cells(plan: Plan, context: Context) -> Table:
 
 def _pruned(cell: Cell, context: Context, seen: dict[Step, str]) -> str:
     """Status of the pruning step; a step that an earlier cell has is named as shared."""
-    former = seen.setdefault(cell.pruned, f"seed {cell.seed}")
-    if former != f"seed {cell.seed}":
+    mine = f"{cell.selection} seed {cell.seed}".lstrip()
+    former = seen.setdefault(cell.pruned, mine)
+    if former != mine:
         return f"shared with {former}"
     return _status(cell.pruned, context)
 

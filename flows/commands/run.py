@@ -93,7 +93,8 @@ def _announce(console: Console, config: SweepConfig, cells: int, skipped: int) -
     console.print(
         f"[bold]{escape(config.name)}[/]: {cells} cells = {len(config.models)} model(s) × "
         f"{len(config.entries)} method(s) × {len(config.targets)} target(s) × "
-        f"{len(config.seeds)} seed(s)"
+        + (f"{len(config.selections)} selection(s) × " if config.selections else "")
+        + f"{len(config.seeds)} seed(s)"
         + (f", {skipped} skipped (secateur plan says why)" if skipped else ""),
         highlight=False,
     )

@@ -37,6 +37,7 @@ def run_pool_cell(
     fingerprint: str,
     sources: dict[str, Any],
     sweep: str,
+    selection: str = "",
 ) -> Any:
     """Compute one cell of a sweep that another machine started.
 
@@ -49,6 +50,7 @@ def run_pool_cell(
         fingerprint: of the cell, as the sweep knows it.
         sources: the digests of models and texts, as the sweep read them.
         sweep: id of the sweep's flow run.
+        selection: one of its selections; empty where it has none.
     """
     if over(UUID(sweep)):
         return Cancelled(message="its sweep has ended")
@@ -60,10 +62,10 @@ def run_pool_cell(
         from tasks.steps.session import session
 
         plan = session().plan(config, sources)
-        found = plan.cell(model, method, target, seed)
+        found = plan.cell(model, method, target, seed, selection)
         if found.fingerprint != fingerprint:
             return Failed(message=_other_cell(config))
-        return run_cell.fn(plan.config, model, method, target, seed)
+        return run_cell.fn(plan.config, model, method, target, seed, selection)
 
 
 def _not_trusted(config: SweepConfig) -> str:

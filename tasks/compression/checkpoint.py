@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from configs.corpora import Training
+from tasks.compression.coresets import ChosenWindows
 from tasks.compression.statistics import load_statistics, statistics_step
 from tasks.data.texts import Windows, load_tokens
 from tasks.measures.perplexity.perplexity import mean_loss
@@ -64,8 +65,8 @@ class Recipe:
     target: Target
     seed: int
     dtype: str
-    calibration: Windows | None
-    training: Windows | None
+    calibration: Windows | ChosenWindows | None
+    training: Windows | ChosenWindows | None
     training_options: Training
     exclude: tuple[str, ...]
     label: str
@@ -85,8 +86,9 @@ class Recipe:
             assert calibration is not None
             assert calibration.count is not None
             count = method.calibration_windows(calibration.count, calibration.length)
+            tokens = calibration.limited(count).step
             needs["statistics"] = statistics_step(
-                self.model, calibration, count, self.dtype, method.sketch
+                self.model, tokens, count, self.dtype, method.sketch
             )
         elif method.uses_calibration:
             assert calibration is not None

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from tasks.data.texts import Windows, load_tokens
+from tasks.data.texts import load_tokens
 from tasks.models.architecture.decoder import describe
 from tasks.models.files import share
 from tasks.models.resident import dense_model
@@ -27,7 +27,7 @@ _SAME = "same"
 """In the file's metadata: layer → the layer under whose name the sums of its input stand."""
 
 
-def statistics_step(model: Step, windows: Windows, count: int, dtype: str, sketch: int = 0) -> Step:
+def statistics_step(model: Step, tokens: Step, count: int, dtype: str, sketch: int = 0) -> Step:
     """Column statistics of every layer's inputs.
 
     Args:
@@ -39,7 +39,7 @@ def statistics_step(model: Step, windows: Windows, count: int, dtype: str, sketc
         name="statistics",
         version=VERSION,
         inputs={"windows": count, "dtype": dtype} | ({"sketch": sketch} if sketch else {}),
-        needs={"model": model, "tokens": windows.step},
+        needs={"model": model, "tokens": tokens},
         produce=_produce,
         label="statistics",
         group=model.group,

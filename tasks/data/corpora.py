@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from configs.corpora import Corpus
+from configs.corpora import Corpus, Text
 from configs.errors import ConfigurationError
 from tasks.data.documents import Document, as_text
 from tasks.data.files import read_files
@@ -40,10 +41,48 @@ class ResolvedCorpus:
     facts: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Passage:
+    """One text of a corpus: its only one, or a part of a mixture.
+
+    Attributes:
+        share: of the corpus's windows, in proportion to the other passages' shares.
+        sources: where each document is from, in words: a file's name, a data set's.
+    """
+
+    documents: list[Document]
+    sources: list[str]
+    separator: str
+    share: float = 1.0
+
+
+def passages(corpus: Corpus, facts: ResolvedCorpus, documents: list[Document]) -> list[Passage]:
+    """The texts that :func:`read_corpus` read, each by itself."""
+    if corpus.source != "mixture":
+        sources = _sources(facts.description, facts.facts, len(documents))
+        return [Passage(documents, sources, corpus.separator)]
+    found: list[Passage] = []
+    begin = 0
+    for part, told in zip(corpus.parts, facts.facts["parts"], strict=True):
+        mine = documents[begin : begin + told["documents"]]
+        begin += len(mine)
+        sources = _sources(told["description"], told["facts"], len(mine))
+        found.append(Passage(mine, sources, part.separator, part.share))
+    return found
+
+
+def _sources(description: str, facts: Mapping[str, Any], count: int) -> list[str]:
+    """Where each of ``count`` documents is from: files are told apart, all else is one."""
+    if "rows" not in facts:
+        return [description] * count
+    named = zip(facts["files"], facts["rows"], strict=True)
+    return list(chain.from_iterable([name] * rows for name, rows in named))
+
+
 def read_corpus(
     corpus: Corpus, *, role: Role, base: Path, field: str
 ) -> tuple[ResolvedCorpus, list[Document]]:
-    """Read a corpus whole.
+    """Read a corpus whole; of a mixture, all parts.
 
     Args:
         role: which part of ``python-docs`` is meant where the corpus does not say.
@@ -57,6 +96,42 @@ def read_corpus(
         ConfigurationError: a file, data set, split or column does not exist, or is no text.
         SourceUnavailableError: a data set cannot be reached.
     """
+    if corpus.source == "mixture":
+        return _read_mixture(corpus, role=role, base=base, field=field)
+    return _read_text(corpus, role=role, base=base, field=field)
+
+
+def _read_mixture(
+    corpus: Corpus, *, role: Role, base: Path, field: str
+) -> tuple[ResolvedCorpus, list[Document]]:
+    """The digest is of the parts' digests, separators and shares."""
+    read = [
+        _read_text(part, role=role, base=base, field=f"{field}.parts[{index}]")
+        for index, part in enumerate(corpus.parts)
+    ]
+    resolved = [facts for facts, _ in read]
+    whole = sum(part.share for part in corpus.parts)
+    percents = [f"{100 * part.share / whole:.3g} %" for part in corpus.parts]
+    named = zip(percents, resolved, strict=True)
+    told = [
+        [facts.digest, part.separator, part.share]
+        for facts, part in zip(resolved, corpus.parts, strict=True)
+    ]
+    return (
+        ResolvedCorpus(
+            description=" + ".join(f"{percent} {facts.description}" for percent, facts in named),
+            digest=hashlib.sha256(json.dumps(told).encode()).hexdigest(),
+            characters=sum(facts.characters for facts in resolved),
+            documents=sum(facts.documents for facts in resolved),
+            facts={"source": "mixture", "parts": [asdict(facts) for facts in resolved]},
+        ),
+        [document for _, documents in read for document in documents],
+    )
+
+
+def _read_text(
+    corpus: Text, *, role: Role, base: Path, field: str
+) -> tuple[ResolvedCorpus, list[Document]]:
     if corpus.source == "python-docs":
         description, texts, facts = read_python_docs(corpus.part or role)
         documents: list[Document] = [*texts]

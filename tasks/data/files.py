@@ -44,6 +44,7 @@ def read_files(
     documents: list[Document] = []
     names: list[str] = []
     formats: list[str] = []
+    rows: list[int] = []
     for index, given in enumerate(files):
         where = f"{field}.files[{index}]"
         path = base / Path(given).expanduser()
@@ -55,11 +56,12 @@ def read_files(
         else:
             form, found = rows_of(_decoded(content, where, given), source)
         documents += found
+        rows.append(len(found))
         names.append(path.name)
         formats.append(f"{form}, {packing}" if packing else form)
     read_as = zip(names, formats, strict=True)
     words = [name if form == TEXT else f"{name} ({form})" for name, form in read_as]
-    return ", ".join(words), documents, {"files": names, "formats": formats}
+    return ", ".join(words), documents, {"files": names, "formats": formats, "rows": rows}
 
 
 def _bytes_of(path: Path, where: str, given: str) -> bytes:

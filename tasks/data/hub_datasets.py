@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from configs.corpora import Corpus
+from configs.corpora import Text
 from configs.errors import ConfigurationError
 from tasks.data.documents import Document, checked_document
 from tasks.models.errors import SourceUnavailableError
@@ -24,9 +24,7 @@ FORMATS = ("arrow", "csv", "json", "parquet", "text")
 _ROWS_AT_ONCE = 1000
 
 
-def read_hub(
-    corpus: Corpus, *, base: Path, field: str
-) -> tuple[str, list[Document], dict[str, Any]]:
+def read_hub(corpus: Text, *, base: Path, field: str) -> tuple[str, list[Document], dict[str, Any]]:
     """Description, documents and facts of a data set's split.
 
     Args:
@@ -57,12 +55,12 @@ def read_hub(
     return " ".join(part for part in parts if part), documents, facts
 
 
-def _is_local(corpus: Corpus, base: Path) -> bool:
+def _is_local(corpus: Text, base: Path) -> bool:
     name = corpus.dataset or ""
     return name.startswith((".", "/", "~")) or "\\" in name or (base / name).exists()
 
 
-def _location(corpus: Corpus, base: Path, field: str) -> tuple[str, list[str] | None]:
+def _location(corpus: Text, base: Path, field: str) -> tuple[str, list[str] | None]:
     """What to call ``load_dataset_builder`` with: path and data files."""
     name = corpus.dataset or ""
     files = list(corpus.data_files) or None
@@ -80,7 +78,7 @@ def _location(corpus: Corpus, base: Path, field: str) -> tuple[str, list[str] | 
     return str(path.resolve()), files
 
 
-def _builder(corpus: Corpus, base: Path, field: str) -> Any:
+def _builder(corpus: Text, base: Path, field: str) -> Any:
     import datasets
 
     path, files = _location(corpus, base, field)
@@ -90,7 +88,7 @@ def _builder(corpus: Corpus, base: Path, field: str) -> Any:
         )
 
 
-def _revision(builder: Any, corpus: Corpus, field: str) -> str:
+def _revision(builder: Any, corpus: Text, field: str) -> str:
     """The commit that is read; empty for local files."""
     if not builder.repo_id:
         return ""
@@ -112,7 +110,7 @@ def _revision(builder: Any, corpus: Corpus, field: str) -> str:
     return read
 
 
-def _split(builder: Any, corpus: Corpus, field: str) -> Any:
+def _split(builder: Any, corpus: Text, field: str) -> Any:
     """The split with only the wanted column; streamed where only some rows are wanted."""
     with _translated(corpus, field):
         streams = corpus.documents is not None
@@ -131,7 +129,7 @@ def _split(builder: Any, corpus: Corpus, field: str) -> Any:
     return split.take(corpus.documents) if streams else split
 
 
-def _texts(split: Any, corpus: Corpus, field: str) -> Iterator[Document]:
+def _texts(split: Any, corpus: Text, field: str) -> Iterator[Document]:
     batches = iter(split.iter(batch_size=_ROWS_AT_ONCE))
     number = 0
     while True:
@@ -146,7 +144,7 @@ def _texts(split: Any, corpus: Corpus, field: str) -> Iterator[Document]:
 
 
 @contextmanager
-def _translated(corpus: Corpus, field: str) -> Iterator[None]:
+def _translated(corpus: Text, field: str) -> Iterator[None]:
     """Turn what ``datasets`` raises into this project's two exceptions.
 
     Its messages list what exists, so they are passed on; they also tell which field is wrong.
@@ -171,7 +169,7 @@ def _translated(corpus: Corpus, field: str) -> Iterator[None]:
         raise SourceUnavailableError(name, str(error)) from error
 
 
-def _wrong_field(message: str, corpus: Corpus) -> str:
+def _wrong_field(message: str, corpus: Text) -> str:
     if "BuilderConfig" in message or "Config name is missing" in message:
         return "config"
     if message.startswith(("Unknown split", "Bad split")):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from torch import Tensor
 from configs.corpora import Calibration, Corpus, Training
 from configs.errors import ConfigurationError
 from tasks.data import windows as token_windows
-from tasks.data.corpora import ResolvedCorpus, read_corpus
-from tasks.data.documents import Document, rendered
+from tasks.data.corpora import ResolvedCorpus, passages, read_corpus
+from tasks.data.cutting import Cut, cut_passages
+from tasks.data.documents import Document
 from tasks.models.load import load_tokenizer
+from tasks.selection.registry import Sampling
 from tasks.store.context import Context
 from tasks.store.steps import Facts, Step, Work, fingerprint
 from tasks.store.store import Artifact
@@ -23,6 +25,8 @@ from tasks.store.store import Artifact
 VERSION = 4
 """Raise it when windows of the same text change: tokens of the former version are not reused."""
 _FILE = "windows.safetensors"
+_PLACES = "places.json"
+"""Where windows lie, of texts not read from the start: ``source`` and ``offset`` of each."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,10 @@ class Windows:
         model: the step of the model whose tokenizer cuts.
         field: of the sweep file, for messages.
         count: None for all full windows that the corpus holds.
-        seed: None for contiguous windows.
+        sampling: contiguous, random or spread.
+        seed: of random windows; None for others.
         skip: tokens of the corpus's start that are left to another use.
+        at_least: where fewer than ``count`` will do: how many there must be.
     """
 
     model: Step
@@ -45,12 +51,20 @@ class Windows:
     facts: ResolvedCorpus
     length: int
     count: int | None
+    sampling: Sampling = "contiguous"
     seed: int | None = None
     skip: int = 0
+    at_least: int | None = None
+
+    def limited(self, count: int) -> Windows:
+        """Those that a method looks at when it takes only ``count`` of them: spread ones again over
+        the whole text; of others it takes the first, which are all that there are of this step."""
+        return replace(self, count=count) if self.sampling == "spread" else self
 
     @cached_property
     def step(self) -> Step:
         """Cuts and stores them; the step is ``about`` these windows."""
+        said = self.sampling != "spread" and not self.field.startswith("evaluation")
         return Step(
             name="tokens",
             version=VERSION,
@@ -61,6 +75,9 @@ class Windows:
                 "count": self.count,
                 "seed": self.seed,
                 "skip": self.skip,
+                # What was there before these had names keeps its own.
+                **({"sampling": self.sampling} if self.sampling == "spread" else {}),
+                **({"at_most": True} if self.at_least is not None else {}),
             },
             needs={"model": self.model},
             produce=lambda work: _produce(work, self),
@@ -70,6 +87,8 @@ class Windows:
                 "corpus": self.facts.description,
                 "split": self.corpus.split or self.corpus.part or "",
                 "format": ", ".join(dict.fromkeys(self.facts.facts.get("formats", ()))),
+                # Said here where it is no input.
+                "sampling": self.sampling if said else "",
             },
             about=self,
         )
@@ -96,8 +115,10 @@ class Texts:
         length: int,
         count: int | None,
         role: str = "heldout",
+        sampling: Sampling = "contiguous",
         seed: int | None = None,
         skip: int = 0,
+        at_least: int | None = None,
     ) -> Windows:
         """The step that cuts a corpus into windows.
 
@@ -111,33 +132,67 @@ class Texts:
         if key not in self.known:
             self.known[key] = _read(corpus, role, field)[0]
         facts = self.known[key]
-        return Windows(self.model, field, name, corpus, role, facts, length, count, seed, skip)
+        return Windows(
+            self.model,
+            field,
+            name,
+            corpus,
+            role,
+            facts,
+            length,
+            count,
+            sampling,
+            seed if sampling == "random" else None,
+            skip,
+            at_least,
+        )
 
-    def calibration(self, calibration: Calibration) -> Windows:
-        """What pruning methods calibrate on."""
+    def calibration(self, calibration: Calibration, sampling: Sampling, seed: int) -> Windows:
+        """What pruning methods calibrate on; of a coreset, the pool that it is chosen from.
+
+        Args:
+            seed: of random windows.
+        """
+        chosen = sampling == "coreset"
+        least = max(calibration.samples, calibration.coreset.clusters or 1)
         return self.windows(
             field="calibration",
             name="calibration",
             corpus=calibration.corpus,
             role="calibration",
             length=calibration.sequence_length,
-            count=calibration.samples,
-            seed=calibration.seed if calibration.sampling == "random" else None,
+            count=calibration.coreset.pool if chosen else calibration.samples,
+            sampling="spread" if chosen else sampling,
+            seed=seed,
+            at_least=least if chosen else None,
         )
 
-    def training(self, training: Training, calibration: Calibration) -> Windows:
-        """What methods learn from; without a corpus of its own, what calibration leaves of its."""
+    def training(
+        self, training: Training, calibration: Calibration, seed: int, *, rest: bool
+    ) -> Windows:
+        """What methods learn from; of a coreset, the pool that it is chosen from.
+
+        Without a corpus of its own it is what calibration leaves of its.
+
+        Args:
+            seed: of random windows.
+            rest: whether calibration windows lie at the start: else there is no rest to take.
+        """
         own = training.corpus is not None
-        contiguous = calibration.sampling == "contiguous"
+        rest = rest and calibration.corpus.source != "mixture"
+        chosen = training.sampling == "coreset"
+        least = max(training.samples or 1, training.coreset.clusters or 1)
         return self.windows(
             field="training",
             name="training",
             corpus=training.corpus or calibration.corpus,
             role="calibration",
             length=training.sequence_length,
-            count=training.samples,
-            # Random calibration windows lie anywhere: there is no rest to take.
-            skip=0 if own or not contiguous else calibration.samples * calibration.sequence_length,
+            count=training.coreset.pool if chosen else training.samples,
+            sampling="spread" if chosen else training.sampling,
+            seed=seed,
+            at_least=least if chosen else None,
+            skip=calibration.samples * calibration.sequence_length if rest and not own else 0,
         )
 
 
@@ -146,26 +201,19 @@ def corpus_key(corpus: Corpus, role: str) -> str:
     return fingerprint({"corpus": corpus.model_dump(mode="json"), "role": role})
 
 
+def save_tokens(folder: Path, windows_NL: Tensor) -> None:
+    """Write windows where :func:`load_tokens` finds them."""
+    token_windows.save_windows(folder / _FILE, windows_NL, {})
+
+
 def load_tokens(artifact: Artifact) -> Tensor:
     """Token windows, ``N × L``."""
     return token_windows.load_windows(artifact.path / _FILE)
 
 
-@dataclass(frozen=True)
-class Cut:
-    """A text as a model's tokenizer cuts it.
-
-    Attributes:
-        windows_NL: int32.
-        prefix: tokens that each window starts with, before those of the text.
-        vocabulary: the tokenizer's digest.
-        documents: how many the windows touch and cut; empty where the tokenizer does not tell.
-    """
-
-    windows_NL: Tensor
-    prefix: tuple[int, ...]
-    vocabulary: str
-    documents: Mapping[str, int]
+def load_places(artifact: Artifact) -> dict[str, list[Any]]:
+    """``source`` and ``offset`` of each window, of an artifact that has them."""
+    return json.loads((artifact.path / _PLACES).read_text(encoding="utf-8"))
 
 
 def cut(windows: Windows, tokenizer: Any) -> Cut:
@@ -185,22 +233,8 @@ def cut(windows: Windows, tokenizer: Any) -> Cut:
             "its text must stay as it was when the sweep began, and it has changed since",
             "Run the sweep again.",
         )
-    prefix = token_windows.prefix_tokens(tokenizer)
-    before = tokenizer.decode(prefix) if prefix else ""
-    texts = rendered(documents, tokenizer, before, field=f"{field}.corpus", given=facts.description)
-    tokens = token_windows.tokenise(tokenizer, texts, corpus.separator)
-    ids_T, length, count = tokens.ids_T[windows.skip :], windows.length, windows.count
-    step = length - len(prefix)
-    if windows.seed is not None:
-        assert count is not None
-        made = token_windows.random_windows(ids_T, length, count, windows.seed, prefix, field=field)
-        offsets = token_windows.random_offsets(len(ids_T), step, count, windows.seed).tolist()
-    else:
-        made = token_windows.contiguous_windows(ids_T, length, count, prefix, field=field)
-        offsets = range(0, len(made) * step, step)
-    bounds = ((windows.skip + first, windows.skip + first + step) for first in offsets)
-    vocabulary = token_windows.vocabulary_digest(tokenizer)
-    return Cut(made, prefix, vocabulary, tokens.documents(bounds))
+    parts = passages(corpus, facts, documents)
+    return cut_passages(windows, parts, tokenizer, facts.description)
 
 
 def cut_once(context: Context, windows: Windows, tokenizer: Any) -> Cut:
@@ -218,11 +252,15 @@ def _produce(work: Work, windows: Windows) -> Facts:
     tokenizer = load_tokenizer(work.need("model").path, context.trust)
     made = cut_once(context, windows, tokenizer)
     context.loaded.release(f"windows {windows.step.fingerprint}")
-    token_windows.save_windows(work.out / _FILE, made.windows_NL, {})
+    save_tokens(work.out, made.windows_NL)
+    if windows.sampling != "contiguous" or len(set(made.sources)) > 1:
+        places = {"source": list(made.sources), "offset": list(made.offsets)}
+        (work.out / _PLACES).write_text(json.dumps(places), encoding="utf-8")
     return {
         "windows": made.windows_NL.shape[0],
         "length": made.windows_NL.shape[1],
         "prefix": list(made.prefix),
         "vocabulary": made.vocabulary,
+        "sources": made.by_source(),
         **made.documents,
     }

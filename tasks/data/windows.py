@@ -23,6 +23,7 @@ from torch import Tensor
 
 from configs.errors import ConfigurationError
 from tasks.models.files import share
+from tasks.selection import positions
 
 _NAME = "windows"
 _LIMITS = (
@@ -65,6 +66,12 @@ class Tokens:
                 if self.starts[index] < begin or self.ends[index] > end:
                     cut.add(index)
         return {"documents": len(touched), "documents_cut": len(cut)}
+
+    def document(self, token: int) -> int:
+        """Which document a token is of; the first for tokenizers that do not say."""
+        if self.character is None:
+            return 0
+        return min(bisect_right(self.ends, self.character(token)), len(self.ends) - 1)
 
 
 def tokenise(tokenizer: Any, documents: Sequence[str], separator: str = "") -> Tokens:
@@ -124,37 +131,18 @@ def contiguous_windows(
     Raises:
         ConfigurationError: the corpus is too short.
     """
-    step = _step(length, prefix, field)
+    step = text_step(length, prefix, field)
     available = len(tokens_T) // step
-    _require(available, count or 1, tokens_T, length, prefix, field)
-    windows = available if count is None else count
-    return _with_prefix(tokens_T[: windows * step].reshape(windows, step), prefix)
+    require_windows(available, count or 1, tokens_T, length, prefix, field)
+    offsets_N = positions.contiguous(step, available if count is None else count)
+    return windows_at(tokens_T, offsets_N, step, prefix)
 
 
-def random_offsets(tokens: int, step: int, count: int, seed: int) -> Tensor:
-    """Where random windows begin, drawn independently and uniformly from all that are full.
-
-    They may overlap. The generator runs on the CPU, so that a seed means the same everywhere.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(tokens - step + 1, (count,), generator=generator)
-
-
-def random_windows(
-    tokens_T: Tensor, length: int, count: int, seed: int, prefix: Sequence[int], *, field: str
-) -> Tensor:
-    """Windows at random offsets.
-
-    Returns:
-        ``N × L``, int32.
-
-    Raises:
-        ConfigurationError: the corpus is shorter than one window.
-    """
-    step = _step(length, prefix, field)
-    _require(len(tokens_T) // step, 1, tokens_T, length, prefix, field)
-    offsets = random_offsets(len(tokens_T), step, count, seed)
-    return _with_prefix(tokens_T[offsets[:, None] + torch.arange(step)], prefix)
+def windows_at(tokens_T: Tensor, offsets_N: Tensor, step: int, prefix: Sequence[int]) -> Tensor:
+    """The windows that begin at the offsets, each behind the prefix: ``N × L``, int32."""
+    body_NS = tokens_T[offsets_N[:, None] + torch.arange(step)].to(torch.int32)
+    before_NP = torch.tensor(prefix, dtype=torch.int32).expand(len(body_NS), len(prefix))
+    return torch.cat([before_NP, body_NS], dim=1)
 
 
 def check_length(config: Any, length: int, field: str) -> None:
@@ -224,8 +212,12 @@ def load_windows(path: Path) -> Tensor:
     return load_file(path)[_NAME]
 
 
-def _step(length: int, prefix: Sequence[int], field: str) -> int:
-    """Tokens of the corpus in each window."""
+def text_step(length: int, prefix: Sequence[int], field: str) -> int:
+    """Tokens of the corpus in each window.
+
+    Raises:
+        ConfigurationError: the prefix alone fills a window.
+    """
     if length <= len(prefix):
         raise ConfigurationError(
             f"{field}.sequence_length",
@@ -235,15 +227,14 @@ def _step(length: int, prefix: Sequence[int], field: str) -> int:
     return length - len(prefix)
 
 
-def _with_prefix(body: Tensor, prefix: Sequence[int]) -> Tensor:
-    body = body.to(torch.int32)
-    before = torch.tensor(prefix, dtype=torch.int32).expand(len(body), len(prefix))
-    return torch.cat([before, body], dim=1)
-
-
-def _require(
+def require_windows(
     available: int, wanted: int, tokens_T: Tensor, length: int, prefix: Sequence[int], field: str
 ) -> None:
+    """Refuse to cut more windows than a corpus makes.
+
+    Raises:
+        ConfigurationError: with how many there are.
+    """
     if available < wanted:
         before = f" ({len(prefix)} of them the tokenizer's prefix)" if prefix else ""
         raise ConfigurationError(

@@ -119,3 +119,30 @@ PRUNING: tuple[Figure, ...] = (
            group="pruning", better="", format="seconds"),
 )  # fmt: skip
 """Figures of a row that no measure makes: what pruning removed, and what the cell cost."""
+
+
+def _errors(prefix: str, purpose: str) -> tuple[Figure, ...]:
+    told = (
+        ("gradient_error", "gradient error", "gradient error"),
+        ("raw_gradient_error", "plain gradients' error", "plain gradients"),
+        ("column_norm_error", "column norms' error", "column norms"),
+    )
+    of = (("", "the coreset"), ("_random", "random windows"), ("_spread", "spread windows"))
+    return tuple(
+        Figure(
+            column=f"{prefix}/{name}{suffix}",
+            label=f"{label} of {whose}",
+            heading=f"{heading}{suffix.replace('_', ' of ')}",
+            group=f"windows chosen for {purpose}",
+            format="precise",
+        )
+        for name, label, heading in told
+        for suffix, whose in of
+    )
+
+
+SELECTION: tuple[Figure, ...] = (
+    *_errors("coreset", "calibration"),
+    *_errors("training_coreset", "training"),
+)
+"""How well a coreset stands for its pool, beside what costs nothing."""

@@ -85,6 +85,7 @@ class Cell:
         checkpoint: the step of the pruned model's folder.
         pruned: the step of its facts alone, which a sweep that keeps no checkpoints keeps.
         kept: whether the checkpoint is to stay.
+        selection: of the sweep's selections; empty where it has none.
     """
 
     model: ModelPlan
@@ -95,6 +96,7 @@ class Cell:
     kept: bool
     subject: Subject
     measured: Measured
+    selection: str = ""
 
     @property
     def seed(self) -> int:
@@ -103,8 +105,8 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """Method and target."""
-        return f"{self.name} {self.recipe.target}"
+        """Method and target, and how windows were chosen where that differs."""
+        return " ".join(filter(None, (self.name, str(self.recipe.target), self.selection)))
 
     @property
     def axes(self) -> dict[str, str | int]:
@@ -113,6 +115,7 @@ class Cell:
             "model": self.model.spec,
             "method": self.name,
             "target": str(self.recipe.target),
+            **({"selection": self.selection} if self.selection else {}),
             "seed": self.seed,
         }
 
@@ -144,6 +147,7 @@ class Skipped:
     target: str
     seed: int
     reason: str
+    selection: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,13 +207,14 @@ class Plan:
         abouts = (step.about for step in walk([*model.goals, *mine]))
         return [about for about in abouts if isinstance(about, Windows)]
 
-    def cell(self, model: str, method: str, target: str, seed: int) -> Cell:
+    def cell(self, model: str, method: str, target: str, seed: int, selection: str = "") -> Cell:
         """The cell by its axes.
 
         Raises:
             LookupError: when the sweep has no such cell.
         """
         axes = {"model": model, "method": method, "target": target, "seed": seed}
+        axes |= {"selection": selection} if selection else {}
         for cell in self.cells:
             if cell.axes == axes:
                 return cell

@@ -9,6 +9,7 @@ from tasks.measures.base import Subject
 from tasks.measures.figures import Figure
 from tasks.measures.registry import figures_of, measures
 from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped, steps_of
+from tasks.plan.selections import quality_of
 from tasks.store.context import Context
 from tasks.store.store import Artifact
 
@@ -95,6 +96,7 @@ def cell_row(cell: Cell, context: Context, error: str = "") -> Row:
         "learned": facts.get("learned", ""),
         "departs": cell.recipe.method.departs,
         "training_tokens": facts.get("training_tokens", 0),
+        **quality_of(cell.recipe, context),
         **columns,
         "peak_memory_bytes": max(peaks),
         "checkpoint": str(checkpoint) if complete and checkpoint.exists() else "",
@@ -118,6 +120,7 @@ def skipped_row(skipped: Skipped) -> Row:
         "model": skipped.model,
         "method": skipped.method,
         "target": skipped.target,
+        **({"selection": skipped.selection} if skipped.selection else {}),
         "seed": skipped.seed,
         "status": "skipped",
         "error": skipped.reason,

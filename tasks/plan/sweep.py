@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from configs.corpora import Calibration, Training
 from configs.errors import ConfigurationError
 from configs.schema import SweepConfig
 from tasks.compression.checkpoint import Recipe
+from tasks.compression.coresets import ChosenWindows
 from tasks.data.corpora import ResolvedCorpus
-from tasks.data.texts import Texts
+from tasks.data.texts import Texts, Windows
 from tasks.measures.base import Measure, Subject
 from tasks.measures.registry import measures
 from tasks.models.examine import contents_of
@@ -20,6 +23,7 @@ from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped
 from tasks.plan.sources import Sources
 from tasks.pruning.core.methods import Method
 from tasks.pruning.core.targets import SemiStructured, Target
+from tasks.selection.registry import Sampling
 from tasks.store.home import home
 
 _NOTHING_RESOLVED = Sources()
@@ -49,11 +53,12 @@ def plan_sweep(config: SweepConfig, *, dtype: str, sources: Sources = _NOTHING_R
         planner = _Planner(config, index, sources, corpora, resolved, list(methods.values()))
         models.append(planner.dense)
         for name, method, target in combinations:
-            for seed in config.seeds:
+            for selection, seed in product(config.selections or ("",), config.seeds):
                 if reason := _impossible(method, target, planner.dense.model):
-                    skipped.append(Skipped(planner.dense.spec, name, str(target), seed, reason))
+                    place = (planner.dense.spec, name, str(target), seed)
+                    skipped.append(Skipped(*place, reason, selection))
                 else:
-                    cells.append(planner.cell(name, method, target, seed))
+                    cells.append(planner.cell(name, method, target, seed, selection))
     if not cells:
         reasons = "; ".join(dict.fromkeys(entry.reason for entry in skipped))
         allowed = f"no method here can do any of them in these models: {reasons}"
@@ -81,11 +86,8 @@ class _Planner:
         model = _resolved(config, index, sources)
         step = model_step(model)
         self.texts = Texts(step, corpora)
-        self.calibration = self.training = None
-        if any(method.uses_calibration for method in methods):
-            self.calibration = self.texts.calibration(config.calibration)
-        if any(method.uses_training for method in methods):
-            self.training = self.texts.training(config.training, config.calibration)
+        self.calibrates = any(method.uses_calibration for method in methods)
+        self.learns = any(method.uses_training for method in methods)
         subject = Subject(
             label=f"{model.spec} dense",
             weights=step,
@@ -97,8 +99,44 @@ class _Planner:
         )
         self.dense = ModelPlan(model, subject, _measured(subject))
 
-    def cell(self, name: str, method: Method, target: Target, seed: int) -> Cell:
-        """The cell of one method, target and seed."""
+    def calibration(self, sampling: Sampling, seed: int) -> Windows | ChosenWindows | None:
+        """What methods calibrate on, with one of the sweep's seeds; None where none does."""
+        if not self.calibrates:
+            return None
+        calibration = self.config.calibration
+        seed = (calibration.seed + seed) % 2**63
+        windows = self.texts.calibration(calibration, sampling, seed)
+        chosen = sampling == "coreset"
+        return self._chosen(windows, calibration, seed) if chosen else windows
+
+    def training(self, seed: int) -> Windows | ChosenWindows | None:
+        """What methods learn from, with one of the sweep's seeds; None where none does."""
+        if not self.learns:
+            return None
+        training, rest = self.config.training, "contiguous" in self.config.samplings
+        windows = self.texts.training(training, self.config.calibration, seed, rest=rest)
+        chosen = training.sampling == "coreset"
+        return self._chosen(windows, training, seed) if chosen else windows
+
+    def _chosen(self, pool: Windows, asked: Calibration | Training, seed: int) -> ChosenWindows:
+        assert asked.samples is not None
+        return ChosenWindows(
+            pool=pool,
+            options=asked.coreset,
+            count=asked.samples,
+            seed=seed,
+            dtype=self.config.dtype,
+        )
+
+    def cell(
+        self,
+        name: str,
+        method: Method,
+        target: Target,
+        seed: int,
+        selection: Sampling | Literal[""],
+    ) -> Cell:
+        """The cell of one method, target, seed and one of the sweep's selections, if it has any."""
         spec, dense = self.dense.spec, self.dense.subject
         recipe = Recipe(
             model=dense.weights,
@@ -106,11 +144,11 @@ class _Planner:
             target=target,
             seed=seed,
             dtype=dense.dtype,
-            calibration=self.calibration,
-            training=self.training,
+            calibration=self.calibration(selection or self.config.calibration.sampling, seed),
+            training=self.training(seed),
             training_options=self.config.training,
             exclude=tuple(sorted(self.config.exclude)),
-            label=f"{spec} {name} {target}",
+            label=" ".join(filter(None, (spec, name, str(target), selection))),
         )
         checkpoint, pruned = recipe.steps()
         subject = Subject(
@@ -124,7 +162,17 @@ class _Planner:
             exclude=recipe.exclude,
         )
         kept = self.config.save_checkpoints
-        return Cell(self.dense, name, recipe, checkpoint, pruned, kept, subject, _measured(subject))
+        return Cell(
+            self.dense,
+            name,
+            recipe,
+            checkpoint,
+            pruned,
+            kept,
+            subject,
+            _measured(subject),
+            selection,
+        )
 
 
 def _measured(subject: Subject) -> Measured:

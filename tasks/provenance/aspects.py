@@ -62,6 +62,25 @@ _BOUNDS = ("corpus", "boundaries", "count", "length")
 """What decides which documents windows reach over."""
 
 
+def _choosing(place: str, group: str, called: str) -> tuple[Aspect, ...]:
+    """How windows of a text were chosen."""
+    return (
+        Aspect(f"{place}/sampling", f"{called} sampling", group,
+            "It decides which windows of the text are seen: of several sources, those at the start "
+            "are of the first alone."),
+        Aspect(f"{place}/sources", f"{called} windows by source", group,
+            "How many windows are of which source.",
+            follows=tuple(f"{place}/{name}" for name in
+                          ("corpus", "sampling", "count", "length", "seed"))),
+        Aspect(f"{place}/pool/", f"{called} pool's", group,
+            "Windows are chosen from these."),
+        Aspect(f"{place}/gradients/", f"{called} gradients'", group,
+            "Windows are chosen by these; other gradients, other windows."),
+        Aspect(f"{place}/", f"{called} choice's", group,
+            "Another choice from the same pool is other windows."),
+    )  # fmt: skip
+
+
 def _text(place: str, group: str, called: str) -> tuple[Aspect, ...]:
     """Text and windows that a model saw for one purpose."""
     evaluated = group == MEASUREMENT
@@ -105,6 +124,7 @@ def _text(place: str, group: str, called: str) -> tuple[Aspect, ...]:
             else "It is how much text there is to learn from."),
         Aspect(f"{place}/seed", f"{called} seed", group,
             "It decides which windows are drawn; without one they lie at the start of the text."),
+        *(() if evaluated else _choosing(place, group, called)),
         Aspect(f"{place}/skip", f"{called} tokens skipped", group,
             "The windows begin where another use of the same text ends.",
             follows=("calibration/count", "calibration/length") if group == TRAINING else ()),
@@ -212,6 +232,9 @@ FACTS = {
     "documents": "documents", "documents_cut": "documents_cut",
     "tokens": "tokens_read", "counted_weights": "counted_weights",
     "exempt": "exempt", "excluded": "excluded",
+    "sources": "sources", "pool_sources": "pool_sources",
+    **{name: name for name in ("gradient_error", "raw_gradient_error", "column_norm_error",
+                               "gradient_error_random", "gradient_error_spread")},
     "training_tokens": "training_tokens", "training_processes": "training_processes",
     "device_map": "device_map", "processes": "processes", "batch_size": "batch_size",
 }  # fmt: skip

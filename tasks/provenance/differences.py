@@ -176,6 +176,9 @@ def _moot(key: str, a: Inputs, b: Inputs) -> bool:
     """Whether an input cannot be compared, as options of two methods, or pruning with none."""
     if key.startswith("pruning/options/") and a[METHOD] != b[METHOD]:
         return True
+    sampling = f"{key.partition('/')[0]}/sampling"
+    if (key in a) != (key in b) and sampling in a and sampling in b and a[sampling] != b[sampling]:
+        return True  # what only one way of choosing windows has
     if (key in a) != (key in b) and _unused(key, a, b):
         told = key.startswith(("calibration/", "training/")) and key.endswith(_TOLD_OF_A_TEXT)
         return not told and key != "pruning/target"

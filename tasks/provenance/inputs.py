@@ -35,7 +35,9 @@ _PLACES = {"model": "model", "statistics": "statistics", "checkpoint": "pruning"
            "pruned": "pruning"}  # fmt: skip
 """Kind of step → how its inputs' paths begin, wherever in a tree it stands."""
 _PURPOSES = {"statistics/tokens": "calibration", "pruning/calibration": "calibration",
-             "pruning/training": "training"}  # fmt: skip
+             "pruning/training": "training",
+             "calibration/gradients/pool": "calibration/pool",
+             "training/gradients/pool": "training/pool"}  # fmt: skip
 """Place and role → what a text is for, whichever step looks at it."""
 _REFERENCE = "reference"
 """What a figure is compared with: the same measurement, of the dense model."""
@@ -133,6 +135,8 @@ def _record(step: Step, context: Context) -> Record:
     if found is not None:
         manifest = read_manifest(found.path)
         facts = {n: v for n, v in found.facts.items() if n in FACTS and v is not None}
+        facts.pop("sources", None)  # counts, told below
+        facts |= _of_selection(found.facts)
         facts |= {"environment": found.facts.get("environment", {}), "written": manifest["written"]}
         if "vocabulary" in found.facts:
             prefix = ", ".join(map(str, found.facts["prefix"]))
@@ -155,6 +159,16 @@ def _record(step: Step, context: Context) -> Record:
         "words": {name: word for name, word in step.words.items() if word},
         "facts": facts,
     }
+
+
+def _of_selection(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Where windows are from, of texts of several sources, and how well chosen ones do."""
+    told = {}
+    for name in ("sources", "pool_sources"):
+        counts = facts.get(name, {})
+        if len(counts) > 1:
+            told[name] = ", ".join(f"{count} of {source}" for source, count in counts.items())
+    return told | {n: f"{v:.6g}" for n, v in facts.get("quality", {}).items() if n in FACTS}
 
 
 def _layers(by_layer: Mapping[str, float]) -> str:

@@ -3,6 +3,7 @@
     quickstart:wanda@0.2                    a cell of a sweep in this home
     quickstart:dense                        a dense model of it
     wide:wanda@0.5#1,model=gpt2             one seed, one model, where there are several
+    wide:wanda@0.5,selection=coreset        one way to choose windows, before the model
     /mnt/b/outputs/sweeps/wide:wanda@0.5    a cell of a sweep's folder, copied from another machine
     0123456789abcdef0123456789abcdef        a cell's run in MLflow
     reported:paper-ast:ast@2:4,model=gpt2   what the paper behind a preset reports
@@ -27,7 +28,7 @@ REPORTED = "reported:"
 FORM = "write SWEEP:METHOD@TARGET[#SEED][,model=MODEL], SWEEP:dense, or an MLflow run id"
 _CELL = re.compile(
     r"(?P<method>[A-Za-z][\w-]*)(@(?P<target>\d+:\d+|[0-9.]+))?(#(?P<seed>\d+))?"
-    r"(,model=(?P<model>.+))?"
+    r"(,selection=(?P<selection>[a-z]+))?(,model=(?P<model>.+))?"
 )
 _MOST = 12
 """How many cells a message lists."""
@@ -41,6 +42,7 @@ class Axes:
     target: str | None
     seed: str | None
     model: str | None
+    selection: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def parse(text: str, field: str) -> Reference:
     found = _CELL.fullmatch(cell + separator + model)
     if found is None:
         raise ConfigurationError(field, text, FORM)
-    axes = Axes(found["method"], found["target"], found["seed"], found["model"])
+    axes = Axes(**found.groupdict())
     return Reference(text, field, sweep=place, axes=axes, reported=reported)
 
 
@@ -127,6 +129,7 @@ def _fits(wanted: Axes | None, row: Axes) -> bool:
         wanted.method == row.method
         and _same_target(wanted.target, row.target)
         and wanted.seed in (None, row.seed)
+        and wanted.selection in (None, row.selection)
         and _same_model(wanted.model, row.model or "")
     )
 
@@ -154,6 +157,7 @@ def _notations(reference: Reference, rows: Sequence[Axes], shown: Sequence[Axes]
         f"{prefix}:{row.method}"
         + (f"@{row.target}" if row.target else "")
         + (f"#{row.seed}" if seeds and row.seed is not None else "")
+        + (f",selection={row.selection}" if row.selection else "")
         + (f",model={names[row.model or '']}" if len(names) > 1 else "")
         for row in shown
     ]

@@ -30,10 +30,10 @@ class Result:
     reported: bool = False
 
 
-def title_of(model: str, method: str, target: str, seed: object) -> str:
+def title_of(model: str, method: str, target: str, seed: object, selection: str = "") -> str:
     """How a row is called in a line."""
     if method == DENSE:
         return f"{DENSE} {short_name(model)}"
-    return f"{method} {target} of {short_name(model)}" + (
-        "" if seed in (None, "") else f", seed {seed}"
-    )
+    chosen = f", {selection} windows" if selection else ""
+    seeded = "" if seed in (None, "") else f", seed {seed}"
+    return f"{method} {target} of {short_name(model)}{chosen}{seeded}"

@@ -11,6 +11,7 @@ from tasks.provenance.result import Result, title_of
 from tasks.tracking.reading import NoSuchRunError, read_run
 
 _MOST = 12
+_AXES = ("model", "method", "target", "seed", "selection")
 
 
 def read_logged(reference: Reference, home: Path) -> Result:
@@ -39,10 +40,10 @@ def read_logged(reference: Reference, home: Path) -> Result:
     if METHOD not in run.params:
         allowed = f"the run {run.name!r} was logged by another version; run its sweep again"
         raise ConfigurationError(field, text, allowed)
-    axes = {name: run.params.get(name, "") for name in ("model", "method", "target", "seed")}
+    axes = {name: run.params.get(name, "") for name in _AXES}
     return Result(
         reference=text,
-        title=title_of(axes["model"], axes["method"], axes["target"], axes["seed"]),
+        title=title_of(**axes),
         origin=f"MLflow at {run.server}",
         metrics=run.metrics,
         inputs={key: value for key, value in run.params.items() if "/" in key or key == "model"},

@@ -45,7 +45,7 @@ def read_cell(reference: Reference, folder: Path) -> Result:
     model, method, target = (str(row[name]) for name in ("model", "method", "target"))
     return Result(
         reference=reference.text,
-        title=title_of(model, method, target, row["seed"]),
+        title=title_of(model, method, target, row["seed"], str(row.get("selection") or "")),
         origin=str(folder),
         metrics=_metrics(row),
         inputs=_inputs(reference, folder, row),
@@ -54,7 +54,8 @@ def read_cell(reference: Reference, folder: Path) -> Result:
 
 def _axes(row: Row) -> Axes:
     seed = None if row.get("seed") is None else str(row["seed"])
-    return Axes(str(row["method"]), str(row["target"]) or None, seed, str(row["model"]))
+    selection = str(row.get("selection") or "") or None
+    return Axes(str(row["method"]), str(row["target"]) or None, seed, str(row["model"]), selection)
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, float]:

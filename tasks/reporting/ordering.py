@@ -14,13 +14,14 @@ from tasks.reporting.rows import DENSE, Row
 def sort_rows(
     rows: Sequence[Row], methods: Sequence[str] = (), models: Sequence[str] = ()
 ) -> list[Row]:
-    """Rows by model, dense first, then method, target (least sparse first) and seed.
+    """Rows by model, dense first, then method, target (least sparse first), selection and seed.
 
     Args:
         methods: their order; others follow in order of appearance.
         models: likewise.
     """
     model_order = _ranks([*models, *(str(row.get("model")) for row in rows)])
+    selection_order = _ranks(str(row.get("selection")) for row in rows)
     method_order = _ranks([DENSE, *methods, *(str(row.get("method")) for row in rows)])
 
     def key(row: Row) -> tuple[Any, ...]:
@@ -29,6 +30,7 @@ def sort_rows(
             model_order[str(row.get("model"))],
             method_order[str(row.get("method"))],
             target_key(row.get("target")),
+            selection_order[str(row.get("selection"))],
             seed if isinstance(seed, int | float) else -1,
         )
 

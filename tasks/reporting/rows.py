@@ -26,7 +26,7 @@ CSV_NAME = "results.csv"
 JSON_NAME = "results.json"
 DENSE = "dense"
 
-_FIRST = ("model", "method", "target", "seed", "status", "error", "sparsity")
+_FIRST = ("model", "method", "target", "selection", "seed", "status", "error", "sparsity")
 _LAST = (
     "exempt_weights",
     "excluded_weights",
@@ -45,7 +45,7 @@ _LAST = (
 )
 _TEXT = frozenset(
     (
-        *_FIRST[:3],
+        *_FIRST[:4],
         "status",
         "error",
         "learned",

@@ -17,9 +17,10 @@ NOISE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One figure of the completed seeds of one method and target of one model."""
+    """One figure of the completed seeds of one method, selection and target of one model."""
 
     method: str
+    """The method, and the selection where the sweep compares several."""
     target: str
     rows: tuple[Row, ...]
     """One a seed."""
@@ -122,7 +123,7 @@ def points(
         if value is None or not is_completed(row) or is_dense(row):
             continue
         if is_comparable(row, mine, figure):
-            key = (str(row.get("method")), target_text(row.get("target")))
+            key = (series(row), target_text(row.get("target")))
             groups.setdefault(key, []).append((value, row))
     return [
         Point(
@@ -192,9 +193,14 @@ def targets(found: Iterable[Point]) -> list[str]:
 
 def cell_label(row: Row) -> str:
     """What a row is, in words: model, method, target and seed."""
-    parts = [str(row.get("model")), str(row.get("method")), target_text(row.get("target"))]
+    parts = [str(row.get("model")), series(row), target_text(row.get("target"))]
     seed = row.get("seed")
     return " ".join(part for part in parts if part) + ("" if seed is None else f", seed {seed}")
+
+
+def series(row: Mapping[str, Value]) -> str:
+    """What is drawn and compared as one: the method, and how its windows were chosen."""
+    return " ".join(str(part) for part in (row.get("method"), row.get("selection")) if part)
 
 
 def several_seeds(rows: Iterable[Row]) -> bool:

@@ -20,7 +20,7 @@ from prefect.states import Completed
 from configs.yaml_file import dump
 from tasks.compression.checkpoint import history_of
 from tasks.data.texts import Windows
-from tasks.measures.figures import PRUNING
+from tasks.measures.figures import PRUNING, SELECTION
 from tasks.measures.registry import figures_of
 from tasks.plan.plan import Cell, ModelPlan, Plan
 from tasks.plan.rows import Row, across_of, row_of
@@ -108,7 +108,7 @@ class Recorder:
         run_id = self.tracker.log_row(
             self.parent,
             row,
-            figures=[*PRUNING, *figures_of(list(row))],
+            figures=[*PRUNING, *SELECTION, *figures_of(list(row))],
             inputs=_inputs(planned),
             extra_params=params_of(planned, self.context),
             tags=prefect_tags(),
@@ -168,7 +168,8 @@ class Recorder:
         if self.unavailable or self.tracker is None:
             return
         failed = any(row["status"] == "failed" for row in rows)
-        figures = [*PRUNING, *figures_of(list(dict.fromkeys(c for row in rows for c in row)))]
+        columns = list(dict.fromkeys(c for row in rows for c in row))
+        figures = [*PRUNING, *SELECTION, *figures_of(columns)]
         try:
             nothing_new = not changed and not self.logged_now
             if nothing_new and self.tracker.close_sweep(self.parent):
@@ -213,6 +214,7 @@ def _identity(plan: Plan) -> SweepIdentity:
         "models": ", ".join(config.models),
         "methods": ", ".join(config.entries),
         "targets": ", ".join(config.targets),
+        **({"selections": ", ".join(config.selections)} if config.selections else {}),
         "seeds": ", ".join(map(str, config.seeds)),
         "dtype": config.dtype,
         "code_version": environment()["secateur"],

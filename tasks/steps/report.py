@@ -21,11 +21,13 @@ from prefect.cache_policies import NO_CACHE
 
 from configs.yaml_file import dump
 from tasks.compression.checkpoint import scratch_of
+from tasks.compression.coresets import ChosenWindows
 from tasks.data.texts import Windows
-from tasks.measures.figures import PRUNING, Figure
+from tasks.measures.figures import PRUNING, SELECTION, Figure
 from tasks.measures.registry import figures_of, measures
 from tasks.plan.plan import ModelPlan, Plan, needed_places
 from tasks.plan.rows import across_of, described, layers_of, left_notes, rows_of
+from tasks.plan.selections import notes_of
 from tasks.provenance.inputs import INPUTS_NAME, write_inputs
 from tasks.reporting.context import CalibrationFacts, ModelFacts, ReportContext, TrainingFacts
 from tasks.reporting.ordering import sort_rows
@@ -45,7 +47,7 @@ _NEEDS = "artifacts.json"
 def figures_in(rows: Iterable[Mapping[str, Any]]) -> list[Figure]:
     """What the columns of some rows mean, pruning's own among them."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    return [*figures_of(columns), *PRUNING]
+    return [*figures_of(columns), *PRUNING, *SELECTION]
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ def _context(
     calibration = next((r.calibration for r in recipes if r.method.uses_calibration), None)
     training = next((r.training for r in recipes if r.method.uses_training), None)
     columns = across_of(plan, context)
+    measured = [note for measure in measures().values() for note in measure.notes(rows)]
     return ReportContext(
         name=plan.config.name,
         models=[_model_facts(model, rows) for model in plan.models],
@@ -171,10 +174,7 @@ def _context(
         calibration=_calibration_facts(plan, calibration),
         training=_training_facts(training, context),
         measured=described(first.subject, first.measured, context),
-        notes=[
-            *left_notes(plan, context),
-            *(note for measure in measures().values() for note in measure.notes(rows)),
-        ],
+        notes=[*left_notes(plan, context), *measured, *notes_of(recipes, context)],
         across=[(figure, columns[figure.column]) for figure in figures_of(list(columns))],
         environment=environment(),
         skipped=[(s.model, s.method, s.target, s.reason) for s in plan.skipped],
@@ -183,7 +183,9 @@ def _context(
     )
 
 
-def _calibration_facts(plan: Plan, windows: Windows | None) -> CalibrationFacts | None:
+def _calibration_facts(
+    plan: Plan, windows: Windows | ChosenWindows | None
+) -> CalibrationFacts | None:
     if windows is None:
         return None
     calibration = plan.config.calibration
@@ -192,12 +194,14 @@ def _calibration_facts(plan: Plan, windows: Windows | None) -> CalibrationFacts 
         digest=windows.facts.digest,
         windows=calibration.samples,
         window_tokens=calibration.sequence_length,
-        sampling=calibration.sampling,
+        sampling=" | ".join(plan.config.samplings),
         seed=calibration.seed,
     )
 
 
-def _training_facts(windows: Windows | None, context: Context) -> TrainingFacts | None:
+def _training_facts(
+    windows: Windows | ChosenWindows | None, context: Context
+) -> TrainingFacts | None:
     if windows is None:
         return None
     tokens = context.find(windows.step)

@@ -9,12 +9,13 @@ from numbers import Real
 from typing import Any
 
 from tasks.measures.figures import Figure, Row
+from tasks.reporting.views import series
 from tasks.tracking.names import clean_name, cut
 from tasks.tracking.records import Points
 
 DENSE = "dense"
 Curve = tuple[str, str, str, str]
-"""Model, method, seed, kind of target."""
+"""Model, method (and selection, where the sweep compares several), seed, kind of target."""
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, float]:
@@ -71,7 +72,7 @@ def curves_of(rows: Sequence[Row], figures: Sequence[Figure]) -> dict[Curve, Poi
         if row.get("sparsity") is None:
             continue
         kind = "n:m" if ":" in str(row["target"]) else "unstructured"
-        axes = (str(row["model"]), str(row["method"]), str(row["seed"]), kind)
+        axes = (str(row["model"]), series(row), str(row["seed"]), kind)
         curve = curves.setdefault(axes, {"sparsity": {(0, 0.0)}})
         step = step_of(row)
         curve["sparsity"].add((step, float(row["sparsity"] or 0)))
@@ -104,7 +105,7 @@ def summary_of(rows: Sequence[Row], figures: Sequence[Figure]) -> dict[str, floa
     for row in _completed(rows):
         for figure in (figure for figure in figures if figure.headline and figure.better):
             value = finite(row).get(clean_name(figure.column))
-            best = clean_name(f"best_{figure.column}/{row['method']}")
+            best = clean_name(f"best_{figure.column}/{series(row)}")
             if value is not None and (
                 best not in summary or figure.is_better(value, summary[best])
             ):

@@ -22,12 +22,14 @@ def title_of(row: Mapping[str, Any], models: Sequence[str] = ()) -> str:
     model = short_names([*models, name])[name]
     if row["method"] == "dense":
         return f"dense · {model}"
-    return f"{row['method']} {row['target']} · {model} · seed {row['seed']}"
+    what = " ".join(filter(None, (row["method"], row["target"], row.get("selection"))))
+    return f"{what} · {model} · seed {row['seed']}"
 
 
 def row_identity(row: Mapping[str, Any]) -> str:
     """A row's place in its sweep: it stays when the fingerprint comes later or changes."""
-    return digest(*("" if row.get(axis) is None else str(row[axis]) for axis in AXES[:4]))
+    places = [axis for axis in AXES[:-1] if axis != "selection" or row.get(axis)]
+    return digest(*("" if row.get(axis) is None else str(row[axis]) for axis in places))
 
 
 def row_cell(row: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-AXES = ("model", "method", "target", "seed", "status")
+AXES = ("model", "method", "target", "selection", "seed", "status")
 DURATIONS = ("calibration_seconds", "prune_seconds", "evaluate_seconds")
 PARENT = "mlflow.parentRunId"
 Points = Mapping[str, Sequence[tuple[int, float]]]

@@ -79,7 +79,7 @@ def _cells(sweep: str, metrics: Sequence[str], figures: Sequence[Figure]) -> Map
     names = [
         *map(_param, ("method", "target")),
         *map(_metric, dict.fromkeys((*headlines, *quality, *costs, "sparsity"))),
-        *map(_param, ("seed", "model", "status")),
+        *map(_param, ("selection", "seed", "model", "status")),
     ]
     charts = [_scatter(headline, cost) for headline in headlines for cost in costs]
     charts += [_chart("BAR", headline, metricKey=headline) for headline in headlines]

@@ -71,7 +71,12 @@ class TestFiles:
             len(text),
             2,
             found.boundaries,
-            {"source": "files", "files": ["two.md", "one.txt"], "formats": ["text", "text"]},
+            {
+                "source": "files",
+                "files": ["two.md", "one.txt"],
+                "formats": ["text", "text"],
+                "rows": [1, 1],
+            },
         )
 
     def test_the_same_text_in_other_documents_is_told_apart(self, tmp_path: Path) -> None:

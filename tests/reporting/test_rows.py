@@ -79,7 +79,7 @@ def test_csv_holds_the_same_cells(table: list[Row]) -> None:
 def test_columns_follow_the_contract(rows: list[Row]) -> None:
     rows[1] |= {"zero_shot/piqa/acc": 0.7, "perplexity/c4": 50.0, "zero_shot/mean": 0.7}
     expected = (
-        "model method target seed status error sparsity "
+        "model method target selection seed status error sparsity "
         "perplexity/docs perplexity/c4 zero_shot/mean "
         "dense_perplexity/docs dense_perplexity/c4 exempt_weights excluded_weights "
         "prune_seconds calibration_seconds "
@@ -99,7 +99,7 @@ def test_json_is_strict_and_infinity_is_text(tmp_path: Path) -> None:
     (row,) = json.loads(text, parse_constant=refuse)
     assert (row["perplexity/a"], row["x"], row["sparsity"]) == ("inf", "nan", "-inf")
     assert (tmp_path / "results.csv").read_text().splitlines()[1] == (
-        ",,,,,,-inf,,,,,,,,,,,,,,,inf,nan"
+            ",,,,,,,-inf,,,,,,,,,,,,,,,inf,nan"
     )
     (found,) = read_results(tmp_path)
     assert found["perplexity/a"] == math.inf

@@ -12,7 +12,7 @@ from tasks.reporting.charts.axis import Axis
 from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import DENSE, Row
 from tasks.reporting.text import shown, with_unit
-from tasks.reporting.views import Point, departure, learning, mean, ratio
+from tasks.reporting.views import Point, departure, learning, mean, ratio, series
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def mark_text(
         rows: all of the model, the dense one among them.
     """
     first = cells[0]
-    name = f"{first.get('method')} {target_text(first.get('target'))}".strip()
+    name = f"{series(first)} {target_text(first.get('target'))}".strip()
     seeds = [str(row["seed"]) for row in cells if row.get("seed") is not None]
     of_seeds = f", seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" if seeds else ""
     lines = [f"<b>{html.escape(name)}</b>", html.escape(f"{first.get('model')}{of_seeds}")]

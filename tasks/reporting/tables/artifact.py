@@ -19,7 +19,8 @@ def results_artifact(rows: Sequence[Row], figures: Sequence[Figure]) -> list[dic
     lines: list[dict[str, Value]] = []
     chosen = [figure for figure in present(figures, rows) if figure.role != "detail"]
     for row in rows:
-        line = {key: row.get(key) for key in ("model", "method", "target", "seed", "status")}
+        axes = ("model", "method", "target", "selection", "seed", "status")
+        line = {key: row.get(key) for key in axes if key != "selection" or row.get(key)}
         for figure in chosen:
             line[figure.column] = row.get(figure.column)
             if figure.relative:

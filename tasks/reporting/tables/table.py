@@ -9,7 +9,15 @@ from tasks.measures.figures import PRUNING, Figure, present
 from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
 from tasks.reporting.text import format_ratio, short_names, shown
-from tasks.reporting.views import best, departure, learning, models, ratio, several_seeds
+from tasks.reporting.views import (
+    best,
+    departure,
+    learning,
+    models,
+    ratio,
+    series,
+    several_seeds,
+)
 
 RESULTS = "Results"
 COST = "What pruning took"
@@ -150,6 +158,9 @@ def _names(mine: Sequence[Row], rows: Sequence[Row]) -> list[Column]:
         short = short_names(models(rows))
         names = [short[str(row.get("model"))] for row in mine]
         found.insert(0, Column("model", names, is_name=True))
+    if any(row.get("selection") for row in rows):
+        selections = [str(row.get("selection") or "") for row in mine]
+        found.append(Column("selection", selections, is_name=True))
     if several_seeds(rows):
         seeds = ["" if (seed := row.get("seed")) is None else str(seed) for row in mine]
         found.append(Column("seed", seeds, is_name=True))
@@ -167,10 +178,7 @@ def _values(mine: Sequence[Row], rows: Sequence[Row], figure: Figure) -> Column:
     # Of what is a part of a cost, such as pruning without calibration, the least is no merit.
     ranked = models(rows) if not figure.added else []
     winners = {(model, *cell) for model in ranked for cell in best(rows, model, figure)}
-    named = [
-        (str(row.get("model")), str(row.get("method")), target_text(row.get("target")))
-        for row in mine
-    ]
+    named = [(str(row.get("model")), series(row), target_text(row.get("target"))) for row in mine]
     marked = frozenset(place for place, name in enumerate(named) if name in winners)
     unit = "" if figure.format == "bytes" else figure.unit
     detail = figure.role == "detail" and not figure.headline and figure is not _SPARSITY

@@ -19,13 +19,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tasks.selection.coreset.lora import Branches, Loss
 from tasks.selection.coreset.projection import project
+from tasks.selection.registry import Form
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 _HELD = 256 * 2**20
@@ -81,7 +81,7 @@ def features(
     *,
     warmup: Warmup,
     dimensions: int,
-    form: Literal["adam", "plain"],
+    form: Form,
     generator: torch.Generator,
     seed: int,
     batch: int,

@@ -19,12 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Repeats = Literal["exclude", "stop"]
+from tasks.selection.registry import Repeats
+
 _ENOUGH = 1e-4
 
 

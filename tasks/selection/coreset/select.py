@@ -17,17 +17,15 @@ the pool does not matter.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tasks.selection.coreset.kmeans import Clusters, kmeans, squared_distances
-from tasks.selection.coreset.pursuit import Picks, Repeats, pursue
+from tasks.selection.coreset.pursuit import Picks, pursue
 from tasks.selection.positions import shares
+from tasks.selection.registry import CoresetMethod, Repeats, Weights
 
-CoresetMethod = Literal["tagcos", "omp", "kmeans", "stratified", "medoids"]
-Weights = Literal["none", "cluster", "pursuit"]
 _MOST_CLUSTERS = 100
 
 

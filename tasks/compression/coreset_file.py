@@ -1,0 +1,64 @@
+"""A coreset as a file of JSON lines, for those who calibrate or train elsewhere."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from configs.errors import ConfigurationError
+from tasks.compression.coresets import ChosenWindows, load_picks
+from tasks.data.texts import load_tokens
+from tasks.models.load import load_tokenizer
+from tasks.store.context import Context
+from tasks.store.files import write_atomically
+from tasks.store.steps import Facts
+
+
+def budget_of(text: str, pool: int) -> int:
+    """How many windows ``32`` or ``5%`` of a pool are; of a share at least one.
+
+    Raises:
+        ConfigurationError: it is neither, nothing, or more than the pool.
+    """
+    allowed = f"a number of windows from 1 to the {pool} of the pool, or per cent of it: 32, 5%"
+    try:
+        wanted = float(text.removesuffix("%"))
+    except ValueError:
+        raise ConfigurationError("--budget", text, allowed) from None
+    share = text.endswith("%")
+    if not math.isfinite(wanted) or wanted <= 0 or not (share or wanted.is_integer()):
+        raise ConfigurationError("--budget", text, allowed)
+    count = max(1, round(pool * wanted / 100)) if share else int(wanted)
+    if count > pool or (share and wanted > 100):
+        raise ConfigurationError("--budget", text, allowed)
+    return count
+
+
+def write_coreset(chosen: ChosenWindows, budget: str | None, to: Path, context: Context) -> Facts:
+    """Choose and write the windows: text, tokens, where they are from and what they stand for.
+
+    Args:
+        budget: see :func:`budget_of`; None for as many as the sweep file says.
+
+    Raises:
+        ConfigurationError: for a budget that the pool cannot meet.
+    """
+    pool = context.make(chosen.pool.step)
+    if budget is not None:
+        chosen = replace(chosen, count=budget_of(budget, pool.facts["windows"]))
+    found = context.make(chosen.step)
+    tokenizer = load_tokenizer(context.make(chosen.pool.model).path, context.trust)
+    prefix = len(found.facts["prefix"])
+    windows = load_tokens(found).tolist()
+
+    def lines() -> Iterator[str]:
+        for pick, tokens in zip(load_picks(found), windows, strict=True):
+            line: dict[str, Any] = {**pick, "text": tokenizer.decode(tokens[prefix:])}
+            yield json.dumps({**line, "tokens": tokens}, ensure_ascii=False) + "\n"
+
+    write_atomically(to, "".join(lines()).encode())
+    return found.facts
