@@ -19,19 +19,19 @@ class Frozen(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _truth_is_no_number(cls, given: Any, info: ValidationInfo) -> Any:
-        kinds = set(_leaves(cls.model_fields[str(info.field_name)].annotation))
+        kinds = set(leaves(cls.model_fields[str(info.field_name)].annotation))
         if kinds & {int, float} and bool not in kinds and _holds_truth(given):
             raise ValueError("true and false are no numbers")
         return given
 
 
-def _leaves(annotation: Any) -> Iterator[Any]:
+def leaves(annotation: Any) -> Iterator[Any]:
     """The types that an annotation is made of, at the bottom."""
     inner = get_args(annotation)
     if not inner:
         yield annotation
     for part in inner:
-        yield from _leaves(part)
+        yield from leaves(part)
 
 
 def _holds_truth(given: Any) -> bool:

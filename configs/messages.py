@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from configs.errors import ConfigurationError
-from configs.frozen import ALLOWED
+from configs.frozen import ALLOWED, leaves
 from configs.schema import SweepConfig, Variant
 
 
@@ -69,6 +69,9 @@ def _siblings(location: tuple[int | str, ...]) -> list[str]:
         if isinstance(default, tuple) and default:
             default = default[0]
         schema = type(default)
+        if not hasattr(schema, "model_fields"):  # a list or part that is empty by default
+            kinds = leaves(entry.annotation)
+            schema = next((kind for kind in kinds if hasattr(kind, "model_fields")), schema)
     return list(getattr(schema, "model_fields", Variant.model_fields))
 
 

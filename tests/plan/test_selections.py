@@ -11,6 +11,7 @@ import torch
 
 from configs.errors import ConfigurationError
 from configs.yaml_file import validate
+from flows.serve.access import restricted
 from tasks.compression.coreset_file import budget_of
 from tasks.compression.coresets import GRADIENTS, SELECT, ChosenWindows
 from tasks.data.texts import load_places, load_tokens
@@ -274,6 +275,9 @@ def test_a_pool_larger_than_the_text_is_all_of_it(home: Path) -> None:
         ({"coreset": {"warmup_steps": 2, "checkpoints": 3}}, ["at most warmup_steps, 2"]),
         ({"coreset": {"method": "tagcoss"}}, ["calibration.coreset.method", "'tagcos'"]),
         ({"corpus": []}, ["calibration.corpus", "mixture needs parts"]),
+        ({"corpus": [{"fils": ["0.txt"]}]}, ["corpus.parts[0].fils", "files", "share"]),
+        ({"corpus": [{"source": "hub"}]}, ["corpus.parts[0]", "dataset and split"]),
+        ({"corpus": {"source": "files", "files": ["0.txt"], "parts": [{}]}}, ["parts belongs to"]),
         ({"corpus": [{"source": "files", "files": ["0.txt"], "share": 0}]}, ["share"]),
     ],
 )
@@ -283,6 +287,17 @@ def test_what_cannot_be_chosen_is_refused(
     with pytest.raises(ConfigurationError) as caught:
         validate(sweep(calibration=calibration | {"sampling": "coreset"}))
     assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_a_form_reads_the_files_of_a_mixture_below_the_data_folder_alone(
+    home: Path, short: bool
+) -> None:
+    parts = [{"source": "files", "files": ["0.txt"]}, {"source": "files", "files": ["/etc/passwd"]}]
+    corpus = parts if short else {"source": "mixture", "parts": parts}
+    with pytest.raises(ConfigurationError) as refused:
+        restricted({"calibration": {"corpus": corpus}}, data=home, allow_trust=False)
+    assert "[1].files[0]" in refused.value.field
 
 
 def test_a_text_that_has_fewer_windows_than_samples_is_refused(home: Path) -> None:
