@@ -105,8 +105,8 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """Method and target, and how windows were chosen where that differs."""
-        return " ".join(filter(None, (self.name, str(self.recipe.target), self.selection)))
+        """Method, how windows were chosen where the sweep compares that, and target."""
+        return " ".join(filter(None, (self.name, self.selection, str(self.recipe.target))))
 
     @property
     def axes(self) -> dict[str, str | int]:

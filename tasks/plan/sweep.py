@@ -148,7 +148,7 @@ class _Planner:
             training=self.training(seed),
             training_options=self.config.training,
             exclude=tuple(sorted(self.config.exclude)),
-            label=" ".join(filter(None, (spec, name, str(target), selection))),
+            label=" ".join(filter(None, (spec, name, selection, str(target)))),
         )
         checkpoint, pruned = recipe.steps()
         subject = Subject(

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.reporting.text import short_names
+from tasks.reporting.views import series
 from tasks.tracking.records import AXES
 
 
@@ -22,8 +23,7 @@ def title_of(row: Mapping[str, Any], models: Sequence[str] = ()) -> str:
     model = short_names([*models, name])[name]
     if row["method"] == "dense":
         return f"dense · {model}"
-    what = " ".join(filter(None, (row["method"], row["target"], row.get("selection"))))
-    return f"{what} · {model} · seed {row['seed']}"
+    return f"{series(row)} {row['target']} · {model} · seed {row['seed']}"
 
 
 def row_identity(row: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from tasks.measures.figures import PRUNING, Figure, present
 from tasks.reporting.charts.chart import Chart, distinct
 from tasks.reporting.charts.cost import against_cost
+from tasks.reporting.charts.selections import by_selection
 from tasks.reporting.charts.sparsity import against_sparsity
 from tasks.reporting.rows import Row, is_completed
 from tasks.reporting.text import short_names
@@ -15,7 +16,8 @@ from tasks.reporting.views import models, of_model
 
 
 def charts_of(rows: Sequence[Row], figures: Sequence[Figure]) -> list[Chart]:
-    """For each model: quality and speed against sparsity, headline figures against each cost.
+    """For each model: quality and speed against sparsity, headline figures by selection and against
+    each cost.
 
     Args:
         rows: methods in the order that legends shall have.
@@ -40,6 +42,7 @@ def charts_of(rows: Sequence[Row], figures: Sequence[Figure]) -> list[Chart]:
         ]
 
     charts = of_models(lambda r, m: (against_sparsity(r, m, f, figures) for f in plotted))
+    charts += of_models(lambda r, m: (by_selection(r, m, f, figures) for f in headline))
     pairs = [(quality, cost) for quality in headline for cost in costs]
     charts += of_models(lambda r, m: (against_cost(r, m, q, c, figures) for q, c in pairs))
     stems = distinct([chart.stem for chart in charts])

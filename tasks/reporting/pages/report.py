@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from tasks.measures.figures import Figure, present
-from tasks.reporting.charts import cost, sparsity
+from tasks.reporting.charts import cost, selections, sparsity
 from tasks.reporting.context import ModelFacts, ReportContext
 from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
@@ -21,6 +21,7 @@ _LAYERS = "Layer by layer"
 _KINDS = {
     "-vs-sparsity": (sparsity.SECTION, ""),
     "-vs-": (cost.SECTION, cost.NOTE),
+    "-by-selection": (selections.SECTION, ""),
     "-by-": (_LAYERS, ""),
 }
 """Part of a plot's name → heading and note; the first that fits counts."""
