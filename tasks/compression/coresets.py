@@ -214,7 +214,8 @@ def _describe(work: Work, chosen: ChosenWindows) -> Facts:
 
 
 def _select(work: Work, chosen: ChosenWindows) -> Facts:
-    pool, tensors = work.need("pool"), load_file(work.need(GRADIENTS).path / _FEATURES)
+    pool, gradients = work.need("pool"), work.need(GRADIENTS)
+    tensors = load_file(gradients.path / _FEATURES)
     start = time.perf_counter()
     generator = torch.Generator().manual_seed(chosen.seed)
     found = select(tensors["x_ND"], chosen.choice, generator)
@@ -233,7 +234,7 @@ def _select(work: Work, chosen: ChosenWindows) -> Facts:
         "pool_sources": pool.facts["sources"],
         "pool": pool.facts["windows"],
         "clusters": found.clusters,
-        "seconds": seconds,
+        "seconds": gradients.facts["seconds"] + seconds,
         "quality": _quality(found, tensors),
     }
 

@@ -128,12 +128,22 @@ def _errors(prefix: str, purpose: str) -> tuple[Figure, ...]:
         ("column_norm_error", "column norms' error", "column norms"),
     )
     of = (("", "the coreset"), ("_random", "random windows"), ("_spread", "spread windows"))
-    return tuple(
+    group = f"windows chosen for {purpose}"
+    took = Figure(
+        column=f"{prefix}/seconds",
+        label="time to choose windows",
+        heading="choose",
+        unit="s",
+        group=group,
+        better="",
+        format="seconds",
+    )
+    return took, *(
         Figure(
             column=f"{prefix}/{name}{suffix}",
             label=f"{label} of {whose}",
             heading=f"{heading}{suffix.replace('_', ' of ')}",
-            group=f"windows chosen for {purpose}",
+            group=group,
             format="precise",
         )
         for name, label, heading in told

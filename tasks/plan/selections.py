@@ -39,11 +39,11 @@ def coreset_alone(config: SweepConfig) -> SweepConfig:
 
 
 def quality_of(recipe: Recipe, context: Context) -> dict[str, float]:
-    """Column → error of the windows that a cell's method looked at."""
+    """Column → errors of the windows that a cell's method looked at, and what choosing took."""
     return {
         f"{COLUMNS[chosen.pool.field]}/{name}": value
         for chosen, found in chosen_of(recipe, context)
-        for name, value in found.facts["quality"].items()
+        for name, value in {**found.facts["quality"], "seconds": found.facts["seconds"]}.items()
     }
 
 

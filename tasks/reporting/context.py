@@ -38,9 +38,9 @@ class CalibrationFacts:
     window_tokens: int
     """Tokens of a window."""
     sampling: str
-    """contiguous or random."""
+    """contiguous, random, spread or coreset; several of them with `` | `` between."""
     seed: int
-    """Seed of random sampling."""
+    """Is added to a cell's own where windows are random or a coreset."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ def test_the_report_tells_everything(rows: list[Row], context: ReportContext) ->
     for told in (
         "9 of 10 cells completed",
         "revision `r1`, 1.0 M parameters; SHA-256 `aa`",
-        "32 windows of 512 tokens, random with seed 7; SHA-256 `bb`",
+        "32 windows of 512 tokens, random (seed 7 and the cell's own); SHA-256 `bb`",
         "- Perplexity on docs: docs, second half; 8 windows; SHA-256 cc",
         "Judged by perplexity on docs (lower is better).",
         "- KL: as is.",

@@ -105,6 +105,30 @@ def test_a_layer_that_does_not_tell_windows_apart_is_refused() -> None:
         branches.example_gradients(loss, torch.zeros(2, 3))
 
 
+def test_a_layer_without_part_in_the_loss_has_no_gradient() -> None:
+    used, idle = torch.nn.Linear(4, 6), torch.nn.Linear(4, 6)
+    places = {"used": Place(used, 4, 6), "idle": Place(idle, 4, 6)}
+    branches = randomised(Branches(places, 2, torch.Generator(), torch.device("cpu")))
+    x_NTI = torch.randn(3, 5, 4)
+    found_NP = features(
+        branches,
+        lambda windows: used(x_NTI[windows[:, 0]]).square().mean(dim=(1, 2)),
+        torch.arange(3)[:, None],
+        warmup=WARMUP,
+        dimensions=16,
+        form="plain",
+        generator=torch.Generator(),
+        seed=0,
+        batch=3,
+    ).x_ND
+    assert found_NP.isfinite().all()
+    loss = lambda windows: used(x_NTI).square().mean(dim=(1, 2))  # noqa: E731
+    flat_NP = branches.example_gradients(loss, torch.zeros(3, 1))
+    half = flat_NP.shape[1] // 2
+    assert flat_NP[:, :half].any()
+    assert not flat_NP[:, half:].any()
+
+
 def made(form: str = "adam", batch: int = 4, seed: int = 0, windows: int = 7) -> module.Features:
     model = llama()
     return features(

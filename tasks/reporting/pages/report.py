@@ -154,7 +154,9 @@ def _facts(context: ReportContext) -> str:
     lines = [f"- {_model_line(model)}" for model in context.models]
     if calibration := context.calibration:
         sampling = calibration.sampling + (
-            f" with seed {calibration.seed}" if calibration.sampling == "random" else ""
+            f" (seed {calibration.seed} and the cell's own)"
+            if {"random", "coreset"} & set(calibration.sampling.split(" | "))
+            else ""
         )
         lines.append(
             f"- Calibration: {escape_markdown(calibration.description)}; {calibration.windows} "

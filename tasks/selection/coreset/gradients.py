@@ -145,7 +145,9 @@ def _warmed(
         with torch.enable_grad(), branches.attached():
             for tensor in parameters:
                 tensor.requires_grad_()
-            gradients = torch.autograd.grad(loss(windows_NT[drawn]).mean(), parameters)
+            mean = loss(windows_NT[drawn]).mean()
+            # A branch beside a layer that takes no part has none: it does not learn.
+            gradients = torch.autograd.grad(mean, parameters, materialize_grads=True)
         for tensor, gradient in zip(parameters, gradients, strict=True):
             tensor.requires_grad_(False)
             tensor.grad = gradient

@@ -139,11 +139,15 @@ class _Gradients:
         return take
 
     def flat_NP(self) -> Tensor:
-        missing = [name for name in self.branches.places if name not in self.found]
-        if missing:
-            raise ValueError(f"{missing[0]} took no part in the loss")
-        parts = [part.flatten(1) for name in self.branches.places for part in self.found.pop(name)]
+        parts = [part.flatten(1) for name in self.branches.places for part in self._of(name)]
         flat_NP = SCALE * torch.cat(parts, dim=1)
         if not torch.isfinite(flat_NP).all():
             raise FloatingPointError("a window's gradient is not finite")
         return flat_NP
+
+    def _of(self, name: str) -> tuple[Tensor, Tensor]:
+        """A place's gradients; zero where it took no part in the loss."""
+        down_RI, up_OR = self.branches.down[name], self.branches.up[name]
+        zero = (down_RI.new_zeros((self.windows, *down_RI.shape)),
+                up_OR.new_zeros((self.windows, *up_OR.shape)))  # fmt: skip
+        return self.found.pop(name, zero)
