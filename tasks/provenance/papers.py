@@ -95,14 +95,15 @@ def _inputs(preset: SweepConfig, entry: Reported) -> Inputs:
     if method.uses_calibration:
         calibration = preset.calibration
         length, seed = calibration.sequence_length, None
-        if calibration.sampling != "contiguous":
+        if calibration.sampling in {"random", "coreset"}:
             seed = calibration.seed
         inputs |= _text("calibration", calibration.corpus, length, calibration.samples)
-        inputs["calibration/seed"] = text_of(seed)
+        inputs |= {"calibration/seed": text_of(seed), "calibration/sampling": calibration.sampling}
     if method.uses_training:
         training = preset.training
         corpus = training.corpus or preset.calibration.corpus
         inputs |= _text("training", corpus, training.sequence_length, training.samples)
+        inputs["training/sampling"] = training.sampling
     return inputs
 
 
