@@ -237,6 +237,15 @@ def diff(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print it as JSON, for machines.")
     ] = False,
+    questions: Annotated[
+        int,
+        typer.Option(
+            "--questions",
+            metavar="N",
+            min=0,
+            help="List N questions of zero-shot tasks that A answers right and B does not.",
+        ),
+    ] = 0,
 ) -> None:
     """Say why two figures differ: which of their inputs do, what matters most first.
 
@@ -257,6 +266,8 @@ def diff(
 
     `secateur diff quickstart:wanda@0.2 quickstart:swiftprune@0.2`
 
+    `secateur diff mine:dense mine:wanda@0.5 --metric zero_shot/mean --questions 20` (what broke)
+
     `secateur diff mine:wanda@0.5 mine:wanda@0.5 --home /mnt/other/outputs` (another machine)
 
     `secateur diff paper-ast:wanda@2:4,model=gpt2 reported:paper-ast:wanda@2:4,model=gpt2`
@@ -265,7 +276,7 @@ def diff(
     """
     from flows.commands.diff import show_diff
 
-    show_diff(a, b, metric, console, home_b=other_home, as_json=as_json)
+    show_diff(a, b, metric, console, home_b=other_home, as_json=as_json, questions=questions)
 
 
 @app.command()

@@ -17,12 +17,20 @@ from tasks.store.home import home
 
 
 def show_diff(
-    a: str, b: str, metric: str | None, console: Console, *, home_b: str | None, as_json: bool
+    a: str,
+    b: str,
+    metric: str | None,
+    console: Console,
+    *,
+    home_b: str | None,
+    as_json: bool,
+    questions: int = 0,
 ) -> None:
     """Print how two results differ.
 
     Args:
         home_b: the home of B where it is another one.
+        questions: how many questions to list that A answers right and B does not.
 
     Raises:
         ConfigurationError: for a reference that means nothing, or more than one result.
@@ -32,7 +40,10 @@ def show_diff(
     if not other.is_dir() and home_b:
         raise ConfigurationError("--home", home_b, "it must be a folder that was a SECATEUR_HOME")
     comparison = compare_results(
-        resolve(parse(a, "A"), home()), resolve(parse(b, "B"), other), metric
+        resolve(parse(a, "A"), home()),
+        resolve(parse(b, "B"), other),
+        metric,
+        questions=questions,
     )
     if as_json:
         # Not console.print: what a machine reads is not wrapped.

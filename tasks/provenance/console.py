@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from tasks.provenance.answers import Answers
 from tasks.provenance.aspects import ENVIRONMENT_ASPECTS
 from tasks.provenance.differences import Compared, Difference, Kind
 from tasks.provenance.verdict import Comparison
@@ -32,6 +33,7 @@ def rendered(comparison: Comparison, console: Console) -> RenderableType:
     compared = comparison.compared
     parts: list[RenderableType] = [*_heading(comparison, width), Text()]
     parts += [Text(sentence, style="bold") for sentence in comparison.verdict]
+    parts += _answers(comparison.answers)
     number = 1
     for kind, title in _SECTIONS:
         entries = compared.of(kind)
@@ -65,6 +67,25 @@ def _heading(comparison: Comparison, width: int) -> Iterator[RenderableType]:
     if comparison.dense:
         a, b = _precise(*comparison.dense)
         yield Text(f"of the dense model: A {a}, B {b}", style="dim")
+
+
+def _answers(answers: Answers) -> Iterator[RenderableType]:
+    """What changed sides, task by task, and the broken questions that were asked for."""
+    if answers.tasks:
+        yield Text()
+        yield Text("Answers, question by question", style="underline")
+    yield from map(Text, answers.sentences)
+    for sentence in answers.unread:
+        yield Text(f"Not compared: {sentence}.", style="yellow")
+    if answers.broken:
+        yield Text()
+        yield Text("Questions that A has right and B has not", style="underline")
+    for changed in answers.broken:
+        yield Text(f"{changed.task}, document {changed.document}", style="bold")
+        told = (("", changed.context), ("right: ", changed.right), ("B: ", changed.b))
+        for label, text in told:
+            if one := " ".join(text.split()):
+                yield Padding(Text(f"{label}{one}"), (0, 0, 0, 3))
 
 
 def _precise(a: float, b: float) -> tuple[str, str]:

@@ -93,6 +93,16 @@ def read_inputs(folder: Path, row: str) -> Inputs:
     return flattened(entry["goals"], entry["columns"], found["steps"])
 
 
+def read_places(folder: Path, row: str) -> dict[str, str]:
+    """Role of each measurement of a row → its place in the store that it was written to.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: it cannot be read, or has no such row.
+    """
+    found = json.loads((folder / INPUTS_NAME).read_text(encoding="utf-8"))
+    return dict(found["rows"][row]["goals"])
+
+
 def params_of(planned: ModelPlan | Cell, context: Context) -> Inputs:
     """The inputs of one row as they are logged; its artifacts need not all be there."""
     goals = _goals(planned)
@@ -209,7 +219,7 @@ def _below(path: str, place: str, steps: Mapping[str, Record]) -> Inputs:
     found: Inputs = {}
     needed: dict[str, None] = {}
     for role, need in record["needs"].items():
-        if role != _REFERENCE:
+        if role.partition("/")[0] != _REFERENCE:
             kind, behind = steps[need]["step"], f"{path}/{role}"
             if kind != record["step"]:
                 behind = _PLACES.get(kind, _PURPOSES.get(behind, behind))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from tasks.provenance.inputs import DENSE, Inputs
 from tasks.reporting.text import short_name
@@ -19,6 +20,7 @@ class Result:
         origin: where it was found.
         metrics: every figure by its column's name.
         inputs: name → value, as :mod:`tasks.provenance.inputs` names them.
+        artifacts: role of a measurement → its folder, which may be gone; empty where none is known.
         reported: whether a paper reports it, so that inputs are those of the preset.
     """
 
@@ -27,6 +29,7 @@ class Result:
     origin: str
     metrics: Mapping[str, float]
     inputs: Inputs
+    artifacts: Mapping[str, Path] = field(default_factory=dict)
     reported: bool = False
 
 

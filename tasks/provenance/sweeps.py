@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigurationError
-from tasks.provenance.inputs import INPUTS_NAME, Inputs, OtherVersionError, read_inputs
+from tasks.provenance.inputs import (
+    INPUTS_NAME,
+    Inputs,
+    OtherVersionError,
+    read_inputs,
+    read_places,
+)
 from tasks.provenance.references import Axes, Reference, choose
 from tasks.provenance.result import Result, title_of
 from tasks.reporting.rows import JSON_NAME, Row, read_results
+from tasks.store.store import Store
 
 
 def has_results(folder: Path) -> bool:
@@ -43,12 +50,16 @@ def read_cell(reference: Reference, folder: Path) -> Result:
         reason = f"this cell {row['status']}, so there is no figure to compare: {row['error']}"
         raise ConfigurationError(reference.field, reference.text, reason)
     model, method, target = (str(row[name]) for name in ("model", "method", "target"))
+    inputs = _inputs(reference, folder, row)
+    store = Store(folder.parent.parent)  # of the home whose sweeps/ the folder is in
+    places = read_places(folder, str(row["fingerprint"]))
     return Result(
         reference=reference.text,
         title=title_of(model, method, target, row["seed"], str(row.get("selection") or "")),
         origin=str(folder),
         metrics=_metrics(row),
-        inputs=_inputs(reference, folder, row),
+        inputs=inputs,
+        artifacts={role: store.path(place) for role, place in places.items()},
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from configs.errors import ConfigurationError
+from tasks.provenance.answers import Answers, compare_answers
 from tasks.provenance.aspects import MEASURED_ON, MEASUREMENT
 from tasks.provenance.differences import SPARSITY, Compared, Difference, compare
 from tasks.provenance.inputs import (
@@ -34,6 +35,7 @@ class Comparison:
         figures: its values.
         dense: the same figure of the dense models, where both sides record it.
         verdict: what follows, in sentences.
+        answers: of zero-shot figures: how many changed sides, and whether that is chance.
     """
 
     a: Result
@@ -43,6 +45,7 @@ class Comparison:
     dense: tuple[float, float] | None
     compared: Compared
     verdict: tuple[str, ...]
+    answers: Answers
 
     @property
     def ratio(self) -> float | None:
@@ -72,17 +75,19 @@ class Comparison:
                 {"title": title, "not_recorded_by": side} for title, side in self.compared.unknown
             ],
             "verdict": list(self.verdict),
+            "answers": self.answers.as_json(),
         }
 
 
-def compare_results(a: Result, b: Result, metric: str | None) -> Comparison:
+def compare_results(a: Result, b: Result, metric: str | None, *, questions: int = 0) -> Comparison:
     """Compare two results by one figure.
 
     Args:
         metric: its column; None: the first measured one that both have.
+        questions: how many to list that A has right and B has not.
 
     Raises:
-        ConfigurationError: a side has no such figure.
+        ConfigurationError: a side has no such figure, or no answers where questions are asked for.
     """
     metrics = _metrics(a, b, metric)
     figures = (a.metrics[metrics[0]], b.metrics[metrics[1]])
@@ -92,8 +97,9 @@ def compare_results(a: Result, b: Result, metric: str | None) -> Comparison:
     if not metrics[0].startswith(MEASURED_ON) and compared.differences:
         verdict += (f"The order is {MEASURED_ON}'s; {metrics[0]} may follow another one.",)
     return Comparison(
-        a=a, b=b, metrics=metrics, figures=figures, dense=dense, compared=compared, verdict=verdict
-    )
+        a=a, b=b, metrics=metrics, figures=figures, dense=dense, compared=compared, verdict=verdict,
+        answers=compare_answers(a, b, metrics, questions),
+    )  # fmt: skip
 
 
 def _metrics(a: Result, b: Result, wanted: str | None) -> tuple[str, str]:

@@ -17,9 +17,10 @@ from huggingface_hub import constants
 
 from configs.errors import ConfigurationError
 from configs.trust import Trust
-from tasks.measures.zero_shot import leaves
+from tasks.measures.zero_shot import evaluate, leaves
 from tasks.measures.zero_shot.evaluate import ZeroShotError, zero_shot
 from tasks.measures.zero_shot.measure import Tasks as ZeroShot
+from tasks.measures.zero_shot.questions import main_metric
 from tasks.measures.zero_shot.rank import ZeroShotJob, zero_shot_in_processes
 from tasks.measures.zero_shot.results import TaskResult, result_of
 from tasks.measures.zero_shot.tasks import ResolvedTask, resolve_tasks
@@ -386,6 +387,91 @@ class TestFigures:
         assert found != zero_shot(model, tokenizer, tasks)
 
 
+class TestQuestions:
+    """What is kept of each."""
+
+    def test_options_are_scored_as_by_hand(
+        self,
+        folder: Path,
+        model: Any,
+        tokenizer: Any,
+    ) -> None:
+        found = zero_shot(model, tokenizer, resolve(folder, "question"), batch_size=3)["question"]
+        assert [entry.document for entry in found.questions] == list(range(DOCUMENTS))
+        for row, kept in zip(rows(folder), found.questions, strict=True):
+            prompt = f"Which? {row['question']}"
+            wanted = [likelihood(model, tokenizer, prompt, " " + c) for c in row["choices"]]
+            assert kept.loglikelihoods == pytest.approx(wanted, abs=1e-4)
+            assert kept.gold == (row["answer"],)
+            assert kept.bytes == kept.characters == tuple(map(len, row["choices"]))
+            assert kept.context == prompt
+            assert kept.options == tuple(" " + choice for choice in row["choices"])
+
+    @pytest.mark.parametrize("task", ["question", "minimal"])
+    def test_they_add_up_to_the_harness_s_figures(
+        self,
+        folder: Path,
+        model: Any,
+        tokenizer: Any,
+        task: str,
+    ) -> None:
+        found = zero_shot(model, tokenizer, resolve(folder, task), limit=11)[task]
+        right = [entry.answer in entry.gold for entry in found.questions]
+        norm = [entry.answer_norm in entry.gold for entry in found.questions]
+        assert [entry.metrics["acc"] for entry in found.questions] == right
+        assert sum(right) / 11 == found.metrics["acc"].value
+        assert sum(norm) / 11 == found.metrics["acc_norm"].value
+        assert main_metric(found.questions) == "acc"
+
+    def test_keeping_them_changes_no_bit(
+        self,
+        folder: Path,
+        model: Any,
+        tokenizer: Any,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        tasks = resolve(folder, "question", "pairs", "others")
+        kept = zero_shot(model, tokenizer, tasks, limit=6)
+        monkeypatch.setattr(evaluate, "record_metrics_", lambda task: [])
+        monkeypatch.setattr(evaluate, "questions_of", lambda task, told: ())
+        assert zero_shot(model, tokenizer, tasks, limit=6) == kept
+        assert all(result.questions for result in kept.values())
+
+    def test_what_other_tasks_keep(self, folder: Path, model: Any, tokenizer: Any) -> None:
+        found = zero_shot(model, tokenizer, resolve(folder, "pairs", "others"), limit=5)
+        one = found["continuation"].questions[0]
+        assert len(one.loglikelihoods) == len(one.options) == 1
+        assert one.gold == ()
+        assert main_metric(found["continuation"].questions) == "acc"
+        assert found["rolling"].questions[0].loglikelihoods == ()
+        assert main_metric(found["rolling"].questions) is None
+        assert main_metric(found["writing"].questions) == "exact_match"
+
+    def test_options_in_the_question(self, folder: Path, model: Any, tokenizer: Any) -> None:
+        """As in WinoGrande: what differs comes first, and one continuation follows."""
+        (folder / "swapped.yaml").write_text(
+            "include: _base\ntask: swapped\ndoc_to_text: answer\n"
+            'doc_to_target: "{{good}}"\ndoc_to_choice: "{{choices}}"\n'
+        )
+        found = zero_shot(model, tokenizer, resolve(folder, "swapped"), limit=7)["swapped"]
+        for row, kept in zip(rows(folder), found.questions, strict=False):
+            assert kept.gold == (row["answer"],)
+            assert kept.context == ""
+            assert kept.options[1] == f"{row['choices'][1]} {row['good']}"
+        share = sum(entry.answer in entry.gold for entry in found.questions) / 7
+        assert share == found.value
+
+    def test_same_question_same_digest(self, folder: Path, model: Any, tokenizer: Any) -> None:
+        def digests(**settings: Any) -> list[str]:
+            tasks = resolve(folder, "question")
+            found = zero_shot(model, tokenizer, tasks, limit=4, **settings)["question"]
+            return [entry.digest for entry in found.questions]
+
+        assert digests() == digests(batch_size=1)
+        assert len(set(digests())) == 4
+        assert not set(digests()) & set(digests(num_fewshot=2))
+
+
 class TestNames:
     def test_nothing_to_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "lm_eval", None)
@@ -639,6 +725,8 @@ def test_two_processes_say_what_one_says(
         found = both[name]
         assert found.metrics.keys() == wanted.metrics.keys()
         assert (found.documents, found.num_fewshot) == (9, 2)
+        assert [q.digest for q in found.questions] == [q.digest for q in wanted.questions]
+        assert [q.gold for q in found.questions] == [q.gold for q in wanted.questions]
         for metric, figure in wanted.metrics.items():
             assert found.metrics[metric].value == pytest.approx(figure.value, rel=1e-6)
             if figure.stderr is None:

@@ -7,11 +7,13 @@ makes it few-shot.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigurationError
+from tasks.measures.zero_shot.questions import questions_of, record_metrics_
 from tasks.measures.zero_shot.quiet import DEFAULT_SEEDS, contained
 from tasks.measures.zero_shot.results import Metric, TaskResult, result_of
 from tasks.measures.zero_shot.tasks import ResolvedTask, require_unchanged, resolve_tasks
@@ -76,6 +78,7 @@ def zero_shot(
         loaded = {task.name: _load(task) for task in tasks}
         for entry in loaded.values():
             _set_examples(entry, num_fewshot, seeds[1])
+        told = {name: record_metrics_(entry) for name, entry in loaded.items()}
         rank, count = place()
         _require_documents(loaded, limit, count)
         language_model = SharedModel(model, tokenizer, batch_size=batch_size, progress=progress)
@@ -86,7 +89,14 @@ def zero_shot(
             log_samples=False,
             bootstrap_iters=_BOOTSTRAP if rank == 0 else 0,
         )
-    return {task.name: result_of(task.name, found) for task in tasks} if rank == 0 else {}
+        if rank:
+            return {}
+        return {
+            name: dataclasses.replace(
+                result_of(name, found), questions=questions_of(entry, told[name])
+            )
+            for name, entry in loaded.items()
+        }
 
 
 def _load(task: ResolvedTask) -> Any:

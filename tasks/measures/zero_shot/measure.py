@@ -14,6 +14,8 @@ from configs.trust import Trust
 from tasks.measures.base import Measure, Subject
 from tasks.measures.computing import network, processes_of, scratch_of
 from tasks.measures.figures import Figure, Value, instances, present
+from tasks.measures.zero_shot.paired import calibration_error
+from tasks.measures.zero_shot.questions import main_metric, write_questions
 from tasks.measures.zero_shot.results import TaskResult, main_of
 from tasks.models.load import best_device, load_tokenizer
 from tasks.runtime.memory import measured
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from tasks.measures.zero_shot.tasks import ResolvedTask
 
 PREFIX, STDERR = "zero_shot/", "_stderr"
+ECE = "ece"
 MEAN = "mean"
 _ALL_TASKS = "mean of all tasks"
 _GROUP = "zero-shot tasks"
@@ -31,7 +34,15 @@ _MANY = 1 << 20
 """Stands for the documents of a task that is judged in full."""
 _SHARES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "f1", "mcc")
 """Metrics between 0 and 1 of which more is better."""
-_LOWER = ("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter")
+_LOWER = (
+    ECE,
+    "perplexity",
+    "word_perplexity",
+    "byte_perplexity",
+    "bits_per_byte",
+    "brier_score",
+    "ter",
+)
 
 
 class Tasks(Frozen):
@@ -67,7 +78,7 @@ class ZeroShot(Measure):
 
     name = "zero_shot"
     summary = "accuracy on tasks of lm-evaluation-harness, with standard errors"
-    version = 2
+    version = 3
     writes = (
         f"{PREFIX}<task>/<metric>",
         f"{PREFIX}<task>/<metric>{STDERR}",
@@ -84,24 +95,7 @@ class ZeroShot(Measure):
         return resolve_tasks(evaluation.zero_shot, trust=trust)
 
     def steps(self, subject: Subject) -> Mapping[str, Step]:
-        asked: Tasks = subject.evaluation.zero_shot
-        steps = {
-            task.name: Step(
-                name="zero_shot",
-                version=self.version,
-                inputs={
-                    "dtype": subject.dtype,
-                    "task": dict(task.identity),
-                    "limit": asked.limit,
-                    "num_fewshot": asked.num_fewshot,
-                },
-                needs={"weights": subject.weights},
-                produce=lambda work, task=task: _produce(work, subject, task),
-                label=f"zero-shot {task.name}",
-                group=subject.label,
-            )
-            for task in subject.resolved[self.name]
-        }
+        steps = task_steps(subject)
         if steps:
             steps[_ALL_TASKS] = Step(
                 name="zero_shot_mean",
@@ -125,6 +119,8 @@ class ZeroShot(Measure):
                 row[f"{PREFIX}{name}/{metric}"] = figures.value
                 if figures.stderr is not None:
                     row[f"{PREFIX}{name}/{metric}{STDERR}"] = figures.stderr
+            if artifact.facts[ECE] is not None:
+                row[f"{PREFIX}{name}/{ECE}"] = artifact.facts[ECE]
         return row
 
     def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
@@ -162,7 +158,31 @@ class ZeroShot(Measure):
         return (
             "Zero-shot: ± one standard error; the mean is over each task's main metric, its error "
             "as if tasks were independent.",
+            "ECE: how far the likelihood share of the chosen option lies from how often it is "
+            "right, in ten bins.",
         )
+
+
+def task_steps(subject: Subject) -> dict[str, Step]:
+    """Task → the step that asks its questions, and keeps each answer."""
+    return {
+        task.name: Step(
+            name="zero_shot",
+            version=ZeroShot.version,
+            inputs={"dtype": subject.dtype, **asked_of(subject, task)},
+            needs={"weights": subject.weights},
+            produce=lambda work, task=task: _produce(work, subject, task),
+            label=f"zero-shot {task.name}",
+            group=subject.label,
+        )
+        for task in subject.resolved[ZeroShot.name]
+    }
+
+
+def asked_of(subject: Subject, task: ResolvedTask) -> dict[str, Any]:
+    """What determines a task's answers beside the model."""
+    asked: Tasks = subject.evaluation.zero_shot
+    return {"task": dict(task.identity), "limit": asked.limit, "num_fewshot": asked.num_fewshot}
 
 
 def _figure(task: str, metric: str, main: bool, columns: Sequence[str]) -> Figure:
@@ -216,8 +236,12 @@ def _produce(work: Work, subject: Subject, task: ResolvedTask) -> Facts:
             model, tokenizer = network(work, subject), load_tokenizer(folder, trust)
             results = zero_shot(model, tokenizer, [task], progress=work.progress, **options)
         peak_bytes = peak.bytes
+    found = results[task.name]
+    write_questions(found.questions, work.out)
+    judged_by = main_metric(found.questions)
     return {
-        "result": results[task.name].as_json(),
+        "result": found.as_json(),
+        ECE: calibration_error(found.questions, judged_by) if judged_by else None,
         "seconds": time.perf_counter() - start,
         "peak_memory_bytes": peak_bytes,
         "processes": processes,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.trust import Trust
+from tasks.measures.zero_shot.questions import Question
 from tasks.measures.zero_shot.results import TaskResult
 from tasks.measures.zero_shot.tasks import ResolvedTask
 from tasks.processes.call import call
@@ -60,7 +61,13 @@ def zero_shot_in_processes(
         scratch=scratch,
         progress=progress,
     )
-    return {name: TaskResult.from_json(facts) for name, facts in found.items()}
+    return {
+        name: replace(
+            TaskResult.from_json(facts["result"]),
+            questions=tuple(map(Question.from_json, facts["questions"])),
+        )
+        for name, facts in found.items()
+    }
 
 
 def measure_rank(facts: dict[str, Any], rank: Rank) -> dict[str, Any]:
@@ -84,4 +91,10 @@ def measure_rank(facts: dict[str, Any], rank: Rank) -> dict[str, Any]:
             seed=job.seed,
             progress=rank.tell,
         )
-    return {name: result.as_json() for name, result in results.items()}
+    return {
+        name: {
+            "result": result.as_json(),
+            "questions": [question.as_json() for question in result.questions],
+        }
+        for name, result in results.items()
+    }

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tasks.measures.zero_shot.questions import Question
 
 NO_FILTER = "none"
 _MAIN = ("acc", "acc_norm", "exact_match", "f1")
@@ -42,6 +45,7 @@ class TaskResult:
         documents_in_all: how many the task has.
         num_fewshot: examples before each question.
         version: of the task, as its file says.
+        questions: each document's own part, in their order; JSON leaves it out.
     """
 
     metrics: Mapping[str, Metric]
@@ -49,6 +53,7 @@ class TaskResult:
     documents_in_all: int
     num_fewshot: int
     version: str
+    questions: tuple[Question, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def main(self) -> str:
@@ -66,7 +71,9 @@ class TaskResult:
         return self.metrics[self.main].stderr
 
     def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        facts = dataclasses.asdict(dataclasses.replace(self, questions=()))
+        del facts["questions"]
+        return facts
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> TaskResult:
