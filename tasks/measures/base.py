@@ -35,6 +35,8 @@ class Subject:
         resolved: measure → what its :meth:`Measure.resolve` returned for this sweep.
         windows: (field, name, corpus, length, count) → token windows of a text for this model.
         exclude: patterns of layers that were not to be pruned.
+        members: (how many, windows of each) → steps of the same checkpoint on other parts of the
+            calibration text, which are nobody's needs; or why there are none.
     """
 
     label: str
@@ -45,6 +47,9 @@ class Subject:
     resolved: Mapping[str, Any]
     windows: Callable[..., Windows]
     exclude: tuple[str, ...] = ()
+    members: Callable[[int, int], tuple[Step, ...] | str] = lambda count, subset: (
+        "nothing prunes it again"
+    )
 
 
 class Measure(ABC):

@@ -17,7 +17,9 @@ from tasks.measures.base import Measure
 from tasks.measures.figures import Figure
 
 ENTRY_POINTS = "secateur.measures"
-_ORDER = ("perplexity", "agreement", "reconstruction", "zero_shot", "answers", "speed", "size")
+_ORDER = ("perplexity", "agreement", "reconstruction", "zero_shot", "answers", "uncertainty",
+    "uncertainty_across", "speed", "size",
+)  # fmt: skip
 """Ours come first, in the order in which tables show them; a measure that is not here follows."""
 
 

@@ -12,7 +12,7 @@ from tasks.data.texts import Windows
 from tasks.measures.base import Subject
 from tasks.models.sources.sources import ResolvedModel
 from tasks.plan.sources import Sources
-from tasks.store.steps import Step, fingerprint, walk
+from tasks.store.steps import MEMBER, Step, fingerprint, walk
 
 Measured = Mapping[str, Mapping[str, Step]]
 """Measure → name within the measure → the step that computes it."""
@@ -198,7 +198,7 @@ class Plan:
         """
         goals = [goal for cell in cells for goal in cell.goals]
         for step in walk(goals, into=lambda step: not there(step)):
-            if all(behind.name != CHECKPOINT for behind in walk([step])):
+            if all(behind.name not in (CHECKPOINT, MEMBER) for behind in walk([step])):
                 yield step
 
     def windows(self, model: ModelPlan) -> list[Windows]:

@@ -12,6 +12,7 @@ from configs.errors import ConfigurationError
 from configs.schema import SweepConfig
 from tasks.compression.checkpoint import Recipe
 from tasks.compression.coresets import ChosenWindows
+from tasks.compression.members import members_of
 from tasks.data.corpora import ResolvedCorpus
 from tasks.data.texts import Texts, Windows
 from tasks.measures.base import Measure, Subject
@@ -160,6 +161,7 @@ class _Planner:
             resolved=dense.resolved,
             windows=dense.windows,
             exclude=recipe.exclude,
+            members=members_of(recipe, self.texts, self.config.calibration),
         )
         kept = self.config.save_checkpoints
         return Cell(

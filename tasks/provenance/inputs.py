@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.provenance.aspects import FACTS
 from tasks.store.files import write_atomically
 from tasks.store.manifest import read_manifest
-from tasks.store.steps import Step, fingerprint, walk
+from tasks.store.steps import MEMBER, Step, fingerprint, walk
 
 if TYPE_CHECKING:
     from tasks.plan.plan import Cell, ModelPlan
@@ -40,7 +40,8 @@ _PURPOSES = {"statistics/tokens": "calibration", "pruning/calibration": "calibra
              "training/gradients/pool": "training/pool"}  # fmt: skip
 """Place and role → what a text is for, whichever step looks at it."""
 _REFERENCE = "reference"
-"""What a figure is compared with: the same measurement, of the dense model."""
+"""What a figure is compared with: the same measurement, of the dense model. Nor is it told of
+members that they were pruned as the cell was."""
 EVALUATION = "evaluation"
 ENVIRONMENT_PREFIX, PRUNED_PREFIX = "environment/", "prune_environment/"
 _LONG = 200
@@ -219,7 +220,7 @@ def _below(path: str, place: str, steps: Mapping[str, Record]) -> Inputs:
     found: Inputs = {}
     needed: dict[str, None] = {}
     for role, need in record["needs"].items():
-        if role.partition("/")[0] != _REFERENCE:
+        if role.partition("/")[0] not in (_REFERENCE, MEMBER):
             kind, behind = steps[need]["step"], f"{path}/{role}"
             if kind != record["step"]:
                 behind = _PLACES.get(kind, _PURPOSES.get(behind, behind))

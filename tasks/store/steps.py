@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tasks.store.store import Artifact
 
 Facts = Mapping[str, Any]
+MEMBER = "member"
+"""Steps of a cell's own ensemble, which no other cell shares."""
 
 
 class PassingError(Exception):

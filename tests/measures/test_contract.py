@@ -154,7 +154,8 @@ def asked_of(files: Path, **changes: Any) -> Any:
     ]
     few = {"prompt_tokens": 9, "new_tokens": 3, "warmup": 0, "repetitions": 2}
     zero_shot = {"tasks": ["question"], "include_path": str(files)}
-    settings = {"perplexity": corpora, "speed_options": few, "zero_shot": zero_shot, "processes": 1}
+    settings = {"perplexity": corpora, "speed_options": few, "zero_shot": zero_shot, "processes": 1,
+                "uncertainty": {"samples": 3}}  # fmt: skip
     return evaluation_module.Evaluation.model_validate({**switches, **settings, **changes})
 
 
@@ -180,6 +181,23 @@ def halved(work: Work) -> Facts:
     return {}
 
 
+def member(weights: Step, place: int) -> Step:
+    """The dense model with noise of its own."""
+
+    def noisy(work: Work) -> Facts:
+        source = work.need("model").path
+        dense = load_model(source, torch.float32, torch.device("cpu"), Trust())
+        draw = torch.Generator().manual_seed(place)
+        noise = {
+            f"{name}.weight": layer.stored + 0.02 * torch.randn(layer.stored.shape, generator=draw)
+            for name, layer in describe(dense).layers().items()
+        }
+        save_checkpoint(dense, source, noise, work.out, dtype=torch.float32, metadata={})
+        return {}
+
+    return Step(name="checkpoint", inputs={"part": place}, needs={"model": weights}, produce=noisy)
+
+
 def sweep_in(folder: Path, evaluation: Any) -> Sweep:
     context = Context(Store(folder))
     weights = Step(name="model", inputs={}, produce=random_weights)
@@ -192,6 +210,7 @@ def sweep_in(folder: Path, evaluation: Any) -> Sweep:
     }
     dense = Subject(label="tiny dense", weights=weights, dense=None, **common)
     pruned = Step(name="checkpoint", inputs={}, needs={"model": weights}, produce=halved)
+    common["members"] = lambda count, _: tuple(member(weights, n) for n in range(count))
     return Sweep(context, (dense, Subject(label="halved", weights=pruned, dense=dense, **common)))
 
 
@@ -315,7 +334,7 @@ def test_a_measure_that_nobody_asked_has_no_step(sweep: Sweep, files: Path, tmp_
         for name, entry in measure.Settings.model_fields.items()
         if entry.annotation is bool
     }
-    quiet = sweep_in(tmp_path, asked_of(files, **off, zero_shot={}))
+    quiet = sweep_in(tmp_path, asked_of(files, **off, zero_shot={}, uncertainty=None))
     asked = {name for name in NAMES if any(measures()[name].steps(s) for s in quiet.subjects)}
     assert asked == ALWAYS
     assert not measures()["spread"].sweep_steps(quiet.subjects)
@@ -325,7 +344,7 @@ def test_a_measure_that_nobody_asked_has_no_step(sweep: Sweep, files: Path, tmp_
 
 
 def test_a_corpus_is_read_once(files: Path, tmp_path: Path) -> None:
-    planned = sweep_in(tmp_path, asked_of(files, zero_shot={}))
+    planned = sweep_in(tmp_path, asked_of(files, zero_shot={}, uncertainty=None))
     with pytest.MonkeyPatch.context() as patch:
         reads: list[object] = []
         plain = texts.read_corpus
