@@ -42,6 +42,7 @@ class Figure:
         dense: what it is for the dense model by definition; None where it has to be measured.
         error: the column of its standard error; empty where it has none.
         bounds: values that a linear axis reaches, so that noise does not fill it.
+        estimates: the column that it estimates, against which it is plotted; empty where none.
         added: columns of the same cost that plots add to it; tables show each alone.
     """
 
@@ -60,6 +61,7 @@ class Figure:
     dense: float | None = None
     error: str = ""
     bounds: tuple[float, ...] = ()
+    estimates: str = ""
     added: tuple[str, ...] = ()
 
     @property

@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from common import Bench, arguments, load, print_environment
 
-from configs.schema import ZeroShot
 from configs.trust import Trust
 from tasks.measures.zero_shot.catalogue import version
 from tasks.measures.zero_shot.evaluate import TaskResult, resolve_tasks, zero_shot
+from tasks.measures.zero_shot.measure import Tasks as ZeroShot
 from tasks.models.load import DTYPES, load_tokenizer
 from tasks.models.saved.kept import kept_to_json
 from tasks.models.saved.pruned import load_pruned

@@ -257,3 +257,24 @@ def test_ticks_are_plain_numbers() -> None:
         ["30", "50", "100", "200", "300", "500", "1,000", "2,000"]
     )
     assert [plain_number(value) for value in (0.5, 1e7, 3e7)] == ["0.5", "10⁷", "3×10⁷"]
+
+
+def test_an_estimate_stands_against_what_it_estimates() -> None:
+    rows = [dense_row()]
+    for method, shift in (("wanda", 0.0), ("swiftprune", 0.1)):
+        for target, u in (("2:4", 0.3), ("0.3", 0.1), ("0.5", 0.2)):
+            more = {"": u + shift, "/accuracy": 0.9 - u, "/entropy": 0.4, "/agreement": 0.8}
+            told = {f"uncertainty/tales{kind}": value for kind, value in more.items()}
+            rows.append(cell_row(method, target, 30.0, **told))
+    rows.append(cell_row("magnitude", "0.3", 40.0))
+    chart = _charts(rows)["accuracy-against-u"]
+    (panel,) = chart.panels
+    assert chart.methods == ["wanda", "swiftprune"]
+    by_method = {line.method: line.points for line in panel.lines}
+    assert by_method["wanda"] == [(0.1, pytest.approx(80)), (0.2, pytest.approx(70)),
+                                  (0.3, pytest.approx(60))]  # fmt: skip
+    assert len(panel.marks) == 6
+    assert all("entropy" in mark.text and "agreement" in mark.text for mark in panel.marks)
+    assert not any(mark.pale for mark in panel.marks)
+    alone = [row for row in rows if row["method"] == "magnitude" or row.get("target") == "0.3"][:1]
+    assert "accuracy-against-u" not in _charts(alone)

@@ -138,6 +138,8 @@ def _figure(name: str, tasks: set[str]) -> Figure:
     }
     label, heading, more = words[kind]
     whole = len(tasks) == 1 or task == ALL
+    if whole and kind == "u":
+        more = {**more, "estimates": f"{PREFIX}{task}/accuracy"}
     return Figure(
         column=PREFIX + name,
         label=label if whole else f"{label}, {task}",

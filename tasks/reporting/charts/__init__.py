@@ -8,6 +8,7 @@ from dataclasses import replace
 from tasks.measures.figures import PRUNING, Figure, present
 from tasks.reporting.charts.chart import Chart, distinct
 from tasks.reporting.charts.cost import against_cost
+from tasks.reporting.charts.scatter import against_estimate
 from tasks.reporting.charts.selections import by_selection
 from tasks.reporting.charts.sparsity import against_sparsity
 from tasks.reporting.rows import Row, is_completed
@@ -17,7 +18,7 @@ from tasks.reporting.views import models, of_model
 
 def charts_of(rows: Sequence[Row], figures: Sequence[Figure]) -> list[Chart]:
     """For each model: quality and speed against sparsity, headline figures by selection and against
-    each cost.
+    each cost, and estimates against what they estimate.
 
     Args:
         rows: methods in the order that legends shall have.
@@ -45,5 +46,8 @@ def charts_of(rows: Sequence[Row], figures: Sequence[Figure]) -> list[Chart]:
     charts += of_models(lambda r, m: (by_selection(r, m, f, figures) for f in headline))
     pairs = [(quality, cost) for quality in headline for cost in costs]
     charts += of_models(lambda r, m: (against_cost(r, m, q, c, figures) for q, c in pairs))
+    known = {figure.column: figure for figure in figures}
+    guesses = [(f, known[f.estimates]) for f in figures if f.estimates in known]
+    charts += of_models(lambda r, m: (against_estimate(r, m, g, t, figures) for g, t in guesses))
     stems = distinct([chart.stem for chart in charts])
     return [replace(chart, stem=stem) for chart, stem in zip(charts, stems, strict=True)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from tasks.measures.figures import Figure, present
-from tasks.reporting.charts import cost, selections, sparsity
+from tasks.reporting.charts import cost, scatter, selections, sparsity
 from tasks.reporting.context import ModelFacts, ReportContext
 from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
@@ -22,6 +22,7 @@ _KINDS = {
     "-vs-sparsity": (sparsity.SECTION, ""),
     "-vs-": (cost.SECTION, cost.NOTE),
     "-by-selection": (selections.SECTION, ""),
+    "-against-": (scatter.SECTION, scatter.NOTE),
     "-by-": (_LAYERS, ""),
 }
 """Part of a plot's name → heading and note; the first that fits counts."""
