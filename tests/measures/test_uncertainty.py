@@ -24,6 +24,7 @@ from tasks.measures.uncertainty.lidu import lidu
 from tasks.measures.uncertainty.ranks import spearman
 from tasks.measures.uncertainty.tokens import POSITIONS, TOP, Scored, judge_tokens, score
 from tasks.measures.zero_shot.questions import Question
+from tasks.models.sources import random_model
 from tasks.plan.plan import Plan
 from tasks.plan.rows import across_of, rows_of
 from tasks.plan.sweep import plan_sweep
@@ -191,6 +192,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.joinpath("colours.jsonl").write_text("\n".join(map(json.dumps, rows)))
     path.joinpath("colours.yaml").write_text(TASK.format(folder=path))
     path.joinpath("following.yaml").write_text(NEXT.format(folder=path))
+    random_model.write(path / "model")
+    tokenizer = random_model.tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "Ā", "eos_token": "Ā"})
+    tokenizer.save_pretrained(path / "model")
     return path
 
 
@@ -206,11 +211,11 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
 def planned(folder: Path, uncertainty: Any, tasks: tuple[str, ...] = ("colours",)) -> Plan:
     corpus = {"source": "files", "files": [str(folder / "text.txt")]}
     config = SweepConfig.model_validate({
-        "name": "sure", "models": ["tiny-random"], "dtype": "float32", "targets": ["0.5"],
+        "name": "sure", "models": [str(folder / "model")], "dtype": "float32", "targets": ["0.5"],
         "methods": ["magnitude", "wanda", "swiftprune"], "save_checkpoints": False,
         "calibration": {"corpus": corpus, "samples": 3, "sequence_length": 64},
         "evaluation": {
-            "perplexity": [{"name": "docs", "corpus": corpus, "sequence_length": 64, "windows": 2}],
+            "perplexity": [{"name": "docs", "corpus": corpus, "sequence_length": 64, "windows": 4}],
             "zero_shot": {"tasks": tasks, "include_path": str(folder)} if tasks else {},
             "uncertainty": uncertainty,
         },
@@ -303,7 +308,7 @@ class TestSweep:
         assert 0 < wanda["uncertainty/docs/agreement"] <= 1
         found = context.find(plan.cells[1].measured["uncertainty"]["all"])
         assert found is not None
-        assert found.facts["tasks"]["docs"]["questions"] == 2 * POSITIONS
+        assert found.facts["tasks"]["docs"]["questions"] == 4 * POSITIONS
         assert [step.name for step in plan.steps()].count("candidates") == 1
 
     def test_tasks_without_options_alone(self, folder: Path, tmp_path: Path) -> None:
