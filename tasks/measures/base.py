@@ -116,6 +116,11 @@ class Measure(ABC):
         del found
         return {}
 
+    def curves(self, found: Mapping[str, Artifact]) -> Mapping[str, Sequence[tuple[float, float]]]:
+        """Column → (part of the questions, the figure of those), the surest first, growing."""
+        del found
+        return {}
+
     def notes(self, rows: Sequence[Row]) -> Sequence[str]:
         """What a reader of its figures must know, one sentence each."""
         del rows

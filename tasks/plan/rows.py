@@ -161,6 +161,16 @@ def layers_of(plan: Plan, context: Context) -> dict[str, dict[str, dict[str, dic
     return result
 
 
+def curves_of(plan: Plan, context: Context) -> dict[str, dict[str, dict[str, Any]]]:
+    """Column → model → cell → its curve over the questions, of the first seed."""
+    result: dict[str, dict[str, dict[str, Any]]] = {}
+    for cell in (c for c in plan.cells if c.seed == plan.config.seeds[0]):
+        for measure, artifacts in found_of(cell.measured, context).items():
+            for column, points in measures()[measure].curves(artifacts).items():
+                result.setdefault(column, {}).setdefault(cell.model.spec, {})[cell.label] = points
+    return result
+
+
 def described(subject: Subject, measured: Measured, context: Context) -> dict[str, str]:
     """What a dense model was measured with, in words."""
     texts: dict[str, str] = {}

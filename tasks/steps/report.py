@@ -26,7 +26,7 @@ from tasks.data.texts import Windows
 from tasks.measures.figures import PRUNING, SELECTION, Figure
 from tasks.measures.registry import figures_of, measures
 from tasks.plan.plan import ModelPlan, Plan, needed_places
-from tasks.plan.rows import across_of, described, layers_of, left_notes, rows_of
+from tasks.plan.rows import across_of, curves_of, described, layers_of, left_notes, rows_of
 from tasks.plan.selections import notes_of
 from tasks.provenance.inputs import INPUTS_NAME, write_inputs
 from tasks.reporting.context import CalibrationFacts, ModelFacts, ReportContext, TrainingFacts
@@ -98,7 +98,8 @@ def write_folder(
         write_atomically(folder / "config.yaml", dump(plan.config).encode())
         write_results(rows, folder, figures)
         write_inputs((*plan.models, *plan.cells), rows, context, folder)
-        plots = write_plots(rows, figures, layers_of(plan, context), folder)
+        layers, curves = layers_of(plan, context), curves_of(plan, context)
+        plots = write_plots(rows, figures, layers, folder, curves)
         for stale in set((folder / "plots").glob("*.png")) - set(plots):
             stale.unlink(missing_ok=True)
         said = _context(plan, context, rows, timings)

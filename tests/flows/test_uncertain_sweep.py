@@ -96,7 +96,10 @@ def test_report_and_tracking_tell_it(measured: Home) -> None:
     assert "magnitude looks at no calibration text" in text
     assert "−U against accuracy, over cells: 2 cells, too few to tell" in text
     assert "rank no models by it" in text
-    assert (folder / "plots" / "accuracy-against-u.png").is_file()
+    drawn = {path.name for path in (folder / "plots").glob("*.png")}
+    assert {"accuracy-against-u.png"} <= drawn
+    assert len([name for name in drawn if "by-coverage" in name]) == 2
+    assert "The surest questions first" in text
     logged = {row[0] for row in measured.mlflow("select distinct key from metrics")}
     assert {"uncertainty/colours", "uncertainty/colours/agreement", "answers/colours/p"} <= logged
     params = {row[0] for row in measured.mlflow("select distinct key from params")}

@@ -206,3 +206,12 @@ def test_blocks_show_means_under_their_zeros_on_linear_axes() -> None:
         line: Any = axes.lines[0]
         assert list(line.get_xdata()) == [0, 1]
         assert list(line.get_ydata()) == pytest.approx(expected)
+
+
+def test_curves_over_the_questions(tmp_path: Path) -> None:
+    rows = [dense_row(), cell_row("wanda", "0.5", 60.0, **{"uncertainty/tales/accuracy": 0.7})]
+    points = [(0.5, 0.9), (1.0, 0.7)]
+    curves = {"uncertainty/tales/accuracy": {"tiny": {"wanda 0.5": points, "wanda 2:4": []}}}
+    written = write_plots(rows, figures_in(rows), {}, tmp_path, curves)
+    drawn = [path.stem for path in written if "by-coverage" in path.stem]
+    assert drawn == ["uncertainty-tales-accuracy-by-coverage-tiny-0.5"]

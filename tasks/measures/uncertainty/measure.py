@@ -98,6 +98,14 @@ class Uncertainty(Measure):
             row |= {f"{PREFIX}{task}/{k}": values[k] for k in KINDS if values.get(k) is not None}
         return row
 
+    def curves(self, found: Mapping[str, Artifact]) -> Mapping[str, Sequence[tuple[float, float]]]:
+        if "all" not in found:
+            return {}
+        told = found["all"].facts["tasks"]
+        whole = ALL if ALL in told else next(iter(told))
+        points = [(float(part), float(value)) for part, value in told[whole]["coverage"]["u"]]
+        return {f"{PREFIX}{whole}/accuracy": points} if points else {}
+
     def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
         told = instances(columns, PREFIX)
         tasks = {name.rpartition("/")[0] for name in told} - {""}

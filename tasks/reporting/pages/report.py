@@ -18,11 +18,15 @@ from tasks.reporting.views import cell_label
 REPORT_NAME = "report.md"
 _ERROR_WIDTH = 600
 _LAYERS = "Layer by layer"
+_COVERAGE = (
+    "From left to right more of the questions count, the surest by U first; on the right all do."
+)
 _KINDS = {
     "-vs-sparsity": (sparsity.SECTION, ""),
     "-vs-": (cost.SECTION, cost.NOTE),
     "-by-selection": (selections.SECTION, ""),
     "-against-": (scatter.SECTION, scatter.NOTE),
+    "-by-coverage": ("The surest questions first", _COVERAGE),
     "-by-": (_LAYERS, ""),
 }
 """Part of a plot's name → heading and note; the first that fits counts."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tasks.measures.figures import Figure
@@ -17,6 +18,8 @@ from tasks.reporting.text import short_names
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawn
 
+    from tasks.reporting.plots.coverage import Curves
+
 FOLDER = "plots"
 Layers = Mapping[str, Mapping[str, float]]
 """Label of a cell → layer name → value, layers in the model's order."""
@@ -27,12 +30,14 @@ def write_plots(
     figures: Sequence[Figure],
     layers: Mapping[str, Mapping[str, Layers]],
     folder: Path,
+    curves: Mapping[str, Mapping[str, Curves]] = MappingProxyType({}),
 ) -> list[Path]:
     """Write all plots to ``folder/plots``.
 
     Args:
         rows: results, methods in the order that legends shall have.
         layers: column → model → label of a cell → layer → value there.
+        curves: column → model → label of a cell → its curve over the questions.
 
     Returns:
         The paths written, in the order a report shows them.
@@ -43,7 +48,7 @@ def write_plots(
     drawn: list[tuple[str, Callable[[], Drawn | None]]] = [
         (chart.stem, partial(draw_chart, chart)) for chart in charts_of(rows, figures)
     ]
-    drawn += _of_layers(figures, layers)
+    drawn += [*_of_layers(figures, layers), *_of_curves(figures, curves)]
     written: list[Path] = []
     for stem, (_, draw) in zip(distinct([name for name, _ in drawn]), drawn, strict=True):
         with plain_style():
@@ -51,6 +56,21 @@ def write_plots(
             if made is not None:
                 written.append(save(made, folder / FOLDER / f"{stem}.png"))
     return written
+
+
+def _of_curves(
+    figures: Sequence[Figure], curves: Mapping[str, Mapping[str, Curves]]
+) -> Iterator[tuple[str, Callable[[], Drawn | None]]]:
+    """``<column>-by-coverage-<model>-<target>``, a line a method."""
+    from tasks.reporting.plots.coverage import draw_coverage
+
+    known = {figure.column: figure for figure in figures}
+    for column, models in curves.items():
+        names = short_names(models)
+        for model, cells in models.items():
+            for target in sorted({label.split(" ")[-1] for label in cells}, key=target_key):
+                drawn = partial(draw_coverage, names[model], target, known[column], cells)
+                yield f"{column}-by-coverage-{model}-{target}", drawn
 
 
 def _of_layers(

@@ -45,7 +45,7 @@ def draw_blocks(model: str, target: str, shown: Sequence[tuple[Figure, Cells]]) 
             method: _by_block(cells.get(label, {}), scaled(figure, 1.0))
             for method, label in zip(methods, labels, strict=True)
         }
-        _draw_lines(axes, figure, lines)
+        draw_lines(axes, figure, lines)
     grid[-1].set_xlabel("block")
     grid[-1].xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     note = f"target {target}; mean over each block's layers"
@@ -60,14 +60,15 @@ def draw_blocks(model: str, target: str, shown: Sequence[tuple[Figure, Cells]]) 
     return drawn
 
 
-def _by_block(layers: Mapping[str, float], factor: float) -> dict[int, float]:
-    found: dict[int, list[float]] = {}
+def _by_block(layers: Mapping[str, float], factor: float) -> dict[float, float]:
+    found: dict[float, list[float]] = {}
     for name, value in layers.items():
         found.setdefault(layer_place(name).block, []).append(factor * value)
     return {block: sum(values) / len(values) for block, values in sorted(found.items())}
 
 
-def _draw_lines(axes: Axes, figure: Figure, lines: Mapping[str, Mapping[int, float]]) -> None:
+def draw_lines(axes: Axes, figure: Figure, lines: Mapping[str, Mapping[float, float]]) -> None:
+    """A line a method, name → place → value, and the figure's axis."""
     styles = method_styles(lines)
     for rank, (name, by_block) in enumerate(lines.items()):
         style = styles[name]
