@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, RootModel
 from rich.console import Console
@@ -35,3 +35,7 @@ def _fields(prefix: str, settings: type[BaseModel]) -> Iterator[str]:
             plain = RootModel[Any](default).model_dump(mode="json", exclude_defaults=True)
             shown = json.dumps(plain)
             yield f"  {prefix}.{name} = {shown}\n      {field.description or ''}"
+            # What is off where nothing is said has fields all the same.
+            for part in get_args(field.annotation):
+                if isinstance(part, type) and issubclass(part, BaseModel) and default is None:
+                    yield from _fields(f"{prefix}.{name}", part)

@@ -213,7 +213,7 @@ def movielens(data: Split, *, members: int = 8, weighted: bool = True) -> tuple[
     """The lists of all unseen items, and one member's own NDCG."""
     scores_TUI = torch.stack([fit(data, seed, weighted=weighted) for seed in range(members)])
     learned = torch.bincount(data.train_N2[:, 0], minlength=data.users)
-    lists = Lists([], [], [], ("few training interactions", []))
+    lists = Lists([], [], [], ("training interactions", []))
     alone: list[float] = []
     for user in range(data.users):
         liked = data.test_N2[data.test_N2[:, 0] == user, 1]
@@ -226,7 +226,7 @@ def movielens(data: Split, *, members: int = 8, weighted: bool = True) -> tuple[
         lists.scores.append(scores_TA)
         lists.quality.append(ndcg(scores_TA.mean(0), gains))
         lists.given.append(float(len(liked)))
-        lists.covariate[1].append(-float(learned[user]))
+        lists.covariate[1].append(float(learned[user]))
         alone.append(ndcg(scores_TA[0], gains))
     return lists, math.fsum(alone) / len(alone)
 

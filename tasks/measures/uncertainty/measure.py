@@ -187,7 +187,14 @@ def _produce(work: Work) -> Facts:
     _write(work, judged)
     if len(told) > 1:
         told[ALL] = summary([entry for entries in judged.values() for entry in entries])
-    return {"tasks": told, "unusable": unusable, "members": len(members)}
+    return {
+        "tasks": told,
+        "unusable": unusable,
+        "members": len(members),
+        # What the cell's evaluation cost holds the members' prunings too.
+        "seconds": sum(member.facts["step_seconds"] for member in members),
+        "peak_memory_bytes": max(member.facts["peak_memory_bytes"] for member in members),
+    }
 
 
 def _write(work: Work, judged: Mapping[str, Sequence[Judged]]) -> None:
