@@ -12,9 +12,9 @@ from tasks.reporting.charts.chart import (
     Line,
     Mark,
     Panel,
+    asides_of,
     axis_label,
     file_word,
-    learned_of,
     mark_text,
 )
 from tasks.reporting.ordering import target_key
@@ -64,7 +64,7 @@ def against_estimate(
         panels=[panel],
         dense=None,
         dense_text="",
-        learned=learned_of([point for _, _, point in found]),
+        asides=asides_of([point for _, _, point in found]),
         columns=1,
         share_y=False,
     )
