@@ -99,7 +99,7 @@ def test_json_is_strict_and_infinity_is_text(tmp_path: Path) -> None:
     (row,) = json.loads(text, parse_constant=refuse)
     assert (row["perplexity/a"], row["x"], row["sparsity"]) == ("inf", "nan", "-inf")
     assert (tmp_path / "results.csv").read_text().splitlines()[1] == (
-            ",,,,,,,-inf,,,,,,,,,,,,,,,inf,nan"
+        ",,,,,,,-inf,,,,,,,,,,,,,,,inf,nan"
     )
     (found,) = read_results(tmp_path)
     assert found["perplexity/a"] == math.inf
