@@ -123,6 +123,9 @@ def _read_mixture(
             digest=hashlib.sha256(json.dumps(told).encode()).hexdigest(),
             characters=sum(facts.characters for facts in resolved),
             documents=sum(facts.documents for facts in resolved),
+            boundaries=hashlib.sha256(
+                json.dumps([facts.boundaries for facts in resolved]).encode()
+            ).hexdigest(),
             facts={"source": "mixture", "parts": [asdict(facts) for facts in resolved]},
         ),
         [document for _, documents in read for document in documents],

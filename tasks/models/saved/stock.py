@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -124,8 +124,11 @@ def _difference(folder: Path, model: PreTrainedModel) -> str:
 
     try:
         with quiet():
-            loaded, info = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=model.dtype, local_files_only=True, output_loading_info=True
+            loaded, info = cast(
+                "tuple[PreTrainedModel, dict[str, Any]]",
+                AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=model.dtype, local_files_only=True, output_loading_info=True
+                ),
             )
     except Exception as error:  # noqa: BLE001 (configurations refuse in many ways)
         return f"it is refused: {str(error).strip().splitlines()[0]}"

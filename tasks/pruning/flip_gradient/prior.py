@@ -56,7 +56,7 @@ class _Sums:
     def after_attention(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         assert self._stream_TH is not None
         inputs_TGQ = args[0].reshape(len(self._stream_TH), self._structure.groups, -1).float()
-        weight_HF = self._attention.weight.float()  # type: ignore[operator]
+        weight_HF = self._attention.get_parameter("weight").float()
         weight_GQH = weight_HF.T.reshape(self._structure.groups, inputs_TGQ.shape[2], -1)
         stream_TH = self._stream_TH + output.reshape(self._stream_TH.shape).float()
         size_T = stream_TH.square().mean(dim=1).clamp(min=1e-12)
@@ -72,7 +72,7 @@ class _Sums:
         self.channels_C += inputs_TC.square().sum(dim=0).cpu()
 
     def energies_C(self) -> Tensor:
-        weight_HC = self._channels.weight.float()  # type: ignore[operator]
+        weight_HC = self._channels.get_parameter("weight").float()
         return weight_HC.square().sum(dim=0).cpu() * self.channels_C / self.tokens
 
 

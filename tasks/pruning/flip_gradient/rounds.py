@@ -115,19 +115,17 @@ class Rounds:
         choice, value = self.choice, judge(self.choice)
         if self.costs_LG is None or not swaps:
             return choice, value
-        gone = sorted(
-            (choice.groups_LG.logical_not().nonzero()).tolist(),
-            key=lambda place: -float(self.costs_LG[tuple(place)]),  # type: ignore[index]
+        costs = self.costs_LG.tolist()
+        gone, here = (
+            sorted(flags_LG.nonzero().tolist(), key=lambda at: costs[at[0]][at[1]])
+            for flags_LG in (choice.groups_LG.logical_not(), choice.groups_LG)
         )
-        here = sorted(
-            choice.groups_LG.nonzero().tolist(),
-            key=lambda place: float(self.costs_LG[tuple(place)]),  # type: ignore[index]
-        )
-        pairs = [(back, out) for back in gone[:swaps] for out in here[:swaps]]
-        pairs.sort(key=lambda p: float(self.costs_LG[tuple(p[1])] - self.costs_LG[tuple(p[0])]))  # type: ignore[index]
+        # The dearest of those that went for the cheapest of those that stayed.
+        pairs = [(back, out) for back in gone[::-1][:swaps] for out in here[:swaps]]
+        pairs.sort(key=lambda pair: costs[pair[1][0]][pair[1][1]] - costs[pair[0][0]][pair[0][1]])
         accepted = 0
-        for back, out in pairs[: 2 * swaps]:
-            trial = choice.with_group(*back, True).with_group(*out, False)
+        for (block, group), (other, lost) in pairs[: 2 * swaps]:
+            trial = choice.with_group(block, group, True).with_group(other, lost, False)
             possible = int(trial.groups_LG.sum()) == int(choice.groups_LG.sum())
             if accepted == swaps or not possible or not trial.groups_LG.any(dim=1).all():
                 continue
