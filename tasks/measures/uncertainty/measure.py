@@ -141,7 +141,7 @@ def _figure(name: str, tasks: set[str]) -> Figure:
             {"better": "higher"},
         ),
         "margin": ("margin of the answer", "margin", {"unit": "nats", "better": ""}),
-        "agreement": ("members' mean answers as the dense model", "agreement", share),
+        "agreement": ("agreement with the dense model's answers", "agreement", share),
         "accuracy": ("accuracy of the members' mean", "accuracy", share),
     }
     label, heading, more = words[kind]
