@@ -114,7 +114,9 @@ class ChosenWindows:
             name=SELECT,
             version=VERSION,
             inputs={
-                **{name: tokens.inputs[name] for name in ("corpus", "length", "skip")},
+                **{
+                    name: tokens.inputs[name] for name in ("corpus", "boundaries", "length", "skip")
+                },
                 "count": self.count,
                 "seed": self.seed,
                 "sampling": "coreset",

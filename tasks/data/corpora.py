@@ -55,6 +55,12 @@ class Passage:
     separator: str
     share: float = 1.0
 
+    def source(self, document: int | None) -> str:
+        """Where a document is from; where it is not known which one it is, all that it may be."""
+        if document is not None:
+            return self.sources[document]
+        return " or ".join(dict.fromkeys(self.sources))
+
 
 def passages(corpus: Corpus, facts: ResolvedCorpus, documents: list[Document]) -> list[Passage]:
     """The texts that :func:`read_corpus` read, each by itself."""
@@ -120,16 +126,18 @@ def _read_mixture(
     return (
         ResolvedCorpus(
             description=" + ".join(f"{percent} {facts.description}" for percent, facts in named),
-            digest=hashlib.sha256(json.dumps(told).encode()).hexdigest(),
+            digest=_sha256(told),
             characters=sum(facts.characters for facts in resolved),
             documents=sum(facts.documents for facts in resolved),
-            boundaries=hashlib.sha256(
-                json.dumps([facts.boundaries for facts in resolved]).encode()
-            ).hexdigest(),
+            boundaries=_sha256([facts.boundaries for facts in resolved]),
             facts={"source": "mixture", "parts": [asdict(facts) for facts in resolved]},
         ),
         [document for _, documents in read for document in documents],
     )
+
+
+def _sha256(told: Any) -> str:
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def _read_text(
@@ -150,7 +158,7 @@ def _read_text(
         raise ConfigurationError(field, description, "a corpus must hold text, and this is empty")
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
     lengths = [len(part) for part in parts]
-    boundaries = hashlib.sha256(json.dumps([lengths, len(corpus.separator)]).encode()).hexdigest()
+    boundaries = _sha256([lengths, len(corpus.separator)])
     facts = {"source": corpus.source, **facts}
     found = ResolvedCorpus(description, digest, len(text), len(documents), boundaries, facts)
     return found, documents

@@ -77,7 +77,7 @@ def cut_passages(windows: Windows, passages: Sequence[Passage], tokenizer: Any, 
         made.append(token_windows.windows_at(text.ids_T, offsets_N, step, prefix))
         found = offsets_N.tolist()
         documents.update(text.documents((first, first + step) for first in found))
-        sources += [passage.sources[text.document(first + step // 2)] for first in found]
+        sources += [passage.source(text.document(first + step // 2)) for first in found]
         offsets += found
     vocabulary = token_windows.vocabulary_digest(tokenizer)
     return Cut(torch.cat(made), prefix, vocabulary, documents, sources, offsets)

@@ -67,10 +67,10 @@ class Tokens:
                     cut.add(index)
         return {"documents": len(touched), "documents_cut": len(cut)}
 
-    def document(self, token: int) -> int:
-        """Which document a token is of; the first for tokenizers that do not say."""
+    def document(self, token: int) -> int | None:
+        """Which document a token is of; None for tokenizers that do not say."""
         if self.character is None:
-            return 0
+            return None
         return min(bisect_right(self.ends, self.character(token)), len(self.ends) - 1)
 
 

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from configs.corpora import Corpus
 from configs.errors import ConfigurationError
-from tasks.data.corpora import ResolvedCorpus, read_corpus
+from tasks.data.corpora import Passage, ResolvedCorpus, passages, read_corpus
 from tasks.data.documents import as_text, rendered
 
 
@@ -283,3 +283,35 @@ class TestFormats:
         tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
         with pytest.raises(ConfigurationError, match="conversation 1: roles must alternate"):
             rendered(documents, tokenizer, "", field="c", given="chat.jsonl")
+
+
+class TestMixture:
+    def test_its_parts_stay_apart_and_shares_are_part_of_it(self, tmp_path: Path) -> None:
+        for name, text in (("a.jsonl", '{"text": "one"}\n{"text": "two"}\n'), ("b.txt", "three")):
+            (tmp_path / name).write_text(text)
+
+        def found(share: float) -> tuple[ResolvedCorpus, list[Passage]]:
+            parts = [
+                {"source": "files", "files": ["a.jsonl"], "share": share},
+                {"source": "files", "files": ["b.txt", "b.txt"], "separator": " "},
+            ]
+            corpus = Corpus.model_validate(parts)
+            facts, documents = read_corpus(corpus, role="calibration", base=tmp_path, field="c")
+            return facts, passages(corpus, facts, documents)
+
+        facts, parts = found(3)
+        assert facts.description.startswith("75 % a.jsonl (JSON lines) + 25 % b.txt, b.txt")
+        assert facts.documents == 4
+        assert [part.documents for part in parts] == [["one", "two"], ["three", "three"]]
+        assert [part.separator for part in parts] == ["\n\n", " "]
+        assert [part.share for part in parts] == [3, 1]
+        assert parts[0].sources == ["a.jsonl", "a.jsonl"]
+        assert parts[0].source(None) == "a.jsonl"
+        assert found(1)[0].digest != facts.digest
+        assert found(3)[0] == facts
+
+    def test_a_part_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        corpus = Corpus.model_validate([{"source": "files", "files": ["no.txt"]}])
+        with pytest.raises(ConfigurationError) as caught:
+            read_corpus(corpus, role="calibration", base=tmp_path, field="calibration.corpus")
+        assert caught.value.field == "calibration.corpus.parts[0].files[0]"

@@ -110,7 +110,7 @@ def test_a_sweep_without_the_axis_has_the_steps_and_rows_that_it_had(home: Path)
     assert cell(plain, "wanda").pruned == cell(axis, "wanda", "contiguous").pruned
     assert "selection" not in cell(plain, "wanda").axes
     tokens = of_kind(cell(plain, "wanda").goals, "tokens")[0]
-    assert set(tokens.inputs) == {"corpus", "length", "count", "seed", "skip"}
+    assert set(tokens.inputs) == {"corpus", "boundaries", "length", "count", "seed", "skip"}
 
 
 def test_one_gradients_artifact_serves_every_budget_and_method(home: Path) -> None:
