@@ -14,13 +14,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from configs.trust import Trust
-from tasks.data.windows import contiguous_windows, prefix_tokens, random_windows, tokenise
+from tasks.data.windows import contiguous_windows, prefix_tokens, tokenise, windows_at
 from tasks.models.architecture.decoder import describe
 from tasks.models.load import DTYPES, load_model, load_tokenizer
 from tasks.models.prepare import prepare
 from tasks.models.sources.sources import resolve_model
 from tasks.pruning.core.blocks import Decoder
 from tasks.runtime.environment import environment
+from tasks.selection import positions
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Bench:
         if seed == 0:
             return self.calibration
         count, length = self.calibration.shape
-        return random_windows(
-            self.text_T, length, count, seed, self.prefix, field="calibration.txt"
-        )
+        step = length - len(self.prefix)
+        offsets_N = positions.random(len(self.text_T), step, count, seed)
+        return windows_at(self.text_T, offsets_N, step, self.prefix)
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
