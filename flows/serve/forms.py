@@ -26,7 +26,7 @@ REQUIRED = ("name", "models", "methods", "targets")
 SHOWN = {
     "": (*REQUIRED, "seeds", "calibration", "evaluation", "trust", SETTINGS),
     "Calibration": ("corpus", "samples", "sequence_length", "sampling"),
-    "Corpus": ("source", "files", "dataset", "config", "split"),
+    "Corpus": ("source", "files"),
     "Evaluation": ("perplexity", "zero_shot", "speed"),
     "Tasks": ("tasks",),
 }
@@ -62,9 +62,9 @@ _ROWS = {
     "type": "array",
     "items": {"type": "string"},
     "default": [],
-    "description": "Any other field, one a row: field=value, such as options.swiftprune.tokens="
-    "4096, dtype=float32 or on_overlap=refuse. `secateur methods` and `secateur measures` list "
-    "them.",
+    "description": "Any other field, one a row: field=value, such as dtype=float32, "
+    "on_overlap=refuse, options.swiftprune.tokens=4096 or calibration.corpus.dataset=NAME. "
+    "`secateur methods` and `secateur measures` list them.",
 }
 
 
