@@ -21,6 +21,7 @@ from tasks.pruning.core.gates import Loss, plain_loss
 from tasks.pruning.core.layers import LinearLayer
 from tasks.pruning.core.methods import (
     BlockMethod,
+    Chosen,
     Collector,
     LayerMethod,
     LearningInputs,
@@ -32,7 +33,7 @@ from tasks.pruning.core.methods import (
 )
 from tasks.pruning.core.retraining import RetrainingMethod
 from tasks.pruning.core.statistics import ColumnCollector, ColumnStatistics
-from tasks.pruning.core.structure import masked_weights
+from tasks.pruning.core.structure import masked_weights, removable
 from tasks.pruning.core.targets import Fraction, Target
 
 Statistics = Mapping[str, ColumnStatistics]
@@ -278,6 +279,7 @@ def _remove_structure(
     if method.uses_training and inputs.training_NL is None:
         raise ValueError(f"{method.name} needs windows to learn from")
     chosen = method.choose(decoder, target, generator, inputs)
+    _require_left(decoder, chosen)
     for name, weight in masked_weights(decoder, chosen.kept):
         weights[name] = weight
     return PruneResult(
@@ -286,6 +288,19 @@ def _remove_structure(
         history=chosen.history,
         kept=chosen.kept,
     )
+
+
+def _require_left(decoder: Decoder, chosen: Chosen) -> None:
+    """Check that a method left what is excluded as it is."""
+    may = removable(decoder)
+    for index, kept in enumerate(chosen.kept):
+        left = (
+            may.groups_L[index] or kept.groups_G.all(),
+            may.channels_L[index] or kept.channels_C.all(),
+        )
+        if not all(left):
+            name = f"{decoder.blocks_name}.{index}"
+            raise ValueError(f"{name}: the method does not honour exclude, which keeps all of it")
 
 
 def _now(device: torch.device | None) -> float:

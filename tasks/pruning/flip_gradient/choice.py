@@ -21,11 +21,18 @@ from tasks.pruning.flip_gradient.prior import Prior
 from tasks.pruning.policy_gradient.bernoulli import keep_highest
 
 
-def highest_groups(scores_LG: Tensor, share: float) -> Tensor:
-    """All but ``share`` of the groups, the highest scores of all blocks; each block keeps one."""
-    budget = round((1 - share) * scores_LG.numel())
-    sizes_LG = torch.ones_like(scores_LG, dtype=torch.long)
-    return keep_highest(scores_LG, sizes_LG, budget, across_layers=True)
+def highest_groups(scores_LG: Tensor, share: float, free_L: Tensor) -> Tensor:
+    """All but ``share`` of the groups, the highest scores of all blocks; each block keeps one.
+
+    Args:
+        free_L: True for the blocks that may lose some; the others keep all.
+    """
+    scores_FG = scores_LG[free_L]
+    budget = round((1 - share) * scores_FG.numel())
+    sizes_FG = torch.ones_like(scores_FG, dtype=torch.long)
+    kept_LG = torch.ones_like(scores_LG, dtype=torch.bool)
+    kept_LG[free_L] = keep_highest(scores_FG, sizes_FG, budget, across_layers=True)
+    return kept_LG
 
 
 @dataclass(frozen=True)
@@ -51,10 +58,14 @@ class Choice:
     @classmethod
     def by_prior(cls, prior: Prior, share: float) -> Choice:
         """Groups by the prior over all blocks; the same share of every block's channels."""
-        blocks, channels = prior.order_LC.shape
+        free, channels = prior.channel_blocks, prior.order_LC.shape[1]
+        blocks = len(free)
         total = min(round(share * channels * blocks), blocks * (channels - 1))
-        lost = tuple(total * (at + 1) // blocks - total * at // blocks for at in range(blocks))
-        return cls(highest_groups(prior.groups_LG, share), lost, prior.order_LC)
+        lost = [0] * len(prior.order_LC)
+        for at, block in enumerate(free):
+            lost[block] = total * (at + 1) // blocks - total * at // blocks
+        groups_LG = highest_groups(prior.groups_LG, share, prior.removable.groups_L)
+        return cls(groups_LG, tuple(lost), prior.order_LC)
 
     def channels_LC(self) -> Tensor:
         """True where a channel stays."""

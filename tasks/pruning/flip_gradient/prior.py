@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
 from tasks.pruning.core.calls import hidden_of
 from tasks.pruning.core.methods import LearningInputs
-from tasks.pruning.core.structure import BlockStructure, structure_of
+from tasks.pruning.core.structure import BlockStructure, Removable, removable, structure_of
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,23 @@ class Prior:
     Attributes:
         groups_LG: shares of the residual stream.
         order_LC: channel numbers of each block, the least energy first.
+        removable: where groups and channels may go.
     """
 
     groups_LG: Tensor
     order_LC: Tensor
+    removable: Removable
+
+    @property
+    def channel_blocks(self) -> list[int]:
+        """Numbers of the blocks that may lose channels."""
+        return self.removable.channels_L.nonzero()[:, 0].tolist()
+
+    @property
+    def group_places(self) -> list[tuple[int, int]]:
+        """(block, group) of every group that may go."""
+        blocks = self.removable.groups_L.nonzero()[:, 0].tolist()
+        return [(block, group) for block in blocks for group in range(self.groups_LG.shape[1])]
 
 
 class _Sums:
@@ -82,7 +95,7 @@ def prior(decoder: Decoder, inputs: LearningInputs) -> Prior:
     Raises:
         ValueError: the architecture's structure is not known, or an activation is not finite.
     """
-    structure = structure_of(decoder)
+    structure, may = structure_of(decoder), removable(decoder)
     assert inputs.tokens_NL is not None
     groups: list[Tensor] = []
     orders: list[Tensor] = []
@@ -109,4 +122,4 @@ def prior(decoder: Decoder, inputs: LearningInputs) -> Prior:
         orders.append(energies_C.argsort(stable=True))
 
     walk(decoder, inputs.tokens_NL, visit, device=inputs.device, progress=inputs.progress)
-    return Prior(torch.stack(groups), torch.stack(orders))
+    return Prior(torch.stack(groups), torch.stack(orders), may)

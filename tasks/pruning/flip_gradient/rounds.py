@@ -51,13 +51,13 @@ class Rounds:
     @property
     def flips(self) -> int:
         """Losses that one round measures, that of the current choice among them."""
-        return 1 + self._prior.groups_LG.numel() + _POINTS * len(self._prior.order_LC)
+        return 1 + len(self._prior.group_places) + _POINTS * len(self._prior.channel_blocks)
 
     def go_to_(
         self, share: float, windows_NL: Tensor, told: Callable[[int, int], None]
     ) -> dict[str, float]:
         """One round: flip everything at the current choice, then choose for ``share``."""
-        blocks, channels = self._prior.order_LC.shape
+        free, channels = self._prior.channel_blocks, self._prior.order_LC.shape[1]
         with Judge(self._decoder, windows_NL) as judge:
             flipped = [0]
 
@@ -68,22 +68,27 @@ class Rounds:
 
             base = loss(self.choice)
             costs_LG = self._costs(loss, base)
-            curves = [self._curve(loss, base, block) for block in range(blocks)]
+            curves = [self._curve(loss, base, block) for block in free]
             self.tokens += judge.tokens
         if self.costs_LG is not None:
             costs_LG = (costs_LG + self.costs_LG) / 2
         self.costs_LG = costs_LG
-        lost = allocated(curves, channels, round(share * channels * blocks), self._most)
-        scores_LG = ranks(costs_LG) + ranks(self._prior.groups_LG)
-        groups_LG = highest_groups(scores_LG, share)
+        lost = [0] * len(self._prior.order_LC)
+        if free:
+            total = round(share * channels * len(free))
+            allowed = allocated(curves, channels, total, self._most)
+            for block, size in zip(free, allowed, strict=True):
+                lost[block] = size
+        free_L = self._prior.removable.groups_L
+        scores_LG = torch.zeros_like(costs_LG)
+        scores_LG[free_L] = ranks(costs_LG[free_L]) + ranks(self._prior.groups_LG[free_L])
+        groups_LG = highest_groups(scores_LG, share, free_L)
         self.choice = Choice(groups_LG, tuple(lost), self._prior.order_LC)
         return {"divergence_before": base, "share": share}
 
     def _costs(self, loss: Callable[[Choice], float], base: float) -> Tensor:
         costs_LG = torch.zeros_like(self._prior.groups_LG)
-        for block, group in torch.cartesian_prod(
-            *(torch.arange(size) for size in costs_LG.shape)
-        ).tolist():
+        for block, group in self._prior.group_places:
             stays = bool(self.choice.groups_LG[block, group])
             change = loss(self.choice.with_group(block, group, not stays)) - base
             costs_LG[block, group] = change if stays else -change
@@ -115,14 +120,11 @@ class Rounds:
         choice, value = self.choice, judge(self.choice)
         if self.costs_LG is None or not swaps:
             return choice, value
-        costs = self.costs_LG.tolist()
-        gone, here = (
-            sorted(flags_LG.nonzero().tolist(), key=lambda at: costs[at[0]][at[1]])
-            for flags_LG in (choice.groups_LG.logical_not(), choice.groups_LG)
-        )
-        # The dearest of those that went for the cheapest of those that stayed.
-        pairs = [(back, out) for back in gone[::-1][:swaps] for out in here[:swaps]]
-        pairs.sort(key=lambda pair: costs[pair[1][0]][pair[1][1]] - costs[pair[0][0]][pair[0][1]])
+        costs = {place: float(self.costs_LG[place]) for place in self._prior.group_places}
+        gone = sorted((p for p in costs if not choice.groups_LG[p]), key=lambda p: -costs[p])
+        here = sorted((p for p in costs if choice.groups_LG[p]), key=lambda p: costs[p])
+        pairs = [(back, out) for back in gone[:swaps] for out in here[:swaps]]
+        pairs.sort(key=lambda pair: costs[pair[1]] - costs[pair[0]])
         accepted = 0
         for (block, group), (other, lost) in pairs[: 2 * swaps]:
             trial = choice.with_group(block, group, True).with_group(other, lost, False)
