@@ -45,11 +45,20 @@ class Cut:
         return dict(Counter(self.sources))
 
 
-def cut_passages(windows: Windows, passages: Sequence[Passage], tokenizer: Any, given: str) -> Cut:
+def cut_passages(
+    windows: Windows,
+    passages: Sequence[Passage],
+    tokenizer: Any,
+    given: str,
+    *,
+    encoder: bool = False,
+) -> Cut:
     """Tokenise passages and cut them into windows.
 
     Args:
         given: the corpus in words, for messages.
+        encoder: whether each window ends with what the tokenizer puts after a text: an encoder
+            sees both sides of every token, and has seen no text without it.
 
     Raises:
         ConfigurationError: when there is too little text, or it holds conversations and the
@@ -58,7 +67,8 @@ def cut_passages(windows: Windows, passages: Sequence[Passage], tokenizer: Any, 
     field = windows.field
     prefix = token_windows.prefix_tokens(tokenizer)
     before = tokenizer.decode(prefix) if prefix else ""
-    step = token_windows.text_step(windows.length, prefix, field)
+    suffix = token_windows.suffix_tokens(tokenizer) if encoder else ()
+    step = token_windows.text_step(windows.length, (*prefix, *suffix), field)
     tokens = [
         token_windows.tokenise(
             tokenizer,
@@ -67,7 +77,7 @@ def cut_passages(windows: Windows, passages: Sequence[Passage], tokenizer: Any, 
         )
         for p in passages
     ]
-    counts = _counts(windows, passages, tokens, step, prefix)
+    counts = _counts(windows, passages, tokens, step, (*prefix, *suffix))
     made: list[Tensor] = []
     sources: list[str] = []
     offsets: list[int] = []
@@ -80,7 +90,11 @@ def cut_passages(windows: Windows, passages: Sequence[Passage], tokenizer: Any, 
         sources += [passage.source(text.document(first + step // 2)) for first in found]
         offsets += found
     vocabulary = token_windows.vocabulary_digest(tokenizer)
-    return Cut(torch.cat(made), prefix, vocabulary, documents, sources, offsets)
+    windows_NL = torch.cat(made)
+    if suffix:
+        after = torch.tensor(suffix, dtype=windows_NL.dtype).expand(len(windows_NL), len(suffix))
+        windows_NL = torch.cat([windows_NL, after], dim=1)
+    return Cut(windows_NL, prefix, vocabulary, documents, sources, offsets)
 
 
 def _counts(

@@ -16,7 +16,7 @@ from tasks.data import windows as token_windows
 from tasks.data.corpora import ResolvedCorpus, passages, read_corpus
 from tasks.data.cutting import Cut, cut_passages
 from tasks.data.documents import Document
-from tasks.models.load import load_tokenizer
+from tasks.models.load import is_encoder, load_config, load_tokenizer
 from tasks.selection.registry import Sampling
 from tasks.store.context import Context
 from tasks.store.steps import Facts, Step, Work, fingerprint
@@ -216,8 +216,12 @@ def load_places(artifact: Artifact) -> dict[str, list[Any]]:
     return json.loads((artifact.path / _PLACES).read_text(encoding="utf-8"))
 
 
-def cut(windows: Windows, tokenizer: Any) -> Cut:
+def cut(windows: Windows, tokenizer: Any, encoder: bool = False) -> Cut:
     """Read and tokenise a corpus.
+
+    Args:
+        encoder: whether each window ends with what the tokenizer puts after a text: an encoder
+            sees both sides of every token, and has seen no text without it.
 
     Raises:
         ConfigurationError: when the corpus is too short, or holds conversations and the tokenizer
@@ -234,13 +238,13 @@ def cut(windows: Windows, tokenizer: Any) -> Cut:
             "Run the sweep again.",
         )
     parts = passages(corpus, facts, documents)
-    return cut_passages(windows, parts, tokenizer, facts.description)
+    return cut_passages(windows, parts, tokenizer, facts.description, encoder=encoder)
 
 
-def cut_once(context: Context, windows: Windows, tokenizer: Any) -> Cut:
+def cut_once(context: Context, windows: Windows, tokenizer: Any, encoder: bool = False) -> Cut:
     """As :func:`cut`; what a check before the sweep has cut is kept for the step that stores it."""
     role = f"windows {windows.step.fingerprint}"
-    return context.loaded.get(role, None, lambda: cut(windows, tokenizer))
+    return context.loaded.get(role, None, lambda: cut(windows, tokenizer, encoder))
 
 
 def _read(corpus: Corpus, role: str, field: str) -> tuple[ResolvedCorpus, list[Document]]:
@@ -249,8 +253,9 @@ def _read(corpus: Corpus, role: str, field: str) -> tuple[ResolvedCorpus, list[D
 
 def _produce(work: Work, windows: Windows) -> Facts:
     context = work.context
-    tokenizer = load_tokenizer(work.need("model").path, context.trust)
-    made = cut_once(context, windows, tokenizer)
+    folder = work.need("model").path
+    encoder = is_encoder(load_config(folder, context.trust))
+    made = cut_once(context, windows, load_tokenizer(folder, context.trust), encoder)
     context.loaded.release(f"windows {windows.step.fingerprint}")
     save_tokens(work.out, made.windows_NL)
     if windows.sampling != "contiguous" or len(set(made.sources)) > 1:

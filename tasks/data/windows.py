@@ -31,6 +31,8 @@ _LIMITS = (
     "max_target_positions", "n_ctx", "context_length",
 )  # fmt: skip
 """How configurations call the number of positions that a model knows."""
+_AFTER_PADDING = ("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "ibert", "xmod")
+"""In the types of models whose positions are counted from behind the padding token's number."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,14 @@ def prefix_tokens(tokenizer: Any) -> tuple[int, ...]:
     return (bos,) if bos is not None and whole[:1] == [bos] != plain[:1] else ()
 
 
+def suffix_tokens(tokenizer: Any) -> tuple[int, ...]:
+    """The ids that the tokenizer puts after every text by default, such as BERT's [SEP]."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    after = len(whole) - len(prefix_tokens(tokenizer)) - len(plain)
+    return tuple(whole[len(whole) - after :]) if after > 0 else ()
+
+
 def vocabulary_digest(tokenizer: Any) -> str:
     """SHA-256 of what the tokenizer calls each token: two that differ count perplexity otherwise.
 
@@ -154,11 +164,20 @@ def check_length(config: Any, length: int, field: str) -> None:
     Raises:
         ConfigurationError: with the longest window that is possible.
     """
-    longest = text_setting(config, *_LIMITS)
+    longest = positions_of(config)
     if longest is not None and longest < length:
         raise ConfigurationError(
             field, length, f"the model takes windows of at most {longest} tokens"
         )
+
+
+def positions_of(config: Any) -> int | None:
+    """How many tokens a model takes at once; None where its configuration names no limit."""
+    longest = text_setting(config, *_LIMITS)
+    kind = getattr(config, "model_type", "")
+    if longest is not None and any(part in kind for part in _AFTER_PADDING):
+        return longest - config.pad_token_id - 1
+    return longest
 
 
 def text_setting(config: Any, *names: str) -> int | None:

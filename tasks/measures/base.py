@@ -37,6 +37,8 @@ class Subject:
         exclude: patterns of layers that were not to be pruned.
         members: (how many, windows of each) → steps of the same checkpoint on other parts of the
             calibration text, which are nobody's needs; or why there are none.
+        pruned_again: the step of another model of the same shape → the step that prunes it as this
+            subject was pruned; None for a dense model.
     """
 
     label: str
@@ -50,6 +52,7 @@ class Subject:
     members: Callable[[int, int], tuple[Step, ...] | str] = lambda count, subset: (
         "nothing prunes it again"
     )
+    pruned_again: Callable[[Step], Step] | None = None
 
 
 class Measure(ABC):
@@ -77,6 +80,11 @@ class Measure(ABC):
             ConfigurationError: when the sweep asks for what is not there.
         """
         del evaluation, trust
+
+    def asks_of_encoders(self, evaluation: Any) -> str:
+        """The field by which a sweep asks for what no encoder has; empty where it does not."""
+        del evaluation
+        return ""
 
     def check(self, subject: Subject, config: Any) -> None:
         """Tell what can be told before weights are read: whether the model can be measured so.

@@ -1,4 +1,4 @@
-"""What a model weighs, as a measure: counted in the pass that measures perplexity."""
+"""What a model weighs, as a measure: counted where perplexity is measured, else by itself."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from itertools import islice
 
 from configs.frozen import Frozen
 from tasks.measures.base import Measure, Subject
+from tasks.measures.computing import network
 from tasks.measures.figures import Figure, Value
 from tasks.measures.perplexity.measure import steps_of
-from tasks.store.steps import Step
+from tasks.models.placement import count_weights
+from tasks.store.steps import Facts, Step, Work
 from tasks.store.store import Artifact
 
 _GROUP = "size"
@@ -36,7 +38,17 @@ class Size(Measure):
     Settings = SizeSettings
 
     def steps(self, subject: Subject) -> Mapping[str, Step]:
-        return dict(islice(steps_of(subject).items(), 1))
+        if subject.evaluation.perplexity:
+            return dict(islice(steps_of(subject).items(), 1))
+        step = Step(
+            name="size",
+            inputs={"dtype": subject.dtype},
+            needs={"weights": subject.weights},
+            produce=lambda work: _produce(work, subject),
+            label="size",
+            group=subject.label,
+        )
+        return {"size": step}
 
     def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
         (artifact,) = found.values()
@@ -44,3 +56,13 @@ class Size(Measure):
 
     def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
         return [figure for figure in _FIGURES if figure.column in columns]
+
+
+def _produce(work: Work, subject: Subject) -> Facts:
+    model = network(work, subject)
+    parameters, nonzero = count_weights(model)
+    return {
+        "parameters": parameters,
+        "nonzero_parameters": nonzero,
+        "bytes_on_disk": parameters * model.dtype.itemsize,
+    }

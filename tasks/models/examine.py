@@ -20,7 +20,13 @@ from configs.errors import ConfigurationError
 from configs.trust import Trust
 from tasks.models.architecture.decoder import describe
 from tasks.models.errors import UnsupportedModelError
-from tasks.models.load import load_config, require_complete
+from tasks.models.load import (
+    auto_class,
+    is_encoder,
+    lacks_pooler,
+    load_config,
+    require_complete,
+)
 from tasks.models.quiet import quiet
 from tasks.models.sources.checkpoints import present_weights, weight_files
 from tasks.models.sources.headers import Shapes, read_shapes
@@ -123,6 +129,7 @@ def _contents(decoder: Decoder, unread: tuple[str, ...], given: str) -> Contents
         widths=tuple(sorted({layer.in_features for layer in pruned.values()})),
         unstructured=unstructured,
         excluded=(len(layers) - len(pruned), left, weights),
+        encoder=is_encoder(decoder.model.config),
     )
 
 
@@ -151,10 +158,12 @@ def examine(folder: Path, shapes: Shapes, trust: Trust) -> tuple[Decoder, tuple[
             than the configuration says, or left unread although they belong to the model.
     """
     config = load_config(folder, trust)
-    require_decoder(config)
+    require_known(config)
     read: set[str] = set()
     with quiet():
         model, info = _load(config, shapes, read, trust)
+        if lacks_pooler(info):
+            model, info = _load(config, shapes, read, trust, add_pooling_layer=False)
     require_complete(info, folder.name)
     _require_shapes(info)
     decoder = describe(model)
@@ -170,24 +179,18 @@ def examine(folder: Path, shapes: Shapes, trust: Trust) -> tuple[Decoder, tuple[
     return decoder, tuple(sorted(shapes.keys() - read))
 
 
-def require_decoder(config: Any) -> None:
-    """Refuse what is no decoder; of encoders the library would make some that nobody trained.
+def require_known(config: Any) -> None:
+    """Refuse what is neither a causal language model nor an encoder of text.
 
     Raises:
         UnsupportedModelError: with the model type.
     """
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    )
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     kind = config.model_type
-    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
-        raise UnsupportedModelError(
-            f"{kind} is an encoder, not a causal language model; only decoders are pruned"
-        )
     brought = getattr(config, "auto_map", None) or {}  # code that comes with the model
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and "AutoModelForCausalLM" not in brought:
+    known = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or "AutoModelForCausalLM" in brought
+    if not known and not is_encoder(config):
         raise UnsupportedModelError(
             f"transformers has no causal language model of type {kind}: vision, speech and "
             "vision-language models that it does not load as one cannot be pruned"
@@ -206,10 +209,10 @@ class _Header:
 
 
 def _load(
-    config: Any, shapes: Shapes, read: set[str], trust: Trust
+    config: Any, shapes: Shapes, read: set[str], trust: Trust, **options: Any
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     with _explained():
-        loaded: Any = type(_built(config, trust)).from_pretrained(
+        loaded: Any = type(_built(config, trust, **options)).from_pretrained(
             None,
             config=config,
             state_dict={name: _Header(name, shape, read) for name, shape in shapes.items()},
@@ -217,16 +220,17 @@ def _load(
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
+            **options,
         )
     return loaded
 
 
-def _built(config: Any, trust: Trust) -> PreTrainedModel:
+def _built(config: Any, trust: Trust, **options: Any) -> PreTrainedModel:
     """The model on the ``meta`` device."""
-    from transformers import AutoModelForCausalLM
-
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust.remote_code)
+        return auto_class(config).from_config(
+            config, trust_remote_code=trust.remote_code, **options
+        )
 
 
 @contextmanager

@@ -1,7 +1,11 @@
-"""Loads a plain Hugging Face folder: model, tokenizer, configuration. Never from the network."""
+"""Loads a plain Hugging Face folder: model, tokenizer, configuration. Never from the network.
+
+A decoder loads as a causal language model with its head, an encoder as its body alone.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,30 +46,65 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 def load_model(
     folder: Path, dtype: torch.dtype, device: torch.device, trust: Trust
 ) -> PreTrainedModel:
-    """The causal language model of ``folder``, for inference: eval mode, no gradients.
+    """The model of ``folder``, for inference: eval mode, no gradients.
 
     Raises:
         UnsupportedModelError: transformers does not know it, or weights are missing: transformers
             would fill them with random numbers.
     """
-    from transformers import AutoModelForCausalLM
+    kind = auto_class(load_config(folder, trust))
+
+    def load(**options: Any) -> Any:
+        return kind.from_pretrained(
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=trust.remote_code,
+            use_safetensors=None if trust.pickle_weights else True,
+            output_loading_info=True,
+            **options,
+        )
 
     with quiet():
         try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=dtype,
-                local_files_only=True,
-                trust_remote_code=trust.remote_code,
-                use_safetensors=None if trust.pickle_weights else True,
-                output_loading_info=True,
-            )
+            model, info = load()
+            if lacks_pooler(info):
+                model, info = load(add_pooling_layer=False)
         except (ValueError, KeyError, ImportError) as error:
             reason = f"transformers cannot load {folder.name}: {error}"
             raise UnsupportedModelError(reason) from error
-    model, info = loaded
     require_complete(info, folder.name)
     return model.to(device).eval().requires_grad_(False)
+
+
+def is_encoder(config: Any) -> bool:
+    """Whether a configuration is that of an encoder, which predicts no next token.
+
+    Raises:
+        ImportError: transformers is broken.
+    """
+    kind = getattr(config, "model_type", "")
+    return is_encoder_type(kind) and not getattr(config, "is_decoder", False)
+
+
+def is_encoder_type(model_type: str) -> bool:
+    """As :func:`is_encoder`, by the type alone: unless its configuration calls it a decoder."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def auto_class(config: Any) -> Any:
+    """The class of transformers that loads a model of this configuration."""
+    import transformers
+
+    return transformers.AutoModel if is_encoder(config) else transformers.AutoModelForCausalLM
+
+
+def lacks_pooler(info: Mapping[str, Any]) -> bool:
+    """Whether a pooler is all that the files lack, as those of masked language models do."""
+    missing = [str(key) for key in info.get("missing_keys", ())]
+    return bool(missing) and all(key.startswith("pooler.") for key in missing)
 
 
 def load_tokenizer(folder: Path, trust: Trust) -> PreTrainedTokenizerBase:

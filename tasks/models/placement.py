@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from configs.errors import ConfigurationError
 from configs.trust import Trust
 from tasks.models.errors import UnsupportedModelError
-from tasks.models.load import load_config, require_complete
+from tasks.models.load import auto_class, load_config, require_complete
 from tasks.models.quiet import quiet
 from tasks.models.saved.branches import branch_tensors
 from tasks.models.saved.pruned import BRANCHES, read_metadata
@@ -50,8 +50,6 @@ def load_placed(
         UnsupportedModelError: a checkpoint that only ``load_pruned`` can load: of sliced weights,
             or with low-rank side branches.
     """
-    from transformers import AutoModelForCausalLM
-
     limits = parse_max_memory(max_memory)
     if FORM in read_metadata(folder):
         raise UnsupportedModelError(
@@ -65,7 +63,7 @@ def load_placed(
         )
     with quiet():
         try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = auto_class(load_config(folder, trust)).from_pretrained(
                 folder,
                 dtype=dtype or load_config(folder, trust).dtype or torch.float32,
                 device_map="auto",

@@ -11,7 +11,7 @@ from tasks.data.texts import Windows, cut_once
 from tasks.measures.registry import measures
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.examine import contents_by_configuration, contents_by_headers, contents_of
-from tasks.models.load import load_config, load_tokenizer
+from tasks.models.load import is_encoder, load_config, load_tokenizer
 from tasks.models.prepare import needs_preparation, read_config, read_tokenizer, whole_config
 from tasks.models.sources.hub_headers import HubHeaders, fetch_headers
 from tasks.models.sources.sources import Contents, ResolvedModel
@@ -72,7 +72,7 @@ def _check_model(
     rows = contents.vocabulary if contents else token_windows.text_setting(config, "vocab_size")
     for windows in missing:
         token_windows.check_length(config, windows.length, f"{windows.field}.sequence_length")
-        made = cut_once(context, windows, tokenizer).windows_NL
+        made = cut_once(context, windows, tokenizer, is_encoder(config)).windows_NL
         token_windows.check_vocabulary(
             made, rows, tokenizer, field=f"models[{index}]", given=model.spec, text=windows.name
         )

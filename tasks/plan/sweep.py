@@ -20,9 +20,11 @@ from tasks.measures.registry import measures
 from tasks.models.examine import contents_of
 from tasks.models.prepare import model_step, needs_preparation
 from tasks.models.sources.sources import ResolvedModel, resolve_model
+from tasks.plan import encoders
 from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped
 from tasks.plan.sources import Sources
 from tasks.pruning.core.methods import Method
+from tasks.pruning.core.retraining import RetrainingMethod
 from tasks.pruning.core.targets import SemiStructured, Target
 from tasks.selection.registry import Sampling
 from tasks.store.home import home
@@ -45,13 +47,15 @@ def plan_sweep(config: SweepConfig, *, dtype: str, sources: Sources = _NOTHING_R
     methods = {name: config.method(name) for name in config.entries}
     combinations = [(n, m, t) for n, m in methods.items() for t in config.parsed_targets()]
     _require_possible(config, combinations)
+    named = [_resolved(config, index, sources) for index in range(len(config.models))]
+    encoders.require_measurable(config, named)
     resolved = {m.name: m.resolve(config.evaluation, config.trust) for m in measures().values()}
     models: list[ModelPlan] = []
     cells: list[Cell] = []
     skipped: list[Skipped] = []
     corpora = dict(sources.corpora)
-    for index in range(len(config.models)):
-        planner = _Planner(config, index, sources, corpora, resolved, list(methods.values()))
+    for model in named:
+        planner = _Planner(config, model, corpora, resolved, list(methods.values()))
         models.append(planner.dense)
         for name, method, target in combinations:
             for selection, seed in product(config.selections or ("",), config.seeds):
@@ -77,14 +81,12 @@ class _Planner:
     def __init__(
         self,
         config: SweepConfig,
-        index: int,
-        sources: Sources,
+        model: ResolvedModel,
         corpora: dict[str, ResolvedCorpus],
         resolved: dict[str, Any],
         methods: list[Method],
     ) -> None:
         self.config = config
-        model = _resolved(config, index, sources)
         step = model_step(model)
         self.texts = Texts(step, corpora)
         self.calibrates = any(method.uses_calibration for method in methods)
@@ -99,6 +101,7 @@ class _Planner:
             windows=self.texts.windows,
         )
         self.dense = ModelPlan(model, subject, _measured(subject))
+        encoders.require_measured(self.dense)
 
     def calibration(self, sampling: Sampling, seed: int) -> Windows | ChosenWindows | None:
         """What methods calibrate on, with one of the sweep's seeds; None where none does."""
@@ -162,6 +165,7 @@ class _Planner:
             windows=dense.windows,
             exclude=recipe.exclude,
             members=members_of(recipe, self.texts, self.config.calibration),
+            pruned_again=lambda model: replace(recipe, model=model).steps()[0],
         )
         kept = self.config.save_checkpoints
         return Cell(
@@ -211,6 +215,11 @@ def _impossible(method: Method, target: Target, model: ResolvedModel) -> str | N
     """Why a method cannot prune a model to a target; None where nothing speaks against it."""
     if reason := method.refuses(target):
         return reason
+    if isinstance(method, RetrainingMethod) and encoders.is_one(model):
+        return (
+            f"{method.name} learns from the prediction of next tokens, and encoders make none; "
+            "magnitude, wanda, sparsegpt and swiftprune prune them"
+        )
     contents = model.contents
     if contents is None:
         return None

@@ -135,16 +135,6 @@ def test_a_pickle_that_holds_more_than_tensors(make_folder: MakeFolder) -> None:
         contents(folder, pickle_weights=True)
 
 
-def test_encoders_are_refused(tmp_path: Path) -> None:
-    import transformers
-
-    settings = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = transformers.BertConfig(vocab_size=97, intermediate_size=48, **settings)
-    transformers.BertModel(config).save_pretrained(tmp_path)
-    with pytest.raises(ConfigurationError, match="bert is an encoder, not a causal"):
-        contents(tmp_path)
-
-
 def test_what_is_no_causal_language_model_is_refused(tmp_path: Path) -> None:
     import transformers
 

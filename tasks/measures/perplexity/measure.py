@@ -42,10 +42,10 @@ def _unique_names(entries: tuple[Corpora, ...]) -> tuple[Corpora, ...]:
 class PerplexitySettings(Frozen):
     """Which corpora perplexity is measured on."""
 
-    perplexity: Annotated[
-        tuple[Corpora, ...], Field(min_length=1), AfterValidator(_unique_names)
-    ] = (Corpora(windows=32),)
-    """The corpora to measure perplexity on."""
+    perplexity: Annotated[tuple[Corpora, ...], AfterValidator(_unique_names)] = (
+        Corpora(windows=32),
+    )
+    """The corpora to measure perplexity on; [] for none, as with encoders."""
 
 
 def windows_of(subject: Subject, index: int) -> Windows:
@@ -144,6 +144,9 @@ class Perplexity(Measure):
     version = VERSION
     writes = (f"{PREFIX}<name>",)
     Settings = PerplexitySettings
+
+    def asks_of_encoders(self, evaluation: Any) -> str:
+        return "evaluation.perplexity" if evaluation.perplexity else ""
 
     def steps(self, subject: Subject) -> Mapping[str, Step]:
         return steps_of(subject)

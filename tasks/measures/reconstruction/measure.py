@@ -32,7 +32,7 @@ class ReconstructionSettings(Frozen):
     """Whether layers are compared with the dense ones."""
 
     reconstruction: bool = True
-    """Compare each pruned layer's output with the dense one's, on a few evaluation windows."""
+    """Compare each pruned layer's output with the dense one's, on windows of the first corpus."""
 
 
 class Reconstruction(Measure):
@@ -45,7 +45,8 @@ class Reconstruction(Measure):
     Settings = ReconstructionSettings
 
     def steps(self, subject: Subject) -> Mapping[str, Step]:
-        if not subject.evaluation.reconstruction or subject.dense is None:
+        evaluation = subject.evaluation
+        if not (evaluation.reconstruction and evaluation.perplexity) or subject.dense is None:
             return {}
         step = Step(
             name="reconstruction",

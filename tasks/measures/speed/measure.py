@@ -105,6 +105,9 @@ class Speed(Measure):
     repeatable = False
     Settings = SpeedSettings
 
+    def asks_of_encoders(self, evaluation: Any) -> str:
+        return "evaluation.speed" if evaluation.speed else ""
+
     def check(self, subject: Subject, config: Any) -> None:
         if subject.evaluation.speed:
             options: Requests = subject.evaluation.speed_options

@@ -94,6 +94,9 @@ class ZeroShot(Measure):
 
         return resolve_tasks(evaluation.zero_shot, trust=trust)
 
+    def asks_of_encoders(self, evaluation: Any) -> str:
+        return "evaluation.zero_shot" if evaluation.zero_shot.tasks else ""
+
     def steps(self, subject: Subject) -> Mapping[str, Step]:
         steps = task_steps(subject)
         if steps:

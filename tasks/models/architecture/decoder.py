@@ -1,4 +1,4 @@
-"""Finds the decoder blocks of any causal language model in transformers."""
+"""Finds the blocks of any causal language model or encoder in transformers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def describe(model: PreTrainedModel, exclude: tuple[str, ...] = ()) -> Decoder:
     name = type(model).__name__
     if model.config.is_encoder_decoder:
         raise UnsupportedModelError(
-            f"{name} is an encoder-decoder model; only decoder-only language models work"
+            f"{name} is an encoder-decoder model; only decoders and encoders alone work"
         )
     text = model.config.get_text_config(decoder=True)
     expected = getattr(text, "num_hidden_layers", None)

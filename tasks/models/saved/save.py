@@ -88,7 +88,8 @@ def write_folder(
     """
     text = json.dumps(dict(metadata), indent=2, sort_keys=True, allow_nan=False)
     config = dense.config
-    before = (config.dtype, config.architectures, dense.generation_config)
+    generation = getattr(dense, "generation_config", None)  # an encoder has none
+    before = (config.dtype, config.architectures)
     own = (source_folder / CONFIG).is_file()
     try:
         with quiet():
@@ -96,14 +97,16 @@ def write_folder(
             if own:
                 config.save_pretrained = lambda *_, **__: None
             # The source's own file is copied below; saving one that only warns would be refused.
-            if dense.generation_config is not None:
-                dense.generation_config = type(dense.generation_config)()
+            if generation is not None:
+                dense.generation_config = type(generation)()
             dense.save_pretrained(
                 out, state_dict=state, max_shard_size=_SHARD_SIZE, variant=variant
             )
     finally:
         vars(config).pop("save_pretrained", None)
-        config.dtype, config.architectures, dense.generation_config = before
+        config.dtype, config.architectures = before
+        if generation is not None:
+            dense.generation_config = generation
     copy_config(source_folder if own else out, out, dtype)
     share(*out.glob("*.safetensors"))
     (out / GENERATION).unlink(missing_ok=True)

@@ -54,11 +54,13 @@ class HubModel:
         repo: the id without revision.
         commit: full hash.
         folder: where the snapshot lies, when it is here and complete.
+        model_type: as the hub tells it; empty where it was not asked.
     """
 
     repo: str
     commit: str
     folder: Path | None
+    model_type: str = ""
 
 
 def split_id(spec: str, *, field: str) -> tuple[str, str | None]:
@@ -96,7 +98,7 @@ def resolve_hub(spec: str, *, field: str, trust: Trust) -> HubModel:
     if usable and revision and COMMIT.fullmatch(revision):
         return HubModel(repo, revision, usable)
     try:
-        commit = _ask(repo, revision, field=field, spec=spec, trust=trust)
+        commit, model_type = _ask(repo, revision, field=field, spec=spec, trust=trust)
     except SourceUnavailableError:
         if usable is None:
             raise
@@ -107,7 +109,7 @@ def resolve_hub(spec: str, *, field: str, trust: Trust) -> HubModel:
         usable = cached if cached and _is_complete(cached, field, spec, trust) else None
         if usable:
             _remember_name(repo, revision)
-    return HubModel(repo, commit, usable)
+    return HubModel(repo, commit, usable, model_type)
 
 
 def fetch_hub(spec: str, commit: str, *, field: str, trust: Trust) -> Path:
@@ -171,8 +173,10 @@ def _is_complete(folder: Path, field: str, spec: str, trust: Trust) -> bool:
     return True
 
 
-def _ask(repo: str, revision: str | None, *, field: str, spec: str, trust: Trust) -> str:
-    """The commit on the hub, after a look at what it holds."""
+def _ask(
+    repo: str, revision: str | None, *, field: str, spec: str, trust: Trust
+) -> tuple[str, str]:
+    """The commit on the hub and the model's type, after a look at what it holds."""
     from huggingface_hub import HfApi
 
     with explained(field=field, given=spec):
@@ -195,4 +199,4 @@ def _ask(repo: str, revision: str | None, *, field: str, spec: str, trust: Trust
             lacks.append(SAFETENSORS)
     if lacks:
         raise ConfigurationError(field, spec, f"the repository lacks {' and '.join(lacks)}")
-    return str(info.sha)
+    return str(info.sha), str((info.config or {}).get("model_type", ""))

@@ -35,6 +35,7 @@ class Contents:
         unstructured: why no heads and channels can be removed; empty where they can.
         excluded: layers and weights that the sweep's ``exclude`` leaves dense, and all weights that
             sparsity is counted over.
+        encoder: whether it is an encoder, which predicts no next token.
     """
 
     unread: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class Contents:
     widths: tuple[int, ...] = ()
     unstructured: str = ""
     excluded: tuple[int, int, int] = (0, 0, 0)
+    encoder: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class ResolvedModel:
         digest: SHA-256 hex that determines weights, configuration and tokenizer; no path in it.
         contents: None where no header was read: of a GGUF file, the random model, and a hub model
             that is not fetched yet.
+        model_type: of a hub model, as the hub tells it.
     """
 
     spec: str
@@ -65,6 +68,7 @@ class ResolvedModel:
     revision: str
     digest: str
     contents: Contents | None = None
+    model_type: str = ""
 
 
 def resolve_model(
@@ -106,7 +110,12 @@ def resolve_model(
         raise SourceUnavailableError(spec, f"{error.reason}. {hint}") from error
     identity = {"repo": found.repo, "commit": found.commit, "remote_code": trust.remote_code}
     return ResolvedModel(
-        spec, "hub", str(found.folder or ""), found.commit, digest_of({"hub": identity})
+        spec,
+        "hub",
+        str(found.folder or ""),
+        found.commit,
+        digest_of({"hub": identity}),
+        model_type=found.model_type,
     )
 
 

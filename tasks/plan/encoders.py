@@ -1,0 +1,57 @@
+"""What a sweep may ask of encoders, told before anything of it is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from configs.errors import ConfigurationError
+from configs.schema import SweepConfig
+from tasks.measures.registry import measures
+from tasks.models.load import is_encoder_type
+from tasks.models.sources.sources import ResolvedModel
+from tasks.plan.plan import ModelPlan
+
+_ALWAYS = {"size"}
+"""Measured of every model, and no reason to prune one."""
+
+
+def is_one(model: ResolvedModel) -> bool:
+    """Whether a model is an encoder; of the hub's, before it is here, by its type."""
+    if model.contents is not None:
+        return model.contents.encoder
+    return is_encoder_type(model.model_type)
+
+
+def require_measurable(config: SweepConfig, models: Sequence[ResolvedModel]) -> None:
+    """Refuse what no encoder has: the prediction of a next token.
+
+    Raises:
+        ConfigurationError: naming the field.
+    """
+    for index, model in enumerate(models):
+        if not is_one(model):
+            continue
+        for measure in measures().values():
+            if field := measure.asks_of_encoders(config.evaluation):
+                raise ConfigurationError(
+                    f"models[{index}]",
+                    model.spec,
+                    f"it is an encoder, which predicts no next token: {field} needs a decoder",
+                    "Set evaluation.perplexity=[] and measure evaluation.slot_filling",
+                )
+
+
+def require_measured(model: ModelPlan) -> None:
+    """Refuse a sweep that prunes a model and measures nothing of it.
+
+    Raises:
+        ConfigurationError: no measure looks at it.
+    """
+    if not model.measured.keys() - _ALWAYS:
+        measure = "slot_filling" if is_one(model.model) else "perplexity"
+        raise ConfigurationError(
+            "evaluation",
+            "nothing",
+            f"no measure of this sweep looks at {model.spec}, which it prunes",
+            f"Ask for evaluation.{measure}, or another of those that secateur measures lists",
+        )
