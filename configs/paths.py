@@ -54,6 +54,8 @@ def absolute(raw: Any, base: Path) -> Any:
         if key in ("models", "dataset"):
             return looks_like_path(text) or (base / local_path(text, field)).is_dir()
         # A builder such as json reads local files; a hub data set's files lie in its repository.
+        if field.startswith("evaluation.slot_filling") and key in ("train", "dev", "test", "slots"):
+            return True
         return key in ("files", "include_path") or (key == "data_files" and looks_like_path(text))
 
     def visit(node: Any, key: str, field: str) -> Any:

@@ -1,0 +1,123 @@
+"""Slot filling as a measure: every model is tuned for the task and scored by micro-F1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from configs.trust import Trust
+from tasks.measures.base import Measure, Subject
+from tasks.measures.figures import Figure, Row, Value, instances
+from tasks.measures.slot_filling.settings import SlotFillingSettings
+from tasks.measures.slot_filling.steps import VERSION, columns_of, steps_of
+from tasks.store.steps import Step
+from tasks.store.store import Artifact
+
+PREFIX = "slot_f1/"
+_GROUP, _EVENTS = "slot filling", "slot F1 by event"
+_WHOLE = {"precision": "precision", "recall": "recall", "macro_f1": "macro-F1"}
+_STDERR = "stderr"
+
+
+class SlotFilling(Measure):
+    """Micro-F1 on annotated tweets after fine-tuning; see ``shared task 3`` of W-NUT 2020."""
+
+    name = "slot_filling"
+    summary = "F1 of slot filling after fine-tuning, what was pruned held at zero"
+    version = VERSION
+    writes = (
+        f"{PREFIX}<name>",
+        f"{PREFIX}<name>/{_STDERR}",
+        *(f"{PREFIX}<name>/{part}" for part in _WHOLE),
+        f"{PREFIX}<name>/<event>",
+    )
+    Settings = SlotFillingSettings
+
+    def resolve(self, evaluation: Any, trust: Trust) -> Any:
+        from tasks.measures.slot_filling.data import resolve
+
+        return {
+            task.name: resolve(task, f"evaluation.slot_filling[{index}]")
+            for index, task in enumerate(evaluation.slot_filling)
+        }
+
+    def steps(self, subject: Subject) -> Mapping[str, Step]:
+        found: dict[str, Step] = {}
+        for task in subject.evaluation.slot_filling:
+            found |= steps_of(subject, task, subject.resolved[self.name][task.name])
+        return found
+
+    def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
+        row: dict[str, Value] = {}
+        for name, artifact in found.items():
+            row |= columns_of(name, artifact.facts)
+        return row
+
+    def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
+        told = instances(columns, PREFIX)
+        names = [name for name in told if "/" not in name]
+        several = len(names) > 1
+        figures: list[Figure] = []
+        for name in names:
+            said = f" {name}" if several else ""
+            parts = [p.removeprefix(f"{name}/") for p in told if p.startswith(f"{name}/")]
+            error = f"{PREFIX}{name}/{_STDERR}" if _STDERR in parts else ""
+            figures.append(
+                _figure(
+                    name,
+                    f"slot F1 on {name}",
+                    f"slot F1{said}",
+                    role="quality",
+                    headline=True,
+                    relative=True,
+                    error=error,
+                )
+            )
+            for part in parts:
+                if part in _WHOLE:
+                    label = f"{_WHOLE[part]} of slots on {name}"
+                    figures.append(_figure(f"{name}/{part}", label, f"{_WHOLE[part]}{said}"))
+                elif part != _STDERR:
+                    words = part.replace("_", " ")
+                    label = f"slot F1 of {words} on {name}"
+                    figures.append(
+                        _figure(f"{name}/{part}", label, f"{words}{said}", group=_EVENTS)
+                    )
+        return figures
+
+    def notes(self, rows: Sequence[Row]) -> Sequence[str]:
+        if not any(column.startswith(PREFIX) for row in rows for column in row):
+            return ()
+        return (
+            "Slot F1: micro-average over the task's slots after fine-tuning; ± one standard error "
+            "over tweets, and what differs by less than two of them is not called different.",
+        )
+
+    def described(self, subject: Subject, found: Mapping[str, Artifact]) -> Mapping[str, str]:
+        told: dict[str, str] = {}
+        for task in subject.evaluation.slot_filling:
+            if task.name in found:
+                counts = found[task.name].facts["tweets"]
+                size = ", ".join(f"{count} {part}" for part, count in counts.items())
+                what = "annotated tweets of files"
+                if task.data.source == "generated":
+                    what = "templated tweets, easy by design: no figures of the shared task"
+                when = "tuned, then pruned" if task.finetune == "before" else "pruned, then tuned"
+                told[f"slot filling {task.name}"] = (
+                    f"{what} ({size}); {when}; {task.epochs} epochs at {task.learning_rate:g}, "
+                    f"seed {task.seed}"
+                )
+        return told
+
+
+def _figure(column: str, label: str, heading: str, group: str = _GROUP, **more: Any) -> Figure:
+    return Figure(
+        column=PREFIX + column,
+        label=label,
+        heading=heading,
+        group=group,
+        better="higher",
+        format="precise",
+        axis="linear",
+        **more,
+    )

@@ -1,0 +1,117 @@
+"""The network: a pre-trained body, the state at the candidate's marker, one linear layer.
+
+Shapes: ``B`` instances, ``L`` tokens, ``H`` hidden size, ``S`` columns.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tasks.measures.slot_filling.inputs import TOKENS, Batch
+from tasks.models.errors import UnsupportedModelError
+from tasks.models.load import is_encoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Pooling = Literal["last", "sum4", "concat4"]
+_LAYERS = 4
+"""Last layers that ``sum4`` and ``concat4`` read."""
+_DROPOUT = 0.1
+_SPREAD = 0.02
+"""Standard deviation of new weights."""
+
+
+class SlotNetwork(nn.Module):
+    """Logits of every column for one candidate a row.
+
+    An encoder is read at the opening marker, which sees the whole text; a decoder at the closing
+    one, which has seen the candidate.
+
+    Args:
+        model: its body is trained; the head that a decoder predicts tokens with is not used.
+        generator: of the head's first weights, on the CPU.
+
+    Raises:
+        UnsupportedModelError: fewer layers than the pooling reads.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, columns: int, pooling: Pooling, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        config: Any = model.config.get_text_config(decoder=True)
+        if pooling != "last" and config.num_hidden_layers < _LAYERS:
+            raise UnsupportedModelError(
+                f"pooling {pooling} reads {_LAYERS} layers, and the model has "
+                f"{config.num_hidden_layers}: take last"
+            )
+        self.model, self.pooling = model, pooling
+        self.at_opening = is_encoder(model.config)
+        width = config.hidden_size * (_LAYERS if pooling == "concat4" else 1)
+        self.head = nn.Linear(width, columns)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.randn(columns, width, generator=generator).mul_(_SPREAD))
+            self.head.bias.zero_()
+        self.head.to(next(model.parameters()).device)
+        self.dropout = nn.Dropout(_DROPOUT)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, ``B × S``, float32."""
+        states = self.model.base_model(
+            input_ids=batch.ids_BL,
+            attention_mask=batch.attended_BL,
+            output_hidden_states=True,
+            use_cache=False,
+        ).hidden_states
+        places_B = batch.opens_B if self.at_opening else batch.closes_B
+        rows_B = torch.arange(len(places_B), device=places_B.device)
+        found = [state_BLH[rows_B, places_B] for state_BLH in states[-_LAYERS:]]
+        if self.pooling == "last":
+            pooled_BH = found[-1]
+        elif self.pooling == "sum4":
+            pooled_BH = torch.stack(found).sum(0)
+        else:
+            pooled_BH = torch.cat(found, dim=-1)
+        return self.head(self.dropout(pooled_BH.float()))
+
+
+def learn_tokens_(model: PreTrainedModel, tokenizer: Any, generator: torch.Generator) -> None:
+    """Give tokenizer and model the task's tokens; those that they have stay as they are.
+
+    New embeddings are drawn around the mean of the others, with their spread.
+    """
+    tokenizer.add_special_tokens({"additional_special_tokens": list(TOKENS)})
+    embedding: Any = model.get_input_embeddings()
+    rows = embedding.weight.shape[0]
+    if len(tokenizer) <= rows:
+        return
+    mean_H = embedding.weight.detach().float().mean(0)
+    spread = float(embedding.weight.detach().float().std())
+    # By hand: transformers would draw from torch's global generator.
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    grown: Any = model.get_input_embeddings()
+    drawn = torch.randn(len(tokenizer) - rows, mean_H.numel(), generator=generator) * spread
+    with torch.no_grad():
+        grown.weight[rows:] = mean_H + drawn.to(mean_H)
+
+
+def slot_loss(
+    logits_BS: Tensor, batch: Batch, *, negative_weight: float, mask_other_events: bool
+) -> Tensor:
+    """Binary cross-entropy, its negatives weighted, mean over the columns that are asked.
+
+    Args:
+        mask_other_events: ask the columns of an instance's own event; else, as published, all,
+            although nobody annotated a tweet for other events.
+    """
+    labels_BS = batch.labels_BS
+    weight_BS = labels_BS + (1 - labels_BS) * negative_weight
+    asked_BS = batch.asked_BS if mask_other_events else torch.ones_like(batch.asked_BS)
+    losses_BS = nn.functional.binary_cross_entropy_with_logits(
+        logits_BS, labels_BS, weight=weight_BS * asked_BS, reduction="none"
+    )
+    return losses_BS.sum() / asked_BS.sum()
