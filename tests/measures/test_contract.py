@@ -154,8 +154,9 @@ def asked_of(files: Path, **changes: Any) -> Any:
     ]
     few = {"prompt_tokens": 9, "new_tokens": 3, "warmup": 0, "repetitions": 2}
     zero_shot = {"tasks": ["question"], "include_path": str(files)}
+    slots = [{"name": "tweets", "data": {"tweets": 20}, "epochs": 1, "batch_size": 8}]
     settings = {"perplexity": corpora, "speed_options": few, "zero_shot": zero_shot, "processes": 1,
-                "uncertainty": {"samples": 3}}  # fmt: skip
+                "uncertainty": {"samples": 3}, "slot_filling": slots}  # fmt: skip
     return evaluation_module.Evaluation.model_validate({**switches, **settings, **changes})
 
 
@@ -266,7 +267,7 @@ def test_no_column_is_of_two_measures(sweep: Sweep) -> None:
     columns = [c for n in NAMES for c in dict.fromkeys(c for row in sweep.rows(n) for c in row)]
     assert len(columns) == len(set(columns))
     headlines = [f.column for f in registry.figures_of(columns) if f.headline]
-    assert headlines == ["perplexity/docs", "perplexity/tales", "zero_shot/mean"]
+    assert headlines == ["perplexity/docs", "perplexity/tales", "zero_shot/mean", "slot_f1/tweets"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -338,7 +339,8 @@ def test_a_measure_that_nobody_asked_has_no_step(sweep: Sweep, files: Path, tmp_
         for name, entry in measure.Settings.model_fields.items()
         if entry.annotation is bool
     }
-    quiet = sweep_in(tmp_path, asked_of(files, **off, zero_shot={}, uncertainty=None))
+    off |= {"zero_shot": {}, "uncertainty": None, "slot_filling": []}
+    quiet = sweep_in(tmp_path, asked_of(files, **off))
     asked = {name for name in NAMES if any(measures()[name].steps(s) for s in quiet.subjects)}
     assert asked == ALWAYS
     assert not measures()["spread"].sweep_steps(quiet.subjects)

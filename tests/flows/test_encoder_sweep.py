@@ -1,0 +1,139 @@
+"""A sweep over an encoder: pruned, tuned for slot filling, scored; and what is refused of one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Home
+from support import encoders
+
+SWEEP = """
+name: slots
+models: [encoder]
+dtype: float32
+calibration: {corpus: {source: python-docs}, samples: 4, sequence_length: 64}
+methods: [wanda]
+targets: ["2:4"]
+evaluation:
+  perplexity: []
+  slot_filling:
+    - {name: after, data: {tweets: 20}, epochs: 2, max_tokens: 128}
+    - {name: before, data: {tweets: 20}, epochs: 2, max_tokens: 128, finetune: before}
+"""
+
+
+@pytest.fixture(scope="module")
+def swept(make_home: Callable[..., Home]) -> Home:
+    home = make_home()
+    encoders.write(home.path.parent / "encoder", max_position_embeddings=256)
+    home.sweep_file.write_text(SWEEP)
+    status, output = home.run("run", "sweep.yaml")
+    assert status == 0, output
+    return home
+
+
+def artifacts(home: Home, step: str) -> list[Path]:
+    return sorted((home.path / "artifacts" / step).iterdir())
+
+
+@pytest.mark.slow
+def test_both_ways_of_tuning_stand_in_a_row(swept: Home) -> None:
+    dense, cell = swept.rows("slots")
+    assert [row["status"] for row in (dense, cell)] == ["completed", "completed"]
+    for row in (dense, cell):
+        for name in ("after", "before"):
+            assert 0 <= row[f"slot_f1/{name}"] <= 1
+            assert row[f"dense_slot_f1/{name}"] == dense[f"slot_f1/{name}"]
+            assert row[f"slot_f1/{name}/stderr"] >= 0
+        assert row["parameters"] > 0
+    assert dense["slot_f1/after"] == dense["slot_f1/before"], "one tuning serves both"
+    assert len(artifacts(swept, "slot_data")) == 1
+    assert len(artifacts(swept, "slot_finetune")) == 2, "the dense model's and the cell's"
+    logged = {row[0] for row in swept.mlflow("select distinct key from metrics")}
+    assert {"slot_f1/after", "slot_f1/before/precision"} <= logged
+    report = (swept.path / "sweeps" / "slots" / "report.md").read_text()
+    assert "no figures of the shared task" in report
+
+
+@pytest.mark.slow
+def test_what_was_pruned_stays_pruned_through_tuning(swept: Home) -> None:
+    from transformers import AutoModel
+
+    from tasks.models.architecture.decoder import describe
+
+    (_, cell) = swept.rows("slots")
+    pruned = describe(AutoModel.from_pretrained(cell["checkpoint"]))
+    zeros = {name: layer.whole == 0 for name, layer in pruned.layers().items()}
+    tuned = [AutoModel.from_pretrained(path) for path in artifacts(swept, "slot_finetune")]
+    held = [
+        {name: layer.whole for name, layer in describe(model).layers().items()} for model in tuned
+    ]
+    found = [w for w in held if any((weight == 0).any() for weight in w.values())]
+    assert len(found) == 1, "the dense model's tuning holds nothing"
+    for name, weight in found[0].items():
+        assert torch.equal(weight == 0, zeros[name]), name
+        assert ((weight.reshape(-1, 4) != 0).sum(1) <= 2).all()
+        assert not torch.equal(weight, pruned.layers()[name].whole), "what was kept has moved"
+
+
+@pytest.mark.slow
+def test_every_slot_has_a_line(swept: Home) -> None:
+    for path in artifacts(swept, "slot_score"):
+        with (path / "slots.csv").open() as file:
+            lines = list(csv.DictReader(file))
+        assert len(lines) == 33
+        for line in lines:
+            assert int(line["TP"]) + int(line["FN"]) == int(line["N"])
+            assert 0.05 <= float(line["threshold"]) <= 0.95
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["evaluation.perplexity=[{}]"], "evaluation.perplexity needs a decoder"),
+        (["evaluation.speed=true"], "evaluation.speed needs a decoder"),
+        (["evaluation.slot_filling=[]"], "no measure of this sweep looks at"),
+        (["methods=[ast]"], "encoders make none"),
+        (["methods=[wanda_sp]", "targets=[0.5]"], "these are not understood"),
+        (["evaluation.slot_filling=[{data: {source: files, train: none}}]"], "no such folder"),
+    ],
+)
+def test_what_no_encoder_has_is_refused(
+    settings: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from configs.errors import ConfigurationError
+    from configs.yaml_file import load
+    from tasks.plan.sweep import plan_sweep
+
+    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    encoders.write(tmp_path / "encoder")
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    config: Any = load("sweep.yaml", settings)
+    with pytest.raises(ConfigurationError) as raised:
+        plan_sweep(config, dtype="float32")
+    assert told in str(raised.value)
+
+
+def test_a_hub_s_encoder_is_known_by_its_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before any of its files is here."""
+    from configs.errors import ConfigurationError
+    from configs.yaml_file import load
+    from tasks.models.sources.sources import ResolvedModel
+    from tasks.plan.sources import Sources
+    from tasks.plan.sweep import plan_sweep
+
+    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    there = ResolvedModel("org/bert", "hub", "", "0" * 40, "d" * 64, model_type="bert")
+    settings = ["models=[org/bert]", "evaluation.perplexity=[{}]"]
+    config = load(str(tmp_path / "sweep.yaml"), settings)
+    with pytest.raises(ConfigurationError, match="an encoder, which predicts no next token"):
+        plan_sweep(config, dtype="float32", sources=Sources({"org/bert": there}))
