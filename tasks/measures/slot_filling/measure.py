@@ -103,9 +103,11 @@ class SlotFilling(Measure):
                 if task.data.source == "generated":
                     what = "templated tweets, easy by design: no figures of the shared task"
                 when = "tuned, then pruned" if task.finetune == "before" else "pruned, then tuned"
+                never = ", ".join(found[task.name].facts["never_filled"])
                 told[f"slot filling {task.name}"] = (
                     f"{what} ({size}); {when}; {task.epochs} epochs at {task.learning_rate:g}, "
                     f"seed {task.seed}"
+                    + (f"; without a positive in train: {never}" if never else "")
                 )
         return told
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,15 +98,25 @@ def _finetune(work: Work, subject: Subject, task: SlotTask, data: TaskData) -> F
     from tasks.training.engine import AccelerateEngine, accelerator_for
 
     start, generator = time.perf_counter(), torch.Generator().manual_seed(task.seed)
-    tweets = load_tweets(work.need("data"), data.scheme)["train"]
+    parts = load_tweets(work.need("data"), data.scheme)
     with measured(best_device().type) as peak:
         model, tokenizer = _loaded(work, "weights")
         held = training.zeros_of(model) if subject.dense is not None else {}
         learn_tokens_(model, tokenizer, generator)
         network = SlotNetwork(model, len(data.scheme.columns), task.pooling, generator)
-        instances = instances_of(tweets, data.scheme)
         longest = _longest(model, task)
-        encoded = encode(tweets, instances, data.scheme, tokenizer, longest, data.field)
+        # All parts: a marker that would be cut is told before anything is learned.
+        encoded = {
+            part: encode(
+                tweets,
+                instances_of(tweets, data.scheme),
+                data.scheme,
+                tokenizer,
+                longest,
+                data.field,
+            )
+            for part, tweets in parts.items()
+        }["train"]
         recipe = training.Recipe(
             **{
                 name: getattr(task, name)
@@ -125,12 +136,17 @@ def _finetune(work: Work, subject: Subject, task: SlotTask, data: TaskData) -> F
                 progress=work.progress,
             )
     _save(network, tokenizer, history, work.out)
-    positives = sum(len(entry.labels) for entry in encoded)
+    filled = Counter(column for entry in encoded for column in entry.labels)
     return {
         "seconds": time.perf_counter() - start,
         "peak_memory_bytes": peak.bytes,
         "instances": len(encoded),
-        "positives": positives,
+        "positives": filled.total(),
+        "never_filled": [
+            f"{event}/{slot.name}"
+            for column, (event, slot) in enumerate(data.scheme.columns)
+            if not filled[column]
+        ],
         "held_weights": sum(int(zero.sum()) for zero in held.values()),
         "loss": history[-1]["loss"],
     }
@@ -198,6 +214,7 @@ def _score(work: Work, subject: Subject, task: SlotTask, data: TaskData) -> Fact
     return {
         **score.figures(scheme),
         "tweets": {part: len(parts[part]) for part in parts},
+        "never_filled": work.need("tuned").facts["never_filled"],
         "seconds": time.perf_counter() - start,
         "peak_memory_bytes": peak.bytes,
     }
