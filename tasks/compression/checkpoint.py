@@ -177,7 +177,7 @@ def _prune(work: Work, recipe: Recipe) -> Facts:
                 tokens_NL=tokens,
                 statistics=statistics,
                 training_NL=training,
-                loss=mean_loss(dense) if recipe.method.structured else None,
+                loss=mean_loss(dense) if training is not None else None,
                 progress=work.progress,
                 into=SpilledWeights(work.out / _SPILL),
             )

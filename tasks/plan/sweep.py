@@ -24,7 +24,6 @@ from tasks.plan import encoders
 from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped
 from tasks.plan.sources import Sources
 from tasks.pruning.core.methods import Method
-from tasks.pruning.core.retraining import RetrainingMethod
 from tasks.pruning.core.targets import SemiStructured, Target
 from tasks.selection.registry import Sampling
 from tasks.store.home import home
@@ -215,10 +214,10 @@ def _impossible(method: Method, target: Target, model: ResolvedModel) -> str | N
     """Why a method cannot prune a model to a target; None where nothing speaks against it."""
     if reason := method.refuses(target):
         return reason
-    if isinstance(method, RetrainingMethod) and encoders.is_one(model):
+    if method.uses_training and encoders.is_one(model):
         return (
             f"{method.name} learns from the prediction of next tokens, and encoders make none; "
-            "magnitude, wanda, sparsegpt and swiftprune prune them"
+            "magnitude, wanda, sparsegpt, swiftprune and wanda_sp prune them"
         )
     contents = model.contents
     if contents is None:

@@ -13,9 +13,12 @@ from tasks.data.windows import check_length, positions_of, prefix_tokens, suffix
 from tasks.models.architecture.decoder import describe
 from tasks.models.examine import contents_of
 from tasks.models.load import load_config, load_model
+from tasks.models.saved.kept import kept_to_json
+from tasks.models.saved.pruned import load_pruned
 from tasks.models.saved.save import save_checkpoint
 from tasks.pruning.core.driver import collect_statistics, prune
 from tasks.pruning.core.registry import methods, parse_target
+from tasks.pruning.core.structure import structure_of
 
 FAMILIES = ("Bert", "Roberta", "DistilBert", "Electra")
 CPU = torch.device("cpu")
@@ -46,6 +49,25 @@ def test_an_encoder_is_pruned_and_loads_again(kind: str, method: str, tmp_path: 
         kept = (layer.weight_OI.reshape(-1, 4) != 0).sum(1)
         assert (kept <= 2).all(), name
     assert torch.isfinite(again(input_ids=tokens_NL).last_hidden_state).all()
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_heads_and_channels_of_an_encoder_are_cut_out(kind: str, tmp_path: Path) -> None:
+    folder = encoders.write(tmp_path / "model", kind, num_attention_heads=4)
+    model = load_model(folder, torch.float32, CPU, Trust())
+    decoder = describe(model)
+    structure = structure_of(decoder)
+    assert (structure.groups, structure.queries, structure.head_dim) == (4, 1, 8)
+    tokens_NL = torch.randint(5, 60, (4, 24), generator=torch.Generator().manual_seed(0))
+    result = prune(methods()["wanda_sp"](), decoder, parse_target(0.5), tokens_NL=tokens_NL)
+    assert result.kept is not None
+    metadata = {"kept": kept_to_json(result.kept)}
+    out = tmp_path / "pruned"
+    save_checkpoint(model, folder, result.weights, out, dtype=torch.float32, metadata=metadata)
+    whole, small = (load_pruned(out, sliced=sliced) for sliced in (False, True))
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in whole.parameters())
+    wanted, given = (m(input_ids=tokens_NL).last_hidden_state for m in (whole, small))
+    torch.testing.assert_close(given, wanted, rtol=0, atol=1e-5)
 
 
 def test_a_masked_language_model_has_no_pooler_and_none_is_invented(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Finds the heads and channels of a decoder's blocks by what the blocks contain.
+"""Finds the heads and channels of a model's blocks by what the blocks contain.
 
 Nothing is taken on trust from a class name. A block has a structure when its linear layers are
 exactly the separate query, key, value and output projections and one MLP, when their shapes agree
@@ -21,17 +21,27 @@ from tasks.pruning.core.structure import BlockStructure
 
 @dataclass(frozen=True)
 class _Layout:
-    """Names of the linear layers in a block, the attention's inside ``attention``."""
+    """Names of the linear layers in a block, the attention's inside ``attention``.
+
+    Attributes:
+        out: inside the attention, or with its whole name where that has a dot.
+        inner: the projections to query, key and value.
+        norms: of hidden states, that do not lie in the block itself.
+        head_size: what the attention calls the features of a head.
+    """
 
     attention: str
     out: str
     channel_in: tuple[str, ...]
     channel_out: str
+    inner: tuple[str, str, str] = ("q_proj", "k_proj", "v_proj")
+    norms: tuple[str, ...] = ()
+    head_size: str = "head_dim"
 
     @property
     def projections(self) -> tuple[str, str, str, str]:
-        query, key, value = (f"{self.attention}.{letter}_proj" for letter in "qkv")
-        return query, key, value, f"{self.attention}.{self.out}"
+        query, key, value = (f"{self.attention}.{name}" for name in self.inner)
+        return query, key, value, self.out if "." in self.out else f"{self.attention}.{self.out}"
 
     @property
     def names(self) -> set[str]:
@@ -46,6 +56,23 @@ _LAYOUTS = (
     _Layout("self_attn", "o_proj", ("mlp.c_fc",), "mlp.c_proj"),  # StarCoder 2
     _Layout("self_attn", "dense", ("mlp.fc1",), "mlp.fc2"),  # Phi
     _Layout("self_attn", "out_proj", ("fc1",), "fc2"),  # OPT
+    _Layout(  # BERT, RoBERTa, ELECTRA
+        "attention.self",
+        "attention.output.dense",
+        ("intermediate.dense",),
+        "output.dense",
+        inner=("query", "key", "value"),
+        norms=("attention.output.LayerNorm", "output.LayerNorm"),
+        head_size="attention_head_size",
+    ),
+    _Layout(
+        "attention",
+        "out_lin",
+        ("ffn.lin1",),
+        "ffn.lin2",
+        inner=("q_lin", "k_lin", "v_lin"),
+        head_size="attention_head_size",
+    ),  # DistilBERT
 )
 
 
@@ -53,8 +80,8 @@ def structure_of_model(model: Any, blocks_name: str) -> BlockStructure | None:
     """The structure that all blocks share, or None.
 
     Args:
-        model: a causal language model of transformers.
-        blocks_name: dotted name of its list of decoder blocks.
+        model: a causal language model or an encoder of transformers.
+        blocks_name: dotted name of its list of blocks.
     """
     config = model.config.get_text_config(decoder=True)
     if getattr(config, "num_kv_shared_layers", None):
@@ -77,7 +104,7 @@ def _structure_of_block(block: nn.Module, config: Any) -> BlockStructure | None:
     attention = block.get_submodule(layout.attention)
     query, key, value, out = layout.projections
     hidden, (channels, _) = rows_columns[query][1], rows_columns[layout.channel_in[0]]
-    head_dim = getattr(attention, "head_dim", None)
+    head_dim = getattr(attention, layout.head_size, None)
     if not isinstance(head_dim, int) or head_dim < 1:
         return None
     heads, groups = rows_columns[query][0] // head_dim, rows_columns[key][0] // head_dim
@@ -131,7 +158,8 @@ def _others_are_indifferent(block: nn.Module, layout: _Layout, hidden: int, head
         shape = tuple(parameter.shape)
         # A module of a head's own size inside a list would be one of several, each a head's own.
         a_head_s = parent == layout.attention and child.endswith("norm") and shape == (head_dim,)
-        a_norm_s = parent == "" and child.endswith("norm") and shape == (hidden,)
+        beside = (parent == "" and child.endswith("norm")) or owner in layout.norms
+        a_norm_s = beside and shape == (hidden,)
         if not (a_head_s or a_norm_s):
             return False
     return True

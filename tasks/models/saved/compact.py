@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound="PreTrainedModel")
 
-_QUERY_HEADS = ("num_heads", "num_attention_heads")
+_QUERY_HEADS = ("num_heads", "num_attention_heads", "n_heads")
 _KEY_HEADS = ("num_key_value_heads", "num_kv_heads")
-_QUERY_FEATURES = ("embed_dim",)
+_QUERY_FEATURES = ("embed_dim", "all_head_size")
 
 
 def compact_(model: Model, kept: Sequence[Kept]) -> Model:
