@@ -44,6 +44,7 @@ class Figure:
         bounds: values that a linear axis reaches, so that noise does not fill it.
         estimates: the column that it estimates, against which it is plotted; empty where none.
         added: columns of the same cost that plots add to it; tables show each alone.
+        part_of: the column that it is one part of; parts are drawn together, as what each lost.
     """
 
     column: str
@@ -63,6 +64,7 @@ class Figure:
     bounds: tuple[float, ...] = ()
     estimates: str = ""
     added: tuple[str, ...] = ()
+    part_of: str = ""
 
     @property
     def of_dense(self) -> str:

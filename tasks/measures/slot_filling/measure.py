@@ -81,7 +81,13 @@ class SlotFilling(Measure):
                     words = part.replace("_", " ")
                     label = f"slot F1 of {words} on {name}"
                     figures.append(
-                        _figure(f"{name}/{part}", label, f"{words}{said}", group=_EVENTS)
+                        _figure(
+                            f"{name}/{part}",
+                            label,
+                            f"{words}{said}",
+                            group=_EVENTS,
+                            part_of=PREFIX + name,
+                        )
                     )
         return figures
 

@@ -48,6 +48,7 @@ def write_plots(
     drawn: list[tuple[str, Callable[[], Drawn | None]]] = [
         (chart.stem, partial(draw_chart, chart)) for chart in charts_of(rows, figures)
     ]
+    drawn += _of_parts(rows, figures)
     drawn += [*_of_layers(figures, layers), *_of_curves(figures, curves)]
     written: list[Path] = []
     for stem, (_, draw) in zip(distinct([name for name, _ in drawn]), drawn, strict=True):
@@ -71,6 +72,30 @@ def _of_curves(
             for target in sorted({label.split(" ")[-1] for label in cells}, key=target_key):
                 drawn = partial(draw_coverage, names[model], target, known[column], cells)
                 yield f"{column}-by-coverage-{model}-{target}", drawn
+
+
+def _of_parts(
+    rows: Sequence[Row], figures: Sequence[Figure]
+) -> list[tuple[str, Callable[[], Drawn | None]]]:
+    """``<column>-by-part-<model>``, of figures that have parts."""
+    from tasks.reporting.plots.parts import draw_parts, wholes_of
+
+    known = {figure.column: figure for figure in figures}
+    names = short_names(dict.fromkeys(str(row["model"]) for row in rows))
+    return [
+        (
+            f"{whole}-by-part-{model}",
+            partial(
+                draw_parts,
+                name,
+                known[whole],
+                parts,
+                [row for row in rows if row["model"] == model],
+            ),
+        )
+        for whole, parts in wholes_of(figures).items()
+        for model, name in names.items()
+    ]
 
 
 def _of_layers(
