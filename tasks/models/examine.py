@@ -270,12 +270,13 @@ def _belonging(decoder: Decoder, unexpected: Iterable[str]) -> Iterator[str]:
     blocks = f"{decoder.blocks_name}."
     body = f"{decoder.blocks_name.rpartition('.')[0]}."
     for name in unexpected:
-        in_body = name.startswith(body) and not _HEADS.search(name)
-        # A folder that the base class saved names its tensors without the base's own name.
-        named = (name, f"{model.base_model_prefix}.{name}")
-        if in_body or any(
+        # A folder that the base class saved names its tensors without the base's own name; one
+        # that is read into the base class alone, as an encoder is, may name them with it.
+        bare = name.removeprefix(f"{model.base_model_prefix}.")
+        in_body = bare.startswith(body) or name.startswith(body)
+        if (in_body and not _HEADS.search(name)) or any(
             full.startswith(blocks) or _has_weights(model, full.rpartition(".")[0])
-            for full in named
+            for full in (name, bare, f"{model.base_model_prefix}.{name}")
         ):
             yield name
 

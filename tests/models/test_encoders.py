@@ -78,6 +78,14 @@ def test_a_masked_language_model_has_no_pooler_and_none_is_invented(tmp_path: Pa
     assert model.pooler is None
 
 
+def test_blocks_that_the_configuration_leaves_unread_are_refused(tmp_path: Path) -> None:
+    """Named with the base model's prefix, which the encoder itself has not."""
+    folder = encoders.write(tmp_path, head="ForMaskedLM", num_hidden_layers=3)
+    encoders.config(num_hidden_layers=2).save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"bert\.encoder\.layer\.2"):
+        contents_of(folder, Trust(), field="models[0]", given="mine")
+
+
 def test_windows_of_an_encoder_are_framed_as_its_tokenizer_frames_a_text(tmp_path: Path) -> None:
     tokenizer = encoders.tokenizer()
     assert prefix_tokens(tokenizer) == (2,)
