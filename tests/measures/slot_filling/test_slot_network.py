@@ -116,8 +116,8 @@ def test_a_marker_is_never_cut(tmp_path: Path) -> None:
         OPEN,
         CLOSE,
     ]
-    with pytest.raises(ConfigurationError, match=r"positive\.jsonl:3, 'Ann' end with token 37"):
-        encode([tweet], [instance((31, 34), "Ann")], COVID, tokenizer, 37, "field")
+    with pytest.raises(ConfigurationError, match=r"positive\.jsonl:3, 'Ann' end with token 36"):
+        encode([tweet], [instance((31, 34), "Ann")], COVID, tokenizer, 36, "field")
 
 
 def test_a_text_with_a_marker_of_its_own_is_refused(tmp_path: Path) -> None:
