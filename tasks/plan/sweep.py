@@ -217,7 +217,7 @@ def _impossible(method: Method, target: Target, model: ResolvedModel) -> str | N
     if method.uses_training and encoders.is_one(model):
         return (
             f"{method.name} learns from the prediction of next tokens, and encoders make none; "
-            "magnitude, wanda, sparsegpt, swiftprune and wanda_sp prune them"
+            "one-shot methods and wanda_sp prune them"
         )
     contents = model.contents
     if contents is None:

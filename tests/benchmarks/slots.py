@@ -21,7 +21,7 @@ from tasks.store.context import Context
 from tasks.store.home import home
 from tasks.store.store import Store
 
-METHODS = ("magnitude", "wanda", "swiftprune")
+METHODS = ("magnitude", "wanda", "swiftprune", "sketched_obs")
 TARGETS = ("0.3", "0.5", "0.7", "0.9", "2:4")
 
 

@@ -25,7 +25,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-@pytest.mark.parametrize("method", ["magnitude", "wanda", "sparsegpt", "swiftprune"])
+@pytest.mark.parametrize(
+    "method", ["magnitude", "wanda", "sparsegpt", "swiftprune", "sketched_obs"]
+)
 def test_an_encoder_is_pruned_and_loads_again(kind: str, method: str, tmp_path: Path) -> None:
     from transformers import AutoModel
 
