@@ -97,8 +97,10 @@ def _finetune(work: Work, subject: Subject, task: SlotTask, data: TaskData) -> F
     from tasks.training.checkpoints import Checkpoints
     from tasks.training.engine import AccelerateEngine, accelerator_for
 
-    start, generator = time.perf_counter(), torch.Generator().manual_seed(task.seed)
     parts = load_tweets(work.need("data"), data.scheme)
+    work.need("weights")
+    # What was needed has told its own time.
+    start, generator = time.perf_counter(), torch.Generator().manual_seed(task.seed)
     with measured(best_device().type) as peak:
         model, tokenizer = _loaded(work, "weights")
         held = training.zeros_of(model) if subject.dense is not None else {}
@@ -186,13 +188,16 @@ def _score(work: Work, subject: Subject, task: SlotTask, data: TaskData) -> Fact
     from tasks.measures.slot_filling.labels import instances_of
     from tasks.measures.slot_filling.network import SlotNetwork
 
-    start, scheme = time.perf_counter(), data.scheme
+    scheme, weights = data.scheme, "weights" if "weights" in work.step.needs else "tuned"
     parts = load_tweets(work.need("data"), scheme)
-    tuned = work.need("tuned").path
+    tuned = work.need("tuned")
+    work.need(weights)
+    # What was needed has told its own time.
+    start = time.perf_counter()
     with measured(best_device().type) as peak:
-        model, tokenizer = _loaded(work, "weights" if "weights" in work.step.needs else "tuned")
+        model, tokenizer = _loaded(work, weights)
         network = SlotNetwork(model, len(scheme.columns), task.pooling, torch.Generator())
-        network.head.load_state_dict(load_file(tuned / _SLOTS / _HEAD))
+        network.head.load_state_dict(load_file(tuned.path / _SLOTS / _HEAD))
         found: dict[str, answers.Judged] = {}
         for part in ("dev", "test"):
             instances = instances_of(parts[part], scheme)
@@ -214,7 +219,7 @@ def _score(work: Work, subject: Subject, task: SlotTask, data: TaskData) -> Fact
     return {
         **score.figures(scheme),
         "tweets": {part: len(parts[part]) for part in parts},
-        "never_filled": work.need("tuned").facts["never_filled"],
+        "never_filled": tuned.facts["never_filled"],
         "seconds": time.perf_counter() - start,
         "peak_memory_bytes": peak.bytes,
     }
