@@ -80,7 +80,7 @@ def main() -> None:
     context = Context(Store(home()))
     plan = plan_sweep(sweep_of(options), dtype="float32")
     for row in (*plan.models, *plan.cells):
-        found = []
+        found, seconds = [], 0.0
         for step in row.measured["slot_filling"].values():
             facts = context.make(step).facts
             found.append(f"{facts['f1']:.3f} ± {facts['stderr']:.3f}")

@@ -339,8 +339,9 @@ def test_a_measure_that_nobody_asked_has_no_step(sweep: Sweep, files: Path, tmp_
         for name, entry in measure.Settings.model_fields.items()
         if entry.annotation is bool
     }
-    off |= {"zero_shot": {}, "uncertainty": None, "slot_filling": []}
-    quiet = sweep_in(tmp_path, asked_of(files, **off))
+    quiet = sweep_in(
+        tmp_path, asked_of(files, **off, zero_shot={}, uncertainty=None, slot_filling=[])
+    )
     asked = {name for name in NAMES if any(measures()[name].steps(s) for s in quiet.subjects)}
     assert asked == ALWAYS
     assert not measures()["spread"].sweep_steps(quiet.subjects)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class TaskData:
     field: str
     scheme: Scheme
     identity: Mapping[str, Any]
-    parts: tuple[Sequence[Tweet], Sequence[Tweet], Sequence[Tweet]] = field(repr=False)
+    parts: tuple[Sequence[Tweet], Sequence[Tweet], Sequence[Tweet]] = dataclasses.field(repr=False)
 
     @property
     def step(self) -> Step:

@@ -104,7 +104,7 @@ def fine_tune_(
 
 
 def _step_(
-    network: SlotNetwork, optimiser: torch.optim.Optimizer, masks: list[tuple[Tensor, Tensor]]
+    network: SlotNetwork, optimiser: torch.optim.Optimizer, masks: Sequence[tuple[Tensor, Tensor]]
 ) -> None:
     """One step of the optimiser that moves no held weight."""
     for weight, zero in masks:

@@ -45,6 +45,9 @@ class Uncertainty(Measure):
     )
     Settings = UncertaintySettings
 
+    def asks_of_encoders(self, evaluation: Any) -> str:
+        return "evaluation.uncertainty" if evaluation.uncertainty else ""
+
     def resolve(self, evaluation: Any, trust: Trust) -> None:
         del trust
         asked = evaluation.uncertainty
