@@ -58,6 +58,6 @@ def test_a_sweep_compares_ways_to_choose_windows(make_home: Callable[..., Home])
     assert "calibration sampling" in output
     status, output = home.run("run", "sweep.yaml")
     assert status == 0, output
-    status, output = home.run("plan", "sweep.yaml")
+    status, output = home.run("plan", "sweep.yaml", COLUMNS="200")
     assert "0 to compute" in output
     assert "shared with contiguous seed 0" in output
