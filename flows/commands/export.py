@@ -62,7 +62,7 @@ def pick(cells: list[Row], given: Mapping[str, Any]) -> Row:
     left = cells
     for axis, value in given.items():
         there = _values(left, axis)
-        left = [row for row in left if row[axis] == value]
+        left = [row for row in left if row.get(axis) == value]
         if not left:
             near = get_close_matches(str(value), there, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else ""
@@ -147,7 +147,8 @@ def _new_folder(to: Path) -> Iterator[Path]:
 
 
 def _values(rows: list[Row], axis: str) -> list[str]:
-    return list(dict.fromkeys(str(row[axis]) for row in rows))
+    # A former version's rows have no selection.
+    return list(dict.fromkeys(str(row.get(axis) or "") for row in rows))
 
 
 def _label(row: Row) -> str:

@@ -36,7 +36,7 @@ def write_checkpoint(method: str, folder: Path) -> None:
     """What the step of this method leaves: masked, with side branches, or with parts removed."""
     model = structured.model_of("tied")
     source = folder.parent / f"{folder.name}.source"
-    source.mkdir()
+    model.save_pretrained(source)
     tokenizer().save_pretrained(source)
     metadata: dict[str, Any] = {"method": method}
     layers = describe(model).layers()

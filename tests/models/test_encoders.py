@@ -32,7 +32,7 @@ def test_an_encoder_is_pruned_and_loads_again(kind: str, method: str, tmp_path: 
     from transformers import AutoModel
 
     folder = encoders.write(tmp_path / "model", kind)
-    contents = contents_of(folder, Trust(), field="models[0]", given="mine")
+    contents = contents_of(folder, Trust(), (), field="models[0]", given="mine")
     assert contents.encoder
     assert not contents.unread
     model = load_model(folder, torch.float32, CPU, Trust())
@@ -74,7 +74,7 @@ def test_heads_and_channels_of_an_encoder_are_cut_out(kind: str, tmp_path: Path)
 
 def test_a_masked_language_model_has_no_pooler_and_none_is_invented(tmp_path: Path) -> None:
     folder = encoders.write(tmp_path, head="ForMaskedLM")
-    contents = contents_of(folder, Trust(), field="models[0]", given="mine")
+    contents = contents_of(folder, Trust(), (), field="models[0]", given="mine")
     assert any("cls." in name for name in contents.unread)
     model = load_model(folder, torch.float32, CPU, Trust())
     assert model.pooler is None
@@ -85,7 +85,7 @@ def test_blocks_that_the_configuration_leaves_unread_are_refused(tmp_path: Path)
     folder = encoders.write(tmp_path, head="ForMaskedLM", num_hidden_layers=3)
     encoders.config(num_hidden_layers=2).save_pretrained(folder)
     with pytest.raises(ValueError, match=r"bert\.encoder\.layer\.2"):
-        contents_of(folder, Trust(), field="models[0]", given="mine")
+        contents_of(folder, Trust(), (), field="models[0]", given="mine")
 
 
 def test_windows_of_an_encoder_are_framed_as_its_tokenizer_frames_a_text(tmp_path: Path) -> None:
