@@ -6,7 +6,7 @@
 Time is the processor seconds of one thread for a loaded model: forward passes, statistics,
 selection and updates. A method that is faster on fewer tokens must show the perplexity that it has
 on them. Each point is a line of frontier.jsonl beside this script, so that a run goes on where an
-earlier one ended; times of one table were taken on one machine. Results: frontier.md.
+earlier one ended; times of one table were taken on one machine. Results: sketched_obs.md.
 """
 
 from __future__ import annotations
