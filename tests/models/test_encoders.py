@@ -40,7 +40,7 @@ def test_an_encoder_is_pruned_and_loads_again(kind: str, method: str, tmp_path: 
     assert len(decoder.layers()) == 12
     tokens_NL = torch.randint(5, 60, (4, 24), generator=torch.Generator().manual_seed(0))
     chosen = methods()[method]()
-    statistics = collect_statistics(decoder, tokens_NL)
+    statistics = collect_statistics(decoder, tokens_NL, sketch=8)
     result = prune(chosen, decoder, parse_target("2:4"), tokens_NL=tokens_NL, statistics=statistics)
     out = tmp_path / "pruned"
     save_checkpoint(model, folder, result.weights, out, dtype=torch.float32, metadata={})
