@@ -148,7 +148,8 @@ def _new_folder(to: Path) -> Iterator[Path]:
 
 def _values(rows: list[Row], axis: str) -> list[str]:
     # A former version's rows have no selection.
-    return list(dict.fromkeys(str(row.get(axis) or "") for row in rows))
+    values = (row.get(axis) for row in rows)
+    return list(dict.fromkeys("" if value is None else str(value) for value in values))
 
 
 def _label(row: Row) -> str:

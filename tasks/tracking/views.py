@@ -53,7 +53,7 @@ def saved_views(
     shown = present(figures, rows)
     metrics = sorted({metric for row in rows for metric in metrics_of(row, figures)})
     states = {
-        CELLS: (f"{name}: cells", _cells(sweep, metrics, shown)),
+        CELLS: (f"{name}: cells", _cells(sweep, metrics, shown, rows)),
         CURVES: (f"{name}: quality against sparsity", _curves(sweep, metrics, shown, rows)),
     }
     packed = {kind: _packed(title, state, made_at) for kind, (title, state) in states.items()}
@@ -72,14 +72,17 @@ def view_path(experiment_id: str, kind: str, name: str) -> str:
     return f"#/experiments/{experiment_id}/runs?{key}&workflowType=machine_learning{mode}"
 
 
-def _cells(sweep: str, metrics: Sequence[str], figures: Sequence[Figure]) -> Mapping[str, Any]:
+def _cells(
+    sweep: str, metrics: Sequence[str], figures: Sequence[Figure], rows: Sequence[Row]
+) -> Mapping[str, Any]:
     headlines = [_name(figure) for figure in figures if figure.headline]
     quality = [_name(f) for f in figures if f.role in ("quality", "speed") and not f.headline]
     costs = [_name(figure) for figure in figures if figure.role == "cost"]
     names = [
         *map(_param, ("method", "target")),
         *map(_metric, dict.fromkeys((*headlines, *quality, *costs, "sparsity"))),
-        *map(_param, ("selection", "seed", "model", "status")),
+        *([_param("selection")] if any(row.get("selection") for row in rows) else []),
+        *map(_param, ("seed", "model", "status")),
     ]
     charts = [_scatter(headline, cost) for headline in headlines for cost in costs]
     charts += [_chart("BAR", headline, metricKey=headline) for headline in headlines]

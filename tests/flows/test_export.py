@@ -189,7 +189,7 @@ WRONG = {
     ),
     "no such format": (
         ["demo", "--method=ast", "--format=gguf"],
-        ["--format", "safetensors or compact"],
+        ["--format", "safetensors, compact or stock"],
     ),
     "compressed-tensors": (
         ["demo", "--method=ast", "--format=compressed-tensors"],

@@ -94,7 +94,13 @@ def test_options_are_cards_with_the_methods_own_lines() -> None:
 
 
 def test_nothing_is_left_that_the_page_shows_badly() -> None:
-    text = json.dumps(schema())
+    def seen(node: Any) -> Any:
+        """Without what may be sent and is not shown."""
+        if isinstance(node, dict):
+            return {name: seen(v) for name, v in node.items() if name != "patternProperties"}
+        return [seen(entry) for entry in node] if isinstance(node, list) else node
+
+    text = json.dumps(seen(schema()))
     for part in ("anyOf", "$ref", '"null"', "oneOf"):
         assert part not in text
 

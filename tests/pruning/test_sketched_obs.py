@@ -165,7 +165,7 @@ def test_directions_lower_the_error_of_the_outputs(target: Fraction | SemiStruct
     weight_OI = torch.randn(30, 24, generator=generator(9)) / moments_II.diagonal().sqrt().float()
     errors = {}
     for directions in (0, 3):
-        method = SketchedOBS(directions=directions, rescale=0.0)
+        method = SketchedOBS(directions=directions, rescale=0.0, rescale_groups=0.0)
         statistics = statistics_of(inputs, 12)
         pruned_OI = method.prune_layer(weight_OI, statistics, target, generator())
         change_OI = (pruned_OI - weight_OI).double()

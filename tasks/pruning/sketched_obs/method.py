@@ -54,9 +54,10 @@ class SketchedOBS(LayerMethod):
         0.05, "Share of the windows' first positions in the Hessian.", gt=0, lt=1
     )
     ridge: float = option(0.01, "Added to the Hessian's diagonal, as part of its mean.", ge=0)
-    rescale: float | None = option(
-        None, "How far a row's energy is restored; none: 1 for keep:group, 0.75 else.", ge=0, le=1
+    rescale: float = option(
+        0.75, "Fractions: how far a row's energy is restored before compensation.", ge=0, le=1
     )
+    rescale_groups: float = option(1.0, "The same for keep:group.", ge=0, le=1)
     steps: int = option(4, "Conjugate gradient steps of the compensation; 0: none.", ge=0, le=1024)
 
     @property
@@ -87,9 +88,7 @@ class SketchedOBS(LayerMethod):
         before_OI = weight_OI.float()
         losses_OI = before_OI.square() * saliency(matrix, kept_share)
         stays_OI = masks.lowest(losses_OI, target, zero_OI=weight_OI == 0).logical_not_().float()
-        part = self.rescale
-        if part is None:
-            part = 1.0 if isinstance(target, SemiStructured) else 0.75
+        part = self.rescale_groups if isinstance(target, SemiStructured) else self.rescale
         kept_OI = rescaled(before_OI, stays_OI, matrix, part)
         kept_OI = compensated_(kept_OI, before_OI, stays_OI, matrix, kept_share, self.steps)
         return kept_OI.to(weight_OI.dtype)
