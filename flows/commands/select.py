@@ -42,7 +42,7 @@ def select_windows(config: SweepConfig, to: Path, budget: str | None, console: C
         raise ConfigurationError("--to", str(to), "it must be a file in a folder that is there")
     require_writable(home())
     here = session()
-    plan = here.plan(coreset_alone(config))
+    plan = here.plan(coreset_alone(config, budgeted=budget is not None))
     context = here.context(plan.config)
     check_plan(plan, context, download=True)
     chosen = plan.cells[0].recipe.calibration

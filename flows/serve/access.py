@@ -70,7 +70,8 @@ class _Gate:
             return [self.visit(value, key, f"{field}[{i}]") for i, value in enumerate(node)]
         if not isinstance(node, str):
             return node
-        if key in ("files", "include_path"):
+        tweets = field.startswith("evaluation.slot_filling") and key in _TWEETS
+        if tweets or key in ("files", "include_path"):
             return self.inside(node, field)
         if key in ("models", "dataset"):
             return self._name_or_path(node, field)
@@ -130,6 +131,8 @@ class _Gate:
         return f"a form reads only below the data folder, by relative path: {self.data}"
 
 
+_TWEETS = ("train", "dev", "test", "slots")
+"""Fields of slot filling that are paths."""
 _TASK_FILES = (".yaml", ".yml", ".json", ".py")
 
 

@@ -57,9 +57,10 @@ class Windows:
     at_least: int | None = None
 
     def limited(self, count: int) -> Windows:
-        """Those that a method looks at when it takes only ``count`` of them: spread ones again over
-        the whole text; of others it takes the first, which are all that there are of this step."""
-        return replace(self, count=count) if self.sampling == "spread" else self
+        """Those that a method looks at when it takes only ``count`` of them: spread ones, and those
+        of a mixture, again over the whole text; of others it takes the first of this step."""
+        whole = self.sampling == "spread" or self.corpus.source == "mixture"
+        return replace(self, count=count) if whole else self
 
     @cached_property
     def step(self) -> Step:

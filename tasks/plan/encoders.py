@@ -31,6 +31,13 @@ def require_measurable(config: SweepConfig, models: Sequence[ResolvedModel]) -> 
     for index, model in enumerate(models):
         if not is_one(model):
             continue
+        if "coreset" in config.samplings:
+            raise ConfigurationError(
+                "selections" if config.selections else "calibration.sampling",
+                "coreset",
+                f"{model.spec} is an encoder, which predicts no next token, and that loss chooses "
+                "a coreset: contiguous, random or spread",
+            )
         for measure in measures().values():
             if field := measure.asks_of_encoders(config.evaluation):
                 raise ConfigurationError(

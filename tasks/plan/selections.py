@@ -24,17 +24,22 @@ def chosen_of(recipe: Recipe, context: Context) -> Iterator[tuple[ChosenWindows,
             yield step.about, found
 
 
-def coreset_alone(config: SweepConfig) -> SweepConfig:
+def coreset_alone(config: SweepConfig, *, budgeted: bool) -> SweepConfig:
     """The sweep that chooses calibration windows by their gradients, as far as that goes.
+
+    Args:
+        budgeted: how many are chosen is said elsewhere, and not by ``calibration.samples``.
 
     Raises:
         ConfigurationError: the pool does not hold the samples.
     """
     fields = config.model_dump(mode="json", include={"name", "models", "dtype", "trust"})
     calibration = config.calibration.model_dump(mode="json") | {"sampling": "coreset"}
+    if budgeted:
+        calibration["samples"] = 1
     # Some method has to ask for them.
     asking = {"calibration": calibration, "methods": ["wanda"], "targets": ["0.5"]}
-    least = {"perplexity": [{"name": "text", "windows": 1, "sequence_length": 2}]}
+    least = {"perplexity": [{"name": "text", "windows": 1, "sequence_length": 16}]}
     return validate({**fields, **asking, "seeds": [config.seeds[0]], "evaluation": least})
 
 

@@ -29,6 +29,7 @@ from tasks.selection.registry import Sampling
 from tasks.store.home import home
 
 _NOTHING_RESOLVED = Sources()
+_TRAINING_STREAM = 104_729
 
 
 def plan_sweep(config: SweepConfig, *, dtype: str, sources: Sources = _NOTHING_RESOLVED) -> Plan:
@@ -117,7 +118,9 @@ class _Planner:
         if not self.learns:
             return None
         training, rest = self.config.training, "contiguous" in self.config.samplings
-        windows = self.texts.training(training, self.config.calibration, seed, rest=rest)
+        # A stream of its own: with calibration's, random windows would be calibration's again.
+        drawn = (seed + _TRAINING_STREAM) % 2**63
+        windows = self.texts.training(training, self.config.calibration, drawn, rest=rest)
         chosen = training.sampling == "coreset"
         return self._chosen(windows, training, seed) if chosen else windows
 

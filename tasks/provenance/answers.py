@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from configs.errors import ConfigurationError
-from tasks.measures.zero_shot.measure import PREFIX
+from tasks.measures.zero_shot.measure import ALL_TASKS, PREFIX
 from tasks.measures.zero_shot.paired import Paired, best, common, pair, pooled
 from tasks.measures.zero_shot.questions import FILE, Question, main_metric, read_questions
 from tasks.provenance.result import Result
@@ -101,7 +101,8 @@ def compare_answers(a: Result, b: Result, metrics: tuple[str, str], questions: i
 
 def _tasks(a: Result, b: Result) -> list[str]:
     roles = [role for role in a.artifacts if role in b.artifacts and role.startswith(PREFIX)]
-    return [role.removeprefix(PREFIX) for role in roles]
+    tasks = [role.removeprefix(PREFIX) for role in roles]
+    return [task for task in tasks if task != ALL_TASKS]  # the mean has no questions of its own
 
 
 def _read(side: Result, task: str) -> list[Question]:

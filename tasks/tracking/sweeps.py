@@ -53,7 +53,8 @@ class Sweeps(Runs):
             elif not active:
                 self.client.restore_run(run.info.run_id)
             # An axis that changed keeps its first value: MLflow has no way to change a param.
-            self._describe(run, sweep.axes, tags)
+            if new or not of_cell:  # a cell's home may be another than the sweep's
+                self._describe(run, sweep.axes, tags)
             if new or not of_cell:
                 status = "SCHEDULED" if of_cell else "RUNNING"
                 self.client.update_run(run.info.run_id, status=status, name=sweep.name)
@@ -157,9 +158,10 @@ def close_abandoned(
         gone: tells by a run's id and its sweep's name whether no process is at it.
     """
     experiments = [entry.experiment_id for entry in client.search_experiments()]
-    chosen = "attributes.status = 'RUNNING' and tags.`secateur.kind` = 'sweep'"
+    chosen = "tags.`secateur.kind` = 'sweep'"
     if uri != f"sqlite:///{home / 'mlflow.db'}":
         chosen += f" and tags.`{_HOME}` = '{home_id(home)}'"
-    for run in client.search_runs(experiments, chosen):
-        if gone(run.info.run_id, run.data.tags.get("secateur.name", "")):
-            Sweeps(client, uri, home, run.info.experiment_id).stop_sweep(run.info.run_id)
+    for status in ("RUNNING", "SCHEDULED"):  # a cell may have made the run, which begins no sweep
+        for run in client.search_runs(experiments, f"attributes.status = '{status}' and {chosen}"):
+            if gone(run.info.run_id, run.data.tags.get("secateur.name", "")):
+                Sweeps(client, uri, home, run.info.experiment_id).stop_sweep(run.info.run_id)

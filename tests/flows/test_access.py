@@ -109,3 +109,16 @@ def test_a_sweeps_folder_that_is_a_link_out_of_the_home_is_refused(
     with pytest.raises(ConfigurationError, match="leads out of the home"):
         sweep_folder("demo")
     assert sweep_folder("other") == tmp_path / "home" / "sweeps" / "other"
+
+
+@pytest.mark.parametrize("field", ["train", "dev", "test", "slots"])
+def test_tweets_and_their_slots_lie_in_the_folder(field: str, data: Path) -> None:
+    def sweep(path: str) -> dict[str, Any]:
+        task = {"slots": path} if field == "slots" else {"data": {"source": "files", field: path}}
+        return {"evaluation": {"slot_filling": [task]}}
+
+    (task,) = allowed(sweep("sub"), data)["evaluation"]["slot_filling"]
+    assert str(data / "sub") in (task.get("slots"), task.get("data", {}).get(field))
+    for outside in ("../secret.txt", "~/secret.yaml", "/etc"):
+        with pytest.raises(ConfigurationError, match="slot_filling"):
+            allowed(sweep(outside), data)

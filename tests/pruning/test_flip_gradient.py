@@ -184,3 +184,9 @@ def test_without_tokens_nothing_is_learned() -> None:
 def test_fewer_tokens_than_flips_are_warned_about() -> None:
     with pytest.warns(RuntimeWarning, match="more than the 8 tokens"):
         prune(FlipGradient(tokens=8, sequence_length=8, round=0.25), tiny.tokens(4, 32))
+
+
+def test_a_block_without_which_the_model_overflows_is_never_cheap() -> None:
+    shares_P = torch.tensor([0.2, 0.4], dtype=torch.float64)
+    broken = fitted(shares_P, torch.tensor([0.1, torch.inf], dtype=torch.float64), 0.0)
+    assert allocated([broken, (3.0, 9.0)], 8, 4, 0.75) == [0, 4]

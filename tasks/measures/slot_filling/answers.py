@@ -102,7 +102,7 @@ def score(test: Judged, scheme: Scheme, thresholds: Thresholds, *, typed: bool =
         answers = predicted_of(chosen, event)
         counts.append(
             {
-                column: compare(gold_of(tweet, slot), answers[slot.name])
+                column: compare(gold_of(tweet, slot), answers[slot.name], unique=True)
                 for column, slot in zip(columns, event.slots, strict=True)
             }
         )

@@ -24,7 +24,7 @@ from tasks.store.steps import Facts, Step, Work
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-VERSION = 1
+VERSION = 2
 _SLOTS, _HEAD, _HISTORY = "slots", "head.safetensors", "history.json"
 _TUNING = ("epochs", "learning_rate", "batch_size", "warmup", "negative_weight",
            "mask_other_events", "pooling", "max_tokens", "seed")  # fmt: skip

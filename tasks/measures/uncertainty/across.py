@@ -31,10 +31,14 @@ class UncertaintyAcross(Measure):
     Settings = AcrossSettings
 
     def sweep_steps(self, subjects: Sequence[Subject]) -> Mapping[str, Step]:
-        needs: dict[str, Step] = {}
-        for subject in subjects:
-            named = Uncertainty().steps(subject)
-            needs |= {f"{len(needs)}": step for name, step in named.items() if name != REASON}
+        # Cells that differ in what members do not look at, such as a seed, share one ensemble.
+        distinct = {
+            step.fingerprint: step
+            for subject in subjects
+            for name, step in Uncertainty().steps(subject).items()
+            if name != REASON
+        }
+        needs = {f"{number}": step for number, step in enumerate(distinct.values())}
         if not needs:
             return {}
         step = Step(

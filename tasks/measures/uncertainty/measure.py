@@ -83,7 +83,13 @@ class Uncertainty(Measure):
         step = Step(
             name="uncertainty",
             version=self.version,
-            inputs={"items": asked.items, "form": asked.form, "k": asked.positions},
+            inputs={
+                "items": asked.items,
+                "form": asked.form,
+                "k": asked.positions,
+                "samples": asked.samples,
+                "subset": asked.subset,
+            },
             needs={**members, **dense},
             produce=_produce,
             label="uncertainty",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PREFIX, STDERR = "zero_shot/", "_stderr"
 ECE = "ece"
 MEAN = "mean"
-_ALL_TASKS = "mean of all tasks"
+ALL_TASKS = "mean of all tasks"
 _GROUP = "zero-shot tasks"
 _MANY = 1 << 20
 """Stands for the documents of a task that is judged in full."""
@@ -100,7 +100,7 @@ class ZeroShot(Measure):
     def steps(self, subject: Subject) -> Mapping[str, Step]:
         steps = task_steps(subject)
         if steps:
-            steps[_ALL_TASKS] = Step(
+            steps[ALL_TASKS] = Step(
                 name="zero_shot_mean",
                 version=self.version,
                 inputs={},
@@ -114,7 +114,7 @@ class ZeroShot(Measure):
     def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
         row: dict[str, Value] = {}
         for name, artifact in found.items():
-            if name == _ALL_TASKS:
+            if name == ALL_TASKS:
                 row |= {PREFIX + column: value for column, value in artifact.facts.items()
                         if column in (MEAN, MEAN + STDERR)}  # fmt: skip
                 continue

@@ -17,6 +17,7 @@ import torch
 
 from tasks.models.architecture.decoder import describe
 from tasks.models.errors import UnsupportedModelError
+from tasks.models.load import is_encoder
 from tasks.models.quiet import quiet
 from tasks.models.saved.compact import compact_weights, require_structure
 from tasks.models.saved.save import replaced_state, write_folder
@@ -77,6 +78,8 @@ def save_stock(
         UnsupportedModelError: blocks that differ, a family whose configuration cannot say it, or
             a folder that would compute something else.
     """
+    if is_encoder(model.config):
+        raise UnsupportedModelError("an encoder is not written as a stock model yet")
     decoder = describe(model)
     structure = require_structure(decoder, kept)
     groups, channels = even_counts(kept)

@@ -13,6 +13,9 @@ import heapq
 import torch
 from torch import Tensor
 
+_BROKEN = 1e30
+"""Nats that a share costs of a block without which the model overflows."""
+
 
 def fitted(shares_P: Tensor, losses_P: Tensor, share: float) -> tuple[float, float]:
     """(a, b) ≥ 0 with the least squares of f(x) − f(``share``) at the points, float64.
@@ -23,6 +26,8 @@ def fitted(shares_P: Tensor, losses_P: Tensor, share: float) -> tuple[float, flo
     """
     design_P2 = torch.stack([shares_P - share, shares_P.square() - share**2], dim=1).double()
     wanted_P = losses_P.double()
+    if not torch.isfinite(wanted_P).all():  # the model breaks: nothing costs more
+        return _BROKEN, 0.0
     best, least = (0.0, 0.0), float(wanted_P.square().sum())
     # Non-negative least squares of two unknowns: both free, or one of them zero.
     for columns in ([0, 1], [0], [1]):

@@ -5,6 +5,7 @@ Shapes: ``L`` blocks, ``G`` groups, ``C`` channels, ``N`` windows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -67,6 +68,8 @@ class Rounds:
                 return judge(choice)
 
             base = loss(self.choice)
+            if not math.isfinite(base):
+                raise ValueError(f"the model's outputs are not finite with {share:.0%} to remove")
             costs_LG = self._costs(loss, base)
             curves = [self._curve(loss, base, block) for block in free]
             self.tokens += judge.tokens
@@ -75,7 +78,7 @@ class Rounds:
         self.costs_LG = costs_LG
         lost = [0] * len(self._prior.order_LC)
         if free:
-            total = round(share * channels * len(free))
+            total = min(round(share * channels * len(free)), (channels - 1) * len(free))
             allowed = allocated(curves, channels, total, self._most)
             for block, size in zip(free, allowed, strict=True):
                 lost[block] = size
