@@ -7,11 +7,12 @@ import logging
 import os
 import socket
 import sqlite3
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tasks.runtime.variables import variable_set
 from tasks.tracking.addresses import DATABASES, address_of, scheme
 from tasks.tracking.names import clean_name
 from tasks.tracking.outages import TrackingUnavailableError, locked, outages_surfaced
@@ -82,19 +83,9 @@ def prepare(uri: str | None, home: Path) -> str:
     return address
 
 
-@contextlib.contextmanager
-def hurried() -> Iterator[None]:
+def hurried() -> AbstractContextManager[None]:
     """Wait for no answer of a server longer than somebody waits who pressed Ctrl-C."""
-    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-    former = os.environ.get(name)
-    os.environ[name] = _HURRIED_SECONDS
-    try:
-        yield
-    finally:
-        if former is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = former
+    return variable_set("MLFLOW_HTTP_REQUEST_TIMEOUT", _HURRIED_SECONDS)
 
 
 def initialise(home: Path | str) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from tasks.models.quiet import quiet
+from tasks.runtime.variables import variable_set
 
 DEFAULT_SEEDS = (0, 1234, 1234)
 """Of Python's, numpy's and torch's generators, as the harness's command line sets them."""
@@ -56,7 +56,7 @@ def contained(seeds: tuple[int, int, int]) -> Iterator[None]:
         utils = importlib.import_module("lm_eval.utils")
         stack.enter_context(_replaced(utils, "env", _sandbox(utils.env)))
         # Its bootstrap forks a pool, which does not go with threads; the draws are the same.
-        stack.enter_context(_environment("DISABLE_MULTIPROC", "1"))
+        stack.enter_context(variable_set("DISABLE_MULTIPROC", "1"))
         yield
 
 
@@ -87,19 +87,6 @@ def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
             delattr(module, name)
         else:
             setattr(module, name, former)
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    former = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if former is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = former
 
 
 @contextmanager

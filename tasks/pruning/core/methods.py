@@ -210,6 +210,20 @@ class LearningInputs:
     progress: Progress | None = None
 
 
+def sequences_of(windows_NL: Tensor, length: int) -> Tensor:
+    """Training windows cut into sequences of ``length`` tokens; what is left of a window goes.
+
+    Raises:
+        ValueError: a window is shorter.
+    """
+    available = windows_NL.shape[1]
+    if available < length:
+        raise ValueError(
+            f"sequence_length {length} is more than the {available} tokens of a training window"
+        )
+    return windows_NL[:, : available // length * length].reshape(-1, length)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
     """What a structured method decided.

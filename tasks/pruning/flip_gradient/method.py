@@ -35,7 +35,13 @@ import torch
 from torch import Tensor
 
 from tasks.pruning.core.blocks import Decoder
-from tasks.pruning.core.methods import Chosen, LearningInputs, StructuredMethod, option
+from tasks.pruning.core.methods import (
+    Chosen,
+    LearningInputs,
+    StructuredMethod,
+    option,
+    sequences_of,
+)
 from tasks.pruning.core.registry import register
 from tasks.pruning.core.targets import Fraction
 from tasks.pruning.flip_gradient.choice import Choice, Judge
@@ -106,45 +112,36 @@ class FlipGradient(StructuredMethod):
                     inputs.progress(at * of + done, count * of)
 
             history.append({"step": at + 1.0, **rounds.go_to_(share, next(batches), told)})
-        choice = rounds.choice
+        choice, read = rounds.choice, 0
         if len(judged_NL):
-            choice = self._judged(decoder, judged_NL, rounds, alone, figures)
+            choice, read, told_of = self._judged(decoder, judged_NL, rounds, alone)
+            figures |= told_of
         figures |= {
-            "training_tokens": float(rounds.tokens + figures.pop("judged_tokens", 0.0)),
+            "training_tokens": float(rounds.tokens + read),
             "training_seconds": time.perf_counter() - start,
         }
         return Chosen(kept=choice.kept(), figures=figures, history=tuple(history))
 
     def _judged(
-        self,
-        decoder: Decoder,
-        judged_NL: Tensor,
-        rounds: Rounds,
-        alone: Choice,
-        figures: dict[str, float],
-    ) -> Choice:
-        """The better of the prior's choice and the rounds' with its swaps, on text of its own."""
+        self, decoder: Decoder, judged_NL: Tensor, rounds: Rounds, alone: Choice
+    ) -> tuple[Choice, int, dict[str, float]]:
+        """The better of the prior's choice and the rounds' with its swaps, on text of its own.
+
+        Returns:
+            The choice, how many tokens were judged, and figures.
+        """
         with Judge(decoder, judged_NL) as judge:
-            figures["initial_divergence"] = judge(alone)
+            initial = judge(alone)
             choice, value = rounds.swapped(judge, self.swaps)
-            if not value <= figures["initial_divergence"]:
-                choice, value = alone, figures["initial_divergence"]
-            figures["divergence"] = value
-            figures["judged_tokens"] = float(judge.tokens)
-        return choice
+        if not value <= initial:
+            choice, value = alone, initial
+        return choice, judge.tokens, {"initial_divergence": initial, "divergence": value}
 
     def _split(self, training_NL: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Sequences to learn from in random order, and those held back."""
-        length = self.sequence_length
-        if training_NL.shape[1] < length:
-            raise ValueError(
-                f"sequence_length {length} is more than the {training_NL.shape[1]} tokens of a "
-                "training window"
-            )
-        pieces = training_NL.shape[1] // length
-        sequences_NL = training_NL[:, : pieces * length].reshape(-1, length)
+        sequences_NL = sequences_of(training_NL, self.sequence_length)
         sequences_NL = sequences_NL[torch.randperm(len(sequences_NL), generator=generator)]
-        held = min(self.validation_tokens // length, len(sequences_NL) // 4)
+        held = min(self.validation_tokens // self.sequence_length, len(sequences_NL) // 4)
         return sequences_NL[held:], sequences_NL[:held]
 
     def _batches(self, sequences_NL: Tensor, flips: int) -> Iterator[Tensor]:

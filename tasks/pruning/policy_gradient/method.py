@@ -32,7 +32,13 @@ from torch import Tensor
 
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.gates import GatedLoss, gated_loss
-from tasks.pruning.core.methods import Chosen, LearningInputs, StructuredMethod, option
+from tasks.pruning.core.methods import (
+    Chosen,
+    LearningInputs,
+    StructuredMethod,
+    option,
+    sequences_of,
+)
 from tasks.pruning.core.registry import register
 from tasks.pruning.core.targets import Fraction
 from tasks.pruning.policy_gradient import bernoulli
@@ -122,7 +128,7 @@ class PolicyGradient(StructuredMethod):
         inputs: LearningInputs,
     ) -> Chosen:
         assert inputs.tokens_NL is not None and inputs.training_NL is not None
-        _require_length(inputs.training_NL, self.sequence_length)
+        sequences_of(inputs.training_NL, self.sequence_length)  # refused before the pass below
         start = time.perf_counter()
         policy = initial_policy(
             decoder,
@@ -185,21 +191,11 @@ class PolicyGradient(StructuredMethod):
             yield figures | policy.figures() | {"unusable_masks": float((~usable).sum())}
 
 
-def _require_length(windows_NL: Tensor, length: int) -> None:
-    if windows_NL.shape[1] < length:
-        raise ValueError(
-            f"sequence_length {length} is more than the {windows_NL.shape[1]} tokens of a training "
-            "window"
-        )
-
-
 def _batches(
     windows_NL: Tensor, batch_size: int, length: int, generator: torch.Generator
 ) -> Iterator[Tensor]:
     """Endless batches of sequences cut from the windows, in a new random order each time round."""
-    _require_length(windows_NL, length)
-    pieces = windows_NL.shape[1] // length
-    sequences_NL = windows_NL[:, : pieces * length].reshape(-1, length)
+    sequences_NL = sequences_of(windows_NL, length)
     order: list[int] = []
     while True:
         while len(order) < batch_size:
