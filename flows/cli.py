@@ -222,8 +222,7 @@ def diff(
         typer.Option(
             "--metric",
             metavar="COLUMN",
-            help="The figure, by its column in results.csv: perplexity/wikitext2. "
-            "Without it, the first perplexity that both have.",
+            help="A column of results.csv; else the first perplexity that both have.",
         ),
     ] = None,
     other_home: Annotated[
@@ -231,7 +230,7 @@ def diff(
         typer.Option(
             "--home",
             metavar="FOLDER",
-            help="Look for B in this home, such as an outputs/ copied from another machine.",
+            help="Look for B in this home, such as another machine's outputs/.",
         ),
     ] = None,
     as_json: Annotated[
@@ -243,7 +242,7 @@ def diff(
             "--questions",
             metavar="N",
             min=0,
-            help="List N questions of zero-shot tasks that A answers right and B does not.",
+            help="List N zero-shot questions that A answers right and B does not.",
         ),
     ] = 0,
 ) -> None:
@@ -259,8 +258,7 @@ def diff(
 
     - the id of a cell's run in MLflow, 32 hexadecimal digits.
 
-    - a figure that a paper reports: `paper-ast:ast@2:4,model=gpt2`, or with `reported:` before it
-      where the preset was also run here.
+    - a paper's figure: `paper-ast:ast@2:4,model=gpt2`; with `reported:` where it was also run here.
 
     Examples:
 
@@ -268,7 +266,7 @@ def diff(
 
     `secateur diff mine:dense mine:wanda@0.5 --metric zero_shot/mean --questions 20` (what broke)
 
-    `secateur diff mine:wanda@0.5 mine:wanda@0.5 --home /mnt/other/outputs` (another machine)
+    `secateur diff mine:wanda@0.5 mine:wanda@0.5 --home /mnt/outputs` (another machine)
 
     `secateur diff paper-ast:wanda@2:4,model=gpt2 reported:paper-ast:wanda@2:4,model=gpt2`
 

@@ -1,6 +1,7 @@
 """Quality against time: each one-shot method at 1 024 to 16 384 calibration tokens.
 
     python tests/benchmarks/frontier.py --data FOLDER [--model gemma3-270m] [--seeds 0 1 2]
+    python tests/benchmarks/frontier.py --data FOLDER --methods sketched_obs:directions=16
     python tests/benchmarks/frontier.py --plot tests/benchmarks/figures/frontier.png
 
 Time is the processor seconds of one thread for a loaded model: forward passes, statistics,
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,17 @@ METHODS: dict[str, Method] = {
     "sparsegpt": SparseGPT(),
     "swiftprune": SwiftPrune(),
     "sketched_obs": SketchedOBS(tokens=ALL),
-    "sketched_obs, 8 directions": SketchedOBS(tokens=ALL, directions=8),
 }
 KEYS = ("model", "method", "target", "tokens", "seed", "windows")
 Point = dict[str, Any]
+
+
+def method_of(name: str) -> Method:
+    """``sketched_obs:directions=16,ridge=0.03``: a method with options of its own."""
+    method, _, text = name.partition(":")
+    pairs = (pair.split("=") for pair in text.split(",") if pair)
+    options = {key: json.loads(v) if v[0] in "0123456789" else v for key, v in pairs}
+    return replace(METHODS[method], **options)
 
 
 def points(path: Path) -> list[Point]:
@@ -59,14 +68,14 @@ def measure(options: argparse.Namespace) -> None:
         for tokens in options.tokens:
             calibration = bench.calibration_of(seed)[: tokens // 512]
             for name in options.methods:
-                sees = 0 if name == "magnitude" else tokens
+                sees = 0 if name.startswith("magnitude") else tokens
                 for target in options.targets:
                     key = (options.model, name, target, sees, seed if sees else 0, options.windows)
                     if key in done:
                         continue
                     done.add(key)
                     seconds, weights = prune(
-                        METHODS[name], bench.decoder, parse_target(target), calibration
+                        method_of(name), bench.decoder, parse_target(target), calibration
                     )
                     bench.model.load_state_dict(weights, strict=False)
                     found = perplexity(bench.model, bench.test, batch_size=8).perplexity
@@ -149,7 +158,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[1024, 2048, 4096, 8192, 16384])
     parser.add_argument("--targets", nargs="+", default=["0.5", "2:4"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    told = f"of {', '.join(METHODS)}; with options as NAME:option=value,…"
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), help=told)
     parser.add_argument("--out", type=Path, default=here.with_suffix(".jsonl"))
     parser.add_argument("--plot", type=Path, help="draw what the file holds, measure nothing")
     options = parser.parse_args()

@@ -107,25 +107,16 @@ def _finetune(work: Work, subject: Subject, task: SlotTask, data: TaskData) -> F
         learn_tokens_(model, tokenizer, generator)
         network = SlotNetwork(model, len(data.scheme.columns), task.pooling, generator)
         longest = _longest(model, task)
+        scheme = data.scheme
         # All parts: a marker that would be cut is told before anything is learned.
         encoded = {
             part: encode(
-                tweets,
-                instances_of(tweets, data.scheme),
-                data.scheme,
-                tokenizer,
-                longest,
-                data.field,
+                tweets, instances_of(tweets, scheme), scheme, tokenizer, longest, data.field
             )
             for part, tweets in parts.items()
         }["train"]
-        recipe = training.Recipe(
-            **{
-                name: getattr(task, name)
-                for name in _TUNING
-                if name not in ("pooling", "max_tokens")
-            }
-        )
+        options = (name for name in _TUNING if name not in ("pooling", "max_tokens"))
+        recipe = training.Recipe(**{name: getattr(task, name) for name in options})
         with accelerator_for(best_device(), torch.float32) as accelerator:
             engine = AccelerateEngine(accelerator, Checkpoints(_scratch(work, work.step)))
             history = training.fine_tune_(

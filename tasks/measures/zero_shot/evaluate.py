@@ -75,9 +75,7 @@ def zero_shot(
 
         from tasks.measures.zero_shot.model import SharedModel, place
 
-        loaded = {task.name: _load(task) for task in tasks}
-        for entry in loaded.values():
-            _set_examples(entry, num_fewshot, seeds[1])
+        loaded = {task.name: _load(task, num_fewshot, seeds[1]) for task in tasks}
         told = {name: record_metrics_(entry) for name, entry in loaded.items()}
         rank, count = place()
         _require_documents(loaded, limit, count)
@@ -92,15 +90,17 @@ def zero_shot(
         if rank:
             return {}
         return {
-            name: dataclasses.replace(
-                result_of(name, found), questions=questions_of(entry, told[name])
-            )
+            name: _with_questions(result_of(name, found), entry, told[name])
             for name, entry in loaded.items()
         }
 
 
-def _load(task: ResolvedTask) -> Any:
-    """The harness's task, with its data.
+def _with_questions(result: TaskResult, entry: Any, told: Any) -> TaskResult:
+    return dataclasses.replace(result, questions=questions_of(entry, told))
+
+
+def _load(task: ResolvedTask, num_fewshot: int | None, seed: int) -> Any:
+    """The harness's task, with its data and its examples.
 
     Only the folder of the task's file is indexed: all of the harness's takes seconds.
 
@@ -115,9 +115,11 @@ def _load(task: ResolvedTask) -> Any:
     try:
         # A group of one, for in a group the harness puts overrides over a task's file.
         loaded = manager.load([{"group": "one", "task": [spec]} if task.file else spec])
-        return loaded["tasks"][task.name]
+        entry = loaded["tasks"][task.name]
     except Exception as error:  # the harness and `datasets` raise anything
         raise ZeroShotError(f"the task {task.name} cannot be loaded: {error}") from error
+    _set_examples(entry, num_fewshot, seed)
+    return entry
 
 
 def _set_examples(task: Any, num_fewshot: int | None, seed: int) -> None:
