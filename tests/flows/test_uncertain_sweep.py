@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import Home
 
 pytestmark = pytest.mark.slow
@@ -19,7 +20,7 @@ models: [model]
 dtype: float32
 calibration: {corpus: {source: python-docs}, samples: 3, sequence_length: 64}
 methods: [magnitude, wanda]
-targets: ["0.01", "0.5"]
+targets: ["0.01", "0.7"]
 save_checkpoints: false
 evaluation:
   perplexity:
@@ -35,7 +36,7 @@ output_type: multiple_choice
 test_split: test
 doc_to_text: "{{{{question}}}}"
 doc_to_target: answer
-doc_to_choice: [red, green, blue]
+doc_to_choice: [red, tan, sky]
 metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
 """
 QUESTIONS = 30
@@ -51,10 +52,15 @@ def measured(make_home: Callable[..., Home]) -> Home:
     folder = home.path.parent
     words = tokenizer()
     words.add_special_tokens({"eos_token": "<|endoftext|>"})
-    tiny.llama(vocab_size=300, eos_token_id=256).save_pretrained(folder / "model")
+    model = tiny.llama(vocab_size=300, eos_token_id=256)
+    with torch.no_grad():  # as they are made, blocks hardly move the logits
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(8)
+    model.save_pretrained(folder / "model")
     words.save_pretrained(folder / "model")
     (folder / "tasks").mkdir()
-    lines = [json.dumps({"question": f"{n} and {n * n}:", "answer": n % 3})
+    lines = [json.dumps({"question": f"after {n} comes {n * 7919 % 997}", "answer": n % 3})
              for n in range(QUESTIONS)]  # fmt: skip
     (folder / "questions.jsonl").write_text("\n".join(lines))
     task = TASK.format(data=folder / "questions.jsonl")
@@ -86,8 +92,8 @@ def test_rows(measured: Home) -> None:
         assert row["answers/colours/low"] <= change <= row["answers/colours/high"]
         if target == "0.01":
             assert row["answers/colours/agreement"] > 0.9
-    little, much = (rows["wanda", target]["uncertainty/colours"] for target in ("0.01", "0.5"))
-    assert 0 <= little <= much  # of a tiny model both may be sure
+    little, much = (rows["wanda", target]["uncertainty/colours"] for target in ("0.01", "0.7"))
+    assert little < much
 
 
 def test_report_and_tracking_tell_it(measured: Home) -> None:
@@ -122,13 +128,13 @@ def test_again_nothing_is_computed(measured: Home) -> None:
 
 def test_diff_lists_broken_questions(measured: Home) -> None:
     asked = ("--metric", "zero_shot/mean", "--questions", "2")
-    status, output = measured.run("diff", "sure:dense", "sure:wanda@0.5", *asked)
+    status, output = measured.run("diff", "sure:dense", "sure:wanda@0.7", *asked)
     assert status == 0, output
-    row = rows_of(measured)["wanda", "0.5"]
-    broken = row["answers/colours/broken"]
+    row = rows_of(measured)["wanda", "0.7"]
+    assert row["answers/colours/broken"] > 1
     assert f"on {QUESTIONS} questions" in " ".join(output.split())
-    assert output.count("colours, document") == min(2, broken)
-    status, output = measured.run("diff", "sure:dense", "sure:wanda@0.5", *asked, "--json")
+    assert output.count("colours, document") == 2
+    status, output = measured.run("diff", "sure:dense", "sure:wanda@0.7", *asked, "--json")
     machine = json.loads(output)["answers"]
     assert machine["tasks"]["colours"]["broken"] == row["answers/colours/broken"]
     assert machine["tasks"]["colours"]["p"] == row["answers/colours/p"]
@@ -137,10 +143,10 @@ def test_diff_lists_broken_questions(measured: Home) -> None:
 def test_diff_without_the_store_says_so(measured: Home, tmp_path: Path) -> None:
     shutil.copytree(measured.path / "sweeps", tmp_path / "sweeps")
     asked = ("--metric", "zero_shot/mean", "--home", str(tmp_path))
-    status, output = measured.run("diff", "sure:dense", "sure:wanda@0.5", *asked)
+    status, output = measured.run("diff", "sure:dense", "sure:wanda@0.7", *asked)
     assert status == 0, output
     assert "does not hold its questions here" in " ".join(output.split())
     listed = (*asked, "--questions", "3")
-    status, output = measured.run("diff", "sure:dense", "sure:wanda@0.5", *listed)
+    status, output = measured.run("diff", "sure:dense", "sure:wanda@0.7", *listed)
     assert status == 2
     assert "--questions" in output
