@@ -13,7 +13,7 @@ from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.exceptions import Pause
+from prefect.exceptions import ObjectNotFound, Pause
 from prefect.states import Scheduled
 
 from flows.compute.overlap import held
@@ -34,15 +34,23 @@ def give_place_back(run: UUID, name: str, reason: str) -> NoReturn:
         Pause: always; Prefect's engine ends with it.
     """
     with get_client(sync_client=True) as client:
-        client.update_flow_run_labels(run, {_WAITS_FOR: name})
-        state = client.set_flow_run_state(run, _waiting(reason), force=True).state
+        state = client.read_flow_run(run).state
+        if state is None or not (state.is_cancelling() or state.is_final()):
+            client.update_flow_run_labels(run, {_WAITS_FOR: name})
+            state = client.set_flow_run_state(run, _waiting(reason), force=True).state
     raise Pause(state=state)
 
 
 async def waits(client: PrefectClient, run: FlowRun) -> bool:
-    """Whether a run that is due still waits; its time is then put off."""
+    """Whether a run that is due is not to begin: it waits, and its time is then put off, or somebody
+    has cancelled or deleted it since the worker asked."""
     name = run.labels.get(_WAITS_FOR)
     if name is None or not held(str(name)):
         return False
-    await client.set_flow_run_state(run.id, _waiting(run.state and run.state.message), force=True)
+    try:
+        state = (await client.read_flow_run(run.id)).state
+    except ObjectNotFound:
+        return True
+    if state is not None and state.is_scheduled():
+        await client.set_flow_run_state(run.id, _waiting(state.message), force=True)
     return True
