@@ -42,8 +42,11 @@ def give_place_back(run: UUID, name: str, reason: str) -> NoReturn:
 
 
 async def waits(client: PrefectClient, run: FlowRun) -> bool:
-    """Whether a run that is due is not to begin: it waits, and its time is then put off, or somebody
-    has cancelled or deleted it since the worker asked."""
+    """Whether a run that is due is not to begin.
+
+    It waits, and its time is then put off; or somebody cancelled or deleted it since the worker
+    asked.
+    """
     name = run.labels.get(_WAITS_FOR)
     if name is None or not held(str(name)):
         return False
