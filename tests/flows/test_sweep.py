@@ -181,7 +181,7 @@ def test_an_unreachable_tracking_server_delays_and_loses_nothing(
     assert status == 0, output
     assert "run the same command again" in output
     processes = 1 if len(devices()) < 2 else 1 + CELLS  # with several devices, one a cell
-    assert len(asked) <= processes, "each process waits for it once"
+    assert len(asked) <= processes + 1, "each process waits for it once, the sweep at its end too"
     assert figures(home.rows()) == figures(finished.rows())
     assert not any(row["mlflow_run_id"] for row in home.rows())
     status, output = home.run("run", "sweep.yaml")
