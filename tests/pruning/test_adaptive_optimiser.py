@@ -26,20 +26,24 @@ def masked(value: torch.Tensor, kept: torch.Tensor, weight_decay: float = 0.1) -
     return Variable("w", value.clone(), weight_decay, kept.clone(), value * kept)
 
 
+@pytest.mark.parametrize("corrected", [False, True])
 @pytest.mark.parametrize("shape", [(6, 8), (LARGE,)])
-def test_masked_updates_equal_the_formula_step_by_step(shape: tuple[int, ...]) -> None:
+def test_masked_updates_equal_the_formula_step_by_step(
+    shape: tuple[int, ...], corrected: bool
+) -> None:
     kept = torch.rand(shape, generator=generator(9)) < 0.5
     variable = masked(random(*shape), kept)
     w, m, v = random(*shape), torch.zeros(shape).double(), torch.zeros(shape).double()
     for step in range(1, 8):
         gradient = random(*shape, seed=step)
         rate, decay, clip = 0.01 * step, 1e-2 * step, 0.7
-        update_(variable, gradient.clone(), StepSize(step, rate, decay, clip))
+        update_(variable, gradient.clone(), StepSize(step, rate, decay, clip, corrected))
         g = clip * gradient
         m = 0.9 * m + 0.1 * g
-        u = m + decay * (~kept * w)
+        begun = 1 - 0.9**step
+        u = (m / begun if corrected else m) + decay * (~kept * w)
         v = 0.95 * v + 0.05 * u**2
-        change = u / ((v / (1 - 0.95**step)).sqrt() + 1e-8) * rate / (1 - 0.9**step)
+        change = u / ((v / (1 - 0.95**step)).sqrt() + 1e-8) * rate / (1 if corrected else begun)
         w = w - rate * 0.1 * w - change
         torch.testing.assert_close(variable.value, w, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(variable.momentum, m, rtol=1e-12, atol=1e-12)
@@ -78,6 +82,16 @@ def test_the_decay_touches_pruned_weights_only() -> None:
     assert torch.equal(with_decay.momentum, without.momentum), "the decay went into the momentum"
     large = ~kept & (random(64).abs() > 0.1)
     assert (with_decay.value[large].abs() < random(64)[large].abs()).all()
+
+
+def test_corrected_momentum_bounds_the_first_steps_by_the_learning_rate() -> None:
+    """The published form's first step is ten times as long, whatever the gradient."""
+    kept = torch.ones(64, dtype=torch.bool)
+    for corrected, times in ((True, 1), (False, 10)):
+        variable = masked(random(64), kept, 0.0)
+        update_(variable, random(64, seed=1), StepSize(1, 1e-3, 0.0, 1.0, corrected))
+        longest = (variable.value - random(64)).abs().max()
+        assert float(longest) == pytest.approx(times * 1e-3, rel=1e-4)
 
 
 def test_clipping_bounds_the_norm_of_all_gradients_together() -> None:

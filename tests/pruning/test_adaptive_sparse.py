@@ -131,6 +131,15 @@ def test_a_fixed_mask_never_flips_and_an_adaptive_one_does() -> None:
     assert fixed.weights.keys() == adaptive.weights.keys()
 
 
+def test_no_mask_is_chosen_in_the_cool_down() -> None:
+    """Else a run of a whole number of intervals ends on a mask that was never trained."""
+    _, held = run(replace(SHORT, mask_until=0.75))  # of 8 steps, masks after 2, 4 and 6
+    _, published = run(replace(SHORT, mask_until=1))
+    rates = [[entry["flip_rate"] for entry in of.history] for of in (held, published)]
+    assert rates[0][5] == rates[0][7] != rates[0][4], "told until the next choice"
+    assert rates[1][7] != rates[1][6]
+
+
 def test_the_history_tells_every_step() -> None:
     _, result = run()
     assert [entry["step"] for entry in result.history] == list(range(1, 9))

@@ -94,8 +94,10 @@ class Run:
         decay = schedules.decay(
             step, method.steps, method.decay_max, method.decay, method.decay_ramp
         )
-        norm = student.step_(StepSize(step, rate, decay), method.clip)
-        if method.mask == "adaptive" and step % method.mask_interval == 0:
+        corrected = method.momentum == "corrected"
+        norm = student.step_(StepSize(step, rate, decay, corrected=corrected), method.clip)
+        chooses = method.mask == "adaptive" and step <= method.mask_until * method.steps
+        if chooses and step % method.mask_interval == 0:
             flip_rate = student.remask_()
         return {
             **losses,

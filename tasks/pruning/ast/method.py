@@ -11,7 +11,8 @@ The paper's variants, with everything else as it is: *naive* is ``mask: fixed, d
 distillation: false``; its ablation leaves out one part each: ``distillation: false``, ``mask:
 fixed``, ``decay: static``; *boosted* is ``slorb: true``.
 
-Deviations: no dropout, so that nothing but the order of windows is random; the run's length is
+Deviations: ``momentum: corrected`` and ``mask_until: 0.95`` (the published forms are options); no
+dropout, so that nothing but the order of windows is random; the run's length is
 ``steps`` of ``batch`` windows, where the authors take 40 000 steps of 128 windows of 1024 tokens.
 All parameters are trained, embeddings and norms included. ``criterion: activation`` is not the
 paper's: masks compare |W|·‖x‖ as Wanda does, which starts closer to the dense model.
@@ -47,8 +48,12 @@ class AdaptiveSparseTrainer(RetrainingMethod):
     name: ClassVar[str] = "ast"
     summary: ClassVar[str] = "Retrains keep:group weights with an adaptive mask and distillation."
     source: ClassVar[str] = "AST, arXiv 2407.20584"
-    version: ClassVar[int] = 2
-    published: ClassVar[Mapping[str, Any]] = {"criterion": "magnitude"}
+    version: ClassVar[int] = 3
+    published: ClassVar[Mapping[str, Any]] = {
+        "criterion": "magnitude",
+        "momentum": "published",
+        "mask_until": 1,
+    }
 
     steps: int = option(500, "Optimiser steps.", ge=1)
     batch: int = option(8, "Windows of one step, over all processes together.", ge=1)
@@ -67,6 +72,18 @@ class AdaptiveSparseTrainer(RetrainingMethod):
         "magnitude", "magnitude: |W|, the paper's; activation: |W| times the dense input's norm."
     )
     mask_interval: int = option(10, "Optimiser steps from one mask to the next.", ge=1)
+    mask_until: float = option(
+        0.95,
+        "mask adaptive: part of the run after which the mask stays, so that its weights are still "
+        "trained; 1: as published, a run may end on a mask that it never trained.",
+        gt=0,
+        le=1,
+    )
+    momentum: Literal["corrected", "published"] = option(
+        "corrected",
+        "Of masked weights; corrected: as in Adam, before the decay joins it; published: after, "
+        "which makes the first steps up to ten times as long.",
+    )
     decay: Literal["annealed", "static", "none"] = option(
         "annealed", "Of pruned weights; annealed: grows to decay_max; static: decay_max at once."
     )

@@ -7,7 +7,11 @@ For a masked weight W with mask M (True: kept) and gradient g, clipped, at step 
     v ← β₂v + (1−β₂)u²
     W ← (1 − η·ω)W − (η/(1−β₁ᵗ))·u/(√(v/(1−β₂ᵗ)) + ε)
 
-and the model computes with W⊙M, written where its forward pass reads it, once a step. The gradient
+This is the published form. Its u/√v has size one already, so that the factor 1/(1−β₁ᵗ) lengthens
+the first steps, up to ten times; the authors' 2 000 steps of warm-up hide it, a short run does not.
+``corrected`` uses the momentum that Adam corrects, u = m/(1−β₁ᵗ) + λ(t)(¬M⊙W), and the factor goes.
+
+The model computes with W⊙M, written where its forward pass reads it, once a step. The gradient
 that arrives there *is* the straight-through estimator's gradient of the dense W. Every other
 parameter takes plain AdamW, v ← β₂v + (1−β₂)g². ω is 0 for vectors.
 
@@ -38,12 +42,14 @@ class StepSize:
         learning_rate: η.
         decay: λ of the pruned weights.
         gradient_scale: what gradients are multiplied with first, for clipping.
+        corrected: whether u and v of a masked weight see the corrected momentum.
     """
 
     step: int
     learning_rate: float
     decay: float = 0.0
     gradient_scale: float = 1.0
+    corrected: bool = False
 
 
 @dataclass
@@ -100,7 +106,9 @@ def update_(variable: Variable, gradient: Tensor, size: StepSize) -> None:
         gradient: of the loss, before clipping; it is left as it is.
     """
     correction = math.sqrt(1 - BETA_2**size.step)
-    rate = size.learning_rate * correction / (1 - BETA_1**size.step)
+    started = 1 - BETA_1**size.step  # the part of the momentum that its start from zero left
+    early = size.corrected and variable.kept is not None
+    rate = size.learning_rate * correction / (1 if early else started)
     shrink = 1 - size.learning_rate * variable.weight_decay
     kind = {"dtype": variable.value.dtype, "device": variable.value.device}
     buffers = torch.empty(3, _part(variable.value), **kind)
@@ -118,7 +126,7 @@ def update_(variable: Variable, gradient: Tensor, size: StepSize) -> None:
             torch.mul(value, ones, out=change)
             # W − W⊙M is exactly zero where M is one.
             torch.sub(value, change, out=change)
-            torch.add(momentum, change, alpha=size.decay, out=change)
+            change.mul_(size.decay).add_(momentum, alpha=1 / started if early else 1)
             variance.mul_(BETA_2).addcmul_(change, change, value=1 - BETA_2)
         # Numerator and denominator of the formula times √(1−β₂ᵗ), which saves a pass.
         torch.sqrt(variance, out=root).add_(EPSILON * correction)

@@ -9,6 +9,7 @@ Shapes: ``O`` out-features, ``I`` in-features, ``R`` rank of a branch.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 
 import torch
@@ -135,7 +136,7 @@ class Student:
             raise FloatingPointError(
                 f"step {size.step}: the gradients are not finite; try a lower learning_rate"
             )
-        scaled = StepSize(size.step, size.learning_rate, size.decay, scale)
+        scaled = dataclasses.replace(size, gradient_scale=scale)
         for variable, slope in pairs:
             assert slope is not None
             update_(variable, slope, scaled)
