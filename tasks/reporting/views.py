@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,13 +47,21 @@ class Point:
         return None if found is None else min(max(found, min(self.finite)), max(self.finite))
 
     @property
-    def bars(self) -> tuple[float, float]:
-        """Down from and up from the mean: the standard error, or else the seeds' extremes."""
-        if self.mean is None:
-            return (0.0, 0.0)
-        if self.error is not None:
-            return (self.error, self.error)
-        return (self.mean - min(self.finite), max(self.finite) - self.mean)
+    def over_seeds(self) -> float | None:
+        """Standard error of the mean over the seeds; None where they tell nothing.
+
+        Fewer than two that did not diverge do not, nor those that are all alike: a method without
+        randomness on fixed windows has one result, however often it is listed.
+        """
+        if len(set(self.finite)) < 2:
+            return None
+        return statistics.stdev(self.finite) / math.sqrt(len(self.finite))
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of the mean: the figure's own and the seeds' together; None where neither is known."""
+        known = [error for error in (self.error, self.over_seeds) if error is not None]
+        return math.hypot(*known) if known else None
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -174,7 +183,7 @@ def best(rows: Sequence[Row], model: str, figure: Figure) -> set[tuple[str, str]
             for value, point in sound
             if shown(figure, value) == shown(figure, top)
             or abs(value - top) <= noise(figure) * abs(top)
-            or abs(value - top) < math.hypot(point.error or 0.0, winner.error or 0.0)
+            or abs(value - top) < math.hypot(point.standard_error or 0, winner.standard_error or 0)
         ]
         if len(tied) < len(rivals):
             winners |= {(point.method, target) for point in tied}

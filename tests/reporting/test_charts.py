@@ -181,7 +181,7 @@ def test_accuracy_has_bars_of_one_standard_error() -> None:
         row["zero_shot/mean_stderr"] = 0.02
     chart = _charts(rows)["zero-shot-vs-sparsity"]
     mark = _marks(chart.panels[0])["wanda"]
-    assert mark.bars == pytest.approx((2.0, 2.0))
+    assert mark.bar == pytest.approx(2.0)
     assert "± 1 standard error" in chart.note
     dense = 100 * float(str(rows[0]["zero_shot/mean"]))
     assert chart.dense == pytest.approx(dense)

@@ -227,3 +227,20 @@ def test_figures_are_short() -> None:
     assert [format_bytes(size) for size in sizes] == ["512 B", "21.5 MiB", "1.25 GiB", "515 MiB"]
     counts = (512, 51_200, 3e6, 5.24e9, 0)
     assert [format_count(count) for count in counts] == ["512", "51.2k", "3M", "5.24G", "0"]
+
+
+def test_seeds_are_told_as_a_mean_and_its_standard_error() -> None:
+    rows = [dense_row()]
+    for seed, (wanda, lucky) in enumerate([(60.0, 59.0), (63.0, 70.0), (66.0, math.inf)]):
+        rows += [
+            cell_row("wanda", "0.5", wanda, seed=seed),
+            cell_row("swiftprune", "0.5", lucky, seed=seed),
+            cell_row("magnitude", "0.5", 90.0, seed=seed),
+        ]
+    rows.append(cell_row("ast", "2:4", 50.0))
+    told = _markdown(rows)["Over the seeds"]
+    assert _cells(told, "wanda", "0.5") == ["3", "**63.00 ± 1.73**"]  # stdev 3, by √3
+    assert _cells(told, "swiftprune", "0.5") == ["3", "diverged: 1 of 3"]
+    assert _cells(told, "magnitude", "0.5") == ["3", "90.00"], "no randomness: nothing to tell"
+    assert "ast" not in told and "dense" not in told
+    assert "Over the seeds" not in _markdown(rows[:2])

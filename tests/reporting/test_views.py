@@ -86,7 +86,22 @@ def test_seeds_make_one_point_and_failed_cells_none() -> None:
     rows = [cell_row("wanda", "0.5", value, seed=seed) for seed, value in enumerate(values)]
     (point,) = points([*rows, failed_row("x"), dense_row()], "tiny", figure_of(rows))
     assert point.values == values
-    assert (point.mean, point.diverged, point.bars) == (63.0, True, (3.0, 3.0))
+    assert (point.mean, point.diverged) == (63.0, True)
+    assert point.standard_error == pytest.approx(3.0)  # stdev √18 of two, by √2
+
+
+def test_seeds_and_the_figures_own_error_add_up() -> None:
+    more = {"zero_shot/mean_stderr": 0.04}
+    values = (0.50, 0.56)  # their mean's error is 0.03
+    rows = [
+        cell_row("wanda", "0.5", 60.0, seed=seed, **{"zero_shot/mean": value}, **more)
+        for seed, value in enumerate(values)
+    ]
+    (point,) = points(rows, "tiny", figure_of(rows, "zero_shot/mean"))
+    assert point.over_seeds == pytest.approx(0.03)
+    assert point.standard_error == pytest.approx(0.05)
+    (alike,) = points(rows, "tiny", figure_of(rows))
+    assert alike.over_seeds is None, "one result, listed twice"
 
 
 def test_the_mean_lies_between_the_seeds() -> None:

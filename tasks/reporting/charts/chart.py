@@ -21,7 +21,7 @@ class Mark:
 
     Attributes:
         x, y: as the axes show them; y is None where every seed diverged.
-        bars: down from and up from y.
+        bar: standard error, down from and up from y; 0 where none is known.
         diverged: whether a seed did: a second mark stands at the axis' edge.
         pale: whether another cell beats it.
         text: what it is, with its figures, a line each; as HTML.
@@ -30,7 +30,7 @@ class Mark:
     method: str
     x: float
     y: float | None
-    bars: tuple[float, float] = (0.0, 0.0)
+    bar: float = 0.0
     diverged: bool = False
     pale: bool = False
     text: str = ""

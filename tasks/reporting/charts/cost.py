@@ -145,7 +145,7 @@ def _panel(
                 method=point.method,
                 x=max(at, _LEAST) if x.log else at,
                 y=None if point.mean is None else scaled(quality, point.mean),
-                bars=(scaled(quality, point.bars[0]), scaled(quality, point.bars[1])),
+                bar=scaled(quality, point.standard_error or 0.0),
                 diverged=point.diverged,
                 pale=not on_front,
                 text=mark_text(
@@ -154,7 +154,7 @@ def _panel(
             )
         )
     values = [scaled(quality, value) for cell in cells for value in cell.point.values]
-    values += [m.y + end for m in marks if m.y is not None for end in (-m.bars[0], m.bars[1])]
+    values += [m.y + end for m in marks if m.y is not None for end in (-m.bar, m.bar)]
     values += [] if line is None else [line]
     y = value_axis(axis_label(quality), values, log=is_log(quality, values))
     front = sorted((m.x, m.y) for m in marks if not m.pale and m.y is not None)

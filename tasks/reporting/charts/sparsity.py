@@ -56,7 +56,7 @@ def against_sparsity(
             method=point.method,
             x=x,
             y=None if point.mean is None else factor * point.mean,
-            bars=(factor * point.bars[0], factor * point.bars[1]),
+            bar=factor * (point.standard_error or 0.0),
             diverged=point.diverged,
             text=mark_text(point.rows, rows, told),
         )
@@ -131,7 +131,12 @@ def _ends(point: Point) -> list[float]:
     """Where its bars end."""
     if point.mean is None:
         return []
-    return [point.mean - point.bars[0], point.mean + point.bars[1]]
+    bar = point.standard_error or 0.0
+    return [point.mean - bar, point.mean + bar]
+
+
+def _has_bar(point: Point) -> bool:
+    return point.standard_error is not None
 
 
 def _dense_text(figure: Figure, dense: float | None) -> str:
@@ -141,7 +146,7 @@ def _dense_text(figure: Figure, dense: float | None) -> str:
 
 def _note(rows: Sequence[Row], figure: Figure, found: Sequence[Point]) -> str:
     notes = [figure.label]
-    notes += ["bars: ± 1 standard error"] if any(p.error is not None for p in found) else []
+    notes += ["bars: ± 1 standard error"] if any(map(_has_bar, found)) else []
     measured = [row for row in rows if figure.value(row) is not None]
     if not all(views.is_comparable(row, rows, figure) for row in measured):
         place = next(point.rows[0].get(figure.comparable) for point in found)

@@ -114,14 +114,12 @@ def _marks(chart: Chart, method: str, styles: Mapping[str, MethodStyle]) -> list
     for place, panel in enumerate(chart.panels):
         marks = [mark for mark in panel.marks if mark.method == method]
         marks.sort(key=lambda mark: mark.pale)
-        shown = [(mark, mark.y, mark.bars) for mark in marks if mark.y is not None]
-        shown += [(mark, panel.y.edge, (0.0, 0.0)) for mark in marks if mark.diverged]
+        shown = [(mark, mark.y, mark.bar) for mark in marks if mark.y is not None]
+        shown += [(mark, panel.y.edge, 0.0) for mark in marks if mark.diverged]
         if not shown:
             continue
         name = ": ".join([method, *filter(None, [", ".join(chart.asides.get(method, ()))])])
-        bars = {"symmetric": False, "thickness": 1.2, "width": 3,
-                "arrayminus": [bar[0] for _, _, bar in shown],
-                "array": [bar[1] for _, _, bar in shown]}  # fmt: skip
+        bars = {"thickness": 1.2, "width": 3, "array": [bar for _, _, bar in shown]}
         trace = _trace(place, [(mark.x, y) for mark, y, _ in shown], name, showlegend=False)
         looks = [_look(mark, styles) for mark, _, _ in shown]
         trace |= {
@@ -136,7 +134,7 @@ def _marks(chart: Chart, method: str, styles: Mapping[str, MethodStyle]) -> list
             "hovertemplate": "%{text}<extra></extra>",
             "cliponaxis": False,
         }
-        if any(any(bar) for _, _, bar in shown):
+        if any(bar for _, _, bar in shown):
             trace["error_y"] = bars | {"color": looks[0][1] if marks[0].pale else looks[0][0]}
         found.append(trace | {"best": not marks[0].pale})
     first = next((trace for trace in found if trace["best"]), found[0] if found else None)

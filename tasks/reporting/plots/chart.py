@@ -110,11 +110,9 @@ def _draw_mark(axes: Axes, mark: Mark, look: dict[str, Any], edge: float) -> Non
     size = 8.0 if mark.method == DENSE else look["markersize"]
     look = look | {"markersize": size, "linestyle": "", "zorder": 3}
     if mark.y is not None:
-        if any(mark.bars):
-            bars = [[mark.bars[0]], [mark.bars[1]]]
-            axes.errorbar(
-                [mark.x], [mark.y], yerr=bars, color=look["color"], elinewidth=1.0, zorder=2.5
-            )
+        if mark.bar:
+            drawn = {"color": look["color"], "elinewidth": 1.0, "capsize": 2.0, "zorder": 2.5}
+            axes.errorbar([mark.x], [mark.y], yerr=mark.bar, **drawn)
         axes.plot([mark.x], [mark.y], **look)
     if mark.diverged:
         axes.plot([mark.x], [edge], **look)

@@ -10,16 +10,19 @@ from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
 from tasks.reporting.text import format_ratio, short_names, shown
 from tasks.reporting.views import (
+    Point,
     best,
     departure,
     learning,
     models,
+    points,
     ratio,
     series,
     several_seeds,
 )
 
 RESULTS = "Results"
+OVER_SEEDS = "Over the seeds"
 COST = "What pruning took"
 _LEARNED_NOTE = (
     "Methods with an entry under *learned* trained on so many tokens (repetitions counted) of the "
@@ -74,7 +77,7 @@ def results_tables(rows: Sequence[Row], figures: Sequence[Figure]) -> list[Table
     only where there are several.
     """
     figures = present(figures, [row for row in rows if is_completed(row)])
-    tables = [_headlines(rows, figures), _cost(rows, figures)]
+    tables = [_headlines(rows, figures), _over_seeds(rows, figures), _cost(rows, figures)]
     own = {figure.column for figure in PRUNING}
     groups: dict[str, list[Figure]] = {}
     for figure in figures:
@@ -110,6 +113,47 @@ def _headlines(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
     ]
     columns = [replace(c, cells=cells) if c is first else c for c in table.columns]
     return replace(table, columns=columns, note=_departures(rows))
+
+
+def _over_seeds(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
+    """Mean and standard error of each headline figure, a line for the cells of all seeds."""
+    headline = [figure for figure in figures if figure.headline]
+    found = {
+        (model, point.method, point.target, figure.column): point
+        for model in models(rows)
+        for figure in headline
+        for point in points(rows, model, figure)
+    }
+    cells: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows if several_seeds(rows) else []:
+        if is_completed(row) and not is_dense(row):
+            key = (str(row.get("model")), series(row), target_text(row.get("target")))
+            cells.setdefault(key, []).append(row)
+    cells = {key: mine for key, mine in cells.items() if len(mine) > 1}
+
+    def means(figure: Figure) -> Column:
+        told = [_mean(figure, found.get((*key, figure.column))) for key in cells]
+        ranks = {(m, *cell) for m in models(rows) for cell in best(rows, m, figure)}
+        won = frozenset(place for place, key in enumerate(cells) if key in ranks)
+        return Column(figure.heading, told, figure.unit, best=won)
+
+    first = [mine[0] for mine in cells.values()]
+    names = [column for column in _names(first, rows) if column.heading != "seed"]
+    count = Column("seeds", [str(len(mine)) for mine in cells.values()])
+    columns = [*names, count, *map(means, headline)]
+    note = "Mean ± standard error of the mean; without ± where all seeds give the same."
+    return Table(OVER_SEEDS, columns, ["completed"] * len(cells), note)
+
+
+def _mean(figure: Figure, point: Point | None) -> str:
+    """With its standard error; a seed that diverged takes the mean with it."""
+    if point is None:
+        return ""
+    if point.diverged:
+        return f"diverged: {len(point.values) - len(point.finite)} of {len(point.values)}"
+    error = point.standard_error
+    told = shown(figure, point.mean)
+    return told if error is None else f"{told} ± {shown(figure, error)}"
 
 
 def _cost(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
