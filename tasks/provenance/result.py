@@ -21,6 +21,7 @@ class Result:
         metrics: every figure by its column's name.
         inputs: name → value, as :mod:`tasks.provenance.inputs` names them.
         artifacts: role of a measurement → its folder, which may be gone; empty where none is known.
+        seeds: seed → figures of the cells that differ from this one in the seed alone, its own too.
         reported: whether a paper reports it, so that inputs are those of the preset.
     """
 
@@ -30,6 +31,7 @@ class Result:
     metrics: Mapping[str, float]
     inputs: Inputs
     artifacts: Mapping[str, Path] = field(default_factory=dict)
+    seeds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     reported: bool = False
 
 

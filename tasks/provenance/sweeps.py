@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,13 @@ def read_cell(reference: Reference, folder: Path) -> Result:
         origin=str(folder),
         metrics=_metrics(row),
         inputs=inputs,
+        seeds={
+            str(other["seed"]): _metrics(other)
+            for other in rows
+            if other.get("seed") is not None
+            and other["status"] == "completed"
+            and replace(_axes(other), seed=None) == replace(_axes(row), seed=None)
+        },
         artifacts={role: store.path(place) for role, place in places.items()},
     )
 

@@ -20,6 +20,7 @@ from tasks.provenance.inputs import (
     view,
 )
 from tasks.provenance.result import Result
+from tasks.provenance.seeds import seeds_verdict
 
 _OF_DENSE = "dense_"
 SUMS_ALONE = 1e-5
@@ -94,6 +95,7 @@ def compare_results(a: Result, b: Result, metric: str | None, *, questions: int 
     compared = compare(_seen(a, metrics[0]), _seen(b, metrics[1]))
     dense = _dense(a, b, metrics)
     verdict = _verdict(compared, figures, dense, a.reported or b.reported)
+    verdict += seeds_verdict(a, b, metrics)
     if not metrics[0].startswith(MEASURED_ON) and compared.differences:
         verdict += (f"The order is {MEASURED_ON}'s; {metrics[0]} may follow another one.",)
     return Comparison(
