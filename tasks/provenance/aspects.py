@@ -204,7 +204,7 @@ ASPECTS: tuple[Aspect, ...] = (
     Aspect("pruning/training_tokens", "tokens learned from", TRAINING,
         "Methods that learn get better with more tokens, repetitions counted."),
     Aspect("pruning/seed", "seed", TRAINING,
-        "It decides what the method draws at random; several seeds tell how far they lie apart."),
+        "It decides what the method draws at random; several seeds tell how far they lie apart.",
         follows=("pruning/method",)),
     Aspect("dtype", "dtype", ARITHMETIC,
         "Weights and products are rounded otherwise: the dense SmolLM2-135M has 36.06 in bfloat16 "
