@@ -160,6 +160,7 @@ def test_on_a_cpu_nothing_changes_and_it_says_so() -> None:
         assert torch.equal(weight, before[name])
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with 2:4 kernels")
 def test_on_a_gpu_the_same_is_computed() -> None:
     from tasks.measures.speed.timing import measure_speed
