@@ -3,9 +3,10 @@
     python tests/benchmarks/gpu.py                # 128×2048 tokens, 32 blocks
     python tests/benchmarks/gpu.py --rehearse     # a tiny shape on the CPU: does it run?
 
-Meant to take under ten minutes on one 80 GB card. Needs torch, transformers and this repository. Times wait for
-the device. The bare pass is the same walk through the blocks without collecting anything: what any calibration must do. Random weights
-make perplexity meaningless; times and memory do not depend on their values. Results: gpu.md.
+Meant to take under ten minutes on one 80 GB card. Needs torch, transformers and this repository.
+Times wait for the device. The bare pass is the same walk through the blocks without collecting
+anything: what any calibration must do. Random weights make perplexity meaningless; times and memory
+do not depend on their values. Results: gpu.md.
 """
 
 from __future__ import annotations

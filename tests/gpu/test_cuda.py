@@ -17,6 +17,7 @@ import pytest
 import tiny
 import torch
 from support.contract import METHODS, made, sketch_of, target_of
+from transformers import PreTrainedModel
 
 from tasks.measures.perplexity.perplexity import perplexity
 from tasks.pruning.core import driver
@@ -113,8 +114,11 @@ def test_block_by_block_gives_what_the_model_on_the_gpu_gives(name: str) -> None
 def test_perplexity_is_the_cpus(architecture: str) -> None:
     decoder = tiny.decoder(architecture)
     windows = tiny.tokens(8, 24)
+    assert isinstance(decoder.model, PreTrainedModel)
     here = perplexity(decoder.model, windows).perplexity
-    there = perplexity(moved(decoder, DEVICE).model, windows).perplexity
+    other = moved(decoder, DEVICE).model
+    assert isinstance(other, PreTrainedModel)
+    there = perplexity(other, windows).perplexity
     assert there == pytest.approx(here, rel=1e-5)
 
 
