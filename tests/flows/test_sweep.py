@@ -194,7 +194,7 @@ def test_a_damaged_artifact_is_noticed_and_computed_again(
     finished: Home, make_home: Callable[..., Home]
 ) -> None:
     home = make_home()
-    shutil.copytree(finished.path, home.path)
+    shutil.copytree(finished.path, home.path, dirs_exist_ok=True)
     wanted = figures(home.rows())
     checkpoint = next((home.path / "artifacts" / "checkpoint").glob("*/model.safetensors"))
     content = bytearray(checkpoint.read_bytes())
@@ -220,6 +220,7 @@ def test_two_processes_run_the_same_sweep_together(
     assert not list((home.path / "tmp").iterdir())
 
 
+@pytest.mark.cluster
 def test_killed_at_random_moments_it_ends_as_if_uninterrupted(
     make_home: Callable[..., Home], finished: Home
 ) -> None:
@@ -244,7 +245,7 @@ def test_gc_keeps_what_a_sweep_needs_and_drops_the_rest(
     finished: Home, make_home: Callable[..., Home]
 ) -> None:
     home = make_home()
-    shutil.copytree(finished.path, home.path)
+    shutil.copytree(finished.path, home.path, dirs_exist_ok=True)
     before = {path.name for path in home.path.glob("artifacts/*/*")}
     (home.path / "tmp" / f"{'0' * 64}.dead").mkdir(parents=True)
     status, output = home.run("gc")
@@ -262,7 +263,7 @@ def test_gc_keeps_what_a_sweep_needs_and_drops_the_rest(
 
 def test_the_report_can_be_written_again(finished: Home, make_home: Callable[..., Home]) -> None:
     home = make_home()
-    shutil.copytree(finished.path, home.path)
+    shutil.copytree(finished.path, home.path, dirs_exist_ok=True)
     wanted = home.rows()
     folder = home.path / "sweeps" / "demo"
     for name in ("results.csv", "report.md"):
