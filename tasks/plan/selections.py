@@ -9,6 +9,8 @@ from configs.schema import SweepConfig
 from configs.yaml_file import validate
 from tasks.compression.checkpoint import Recipe
 from tasks.compression.coresets import ChosenWindows
+from tasks.data.texts import Windows
+from tasks.plan.plan import Plan
 from tasks.store.context import Context
 from tasks.store.steps import walk
 from tasks.store.store import Artifact
@@ -50,6 +52,41 @@ def quality_of(recipe: Recipe, context: Context) -> dict[str, float]:
         for chosen, found in chosen_of(recipe, context)
         for name, value in {**found.facts["quality"], "seconds": found.facts["seconds"]}.items()
     }
+
+
+def compositions_of(plan: Plan, context: Context) -> dict[str, dict[str, dict[str, int]]]:
+    """Field of the sweep file → how its windows were chosen → source → how many are of it.
+
+    Only fields whose windows come from several sources; a coreset's pool stands beside it. Of the
+    first model: what another tokenizer cuts hardly differs.
+    """
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for cell in plan.cells:
+        if cell.model != plan.cells[0].model:
+            continue
+        steps = list(walk(cell.recipe.needs().values()))
+        pools = {s.about.pool.step for s in steps if isinstance(s.about, ChosenWindows)}
+        for step in steps:
+            about = step.about
+            if isinstance(about, ChosenWindows):
+                field, label = about.pool.field, _seeded("coreset", about.seed)
+            elif isinstance(about, Windows):
+                kind = "pool" if step in pools else about.sampling
+                field, label = about.field, _seeded(kind, about.seed)
+            else:
+                continue
+            artifact = context.find(step) if field in COLUMNS else None
+            if artifact and artifact.facts["sources"]:
+                found.setdefault(field, {})[label] = artifact.facts["sources"]
+    return {
+        field: dict(sorted(mine.items()))
+        for field, mine in found.items()
+        if len({source for counts in mine.values() for source in counts}) > 1
+    }
+
+
+def _seeded(kind: str, seed: int | None) -> str:
+    return kind if seed is None else f"{kind}, seed {seed}"
 
 
 def notes_of(recipes: Iterable[Recipe], context: Context) -> list[str]:

@@ -27,7 +27,7 @@ from tasks.measures.figures import PRUNING, SELECTION, Figure
 from tasks.measures.registry import figures_of, measures
 from tasks.plan.plan import ModelPlan, Plan, needed_places
 from tasks.plan.rows import across_of, curves_of, described, layers_of, left_notes, rows_of
-from tasks.plan.selections import notes_of
+from tasks.plan.selections import compositions_of, notes_of
 from tasks.provenance.inputs import INPUTS_NAME, write_inputs
 from tasks.reporting.context import CalibrationFacts, ModelFacts, ReportContext, TrainingFacts
 from tasks.reporting.ordering import sort_rows
@@ -99,7 +99,8 @@ def write_folder(
         write_results(rows, folder, figures)
         write_inputs((*plan.models, *plan.cells), rows, context, folder)
         layers, curves = layers_of(plan, context), curves_of(plan, context)
-        plots = write_plots(rows, figures, layers, folder, curves)
+        sources = compositions_of(plan, context)
+        plots = write_plots(rows, figures, layers, folder, curves, sources)
         for stale in set((folder / "plots").glob("*.png")) - set(plots):
             stale.unlink(missing_ok=True)
         said = _context(plan, context, rows, timings)

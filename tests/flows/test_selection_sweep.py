@@ -47,6 +47,8 @@ def test_a_sweep_compares_ways_to_choose_windows(make_home: Callable[..., Home])
     report = (home.path / "sweeps" / "windows" / "report.md").read_text()
     assert "coreset of 4 of 16 windows with seed 0 holds" in report
     assert "contiguous | coreset" in report.replace("\\", "")
+    assert "What the windows are of" in report
+    assert (home.path / "sweeps" / "windows" / "plots" / "calibration-by-source.png").is_file()
     params = home.mlflow("select value from params where key = 'calibration/sources'")
     assert any("of code.txt" in value for (value,) in params)
     metrics = home.mlflow("select value from metrics where key = 'coreset/gradient_error'")

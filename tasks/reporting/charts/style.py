@@ -14,6 +14,8 @@ DENSE_COLOUR = "#000000"
 DENSE_DASHES = (4.4, 1.4)
 """Longer than any method's; three fit a legend's handle."""
 FAINT = "#B0B0B0"
+PARTS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+"""Parts of a whole, such as sources, from the first one on."""
 _PALE = 0.62
 
 

@@ -25,6 +25,7 @@ _KINDS = {
     "-vs-sparsity": (sparsity.SECTION, ""),
     "-vs-": (cost.SECTION, cost.NOTE),
     "-by-selection": (selections.SECTION, ""),
+    "-by-source": ("What the windows are of", ""),
     "-against-": (scatter.SECTION, scatter.NOTE),
     "-by-coverage": ("The surest questions first", _COVERAGE),
     "-by-": (_LAYERS, ""),

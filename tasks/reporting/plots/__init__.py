@@ -18,6 +18,7 @@ from tasks.reporting.text import short_names
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawn
 
+    from tasks.reporting.plots.composition import Compositions
     from tasks.reporting.plots.coverage import Curves
 
 FOLDER = "plots"
@@ -31,6 +32,7 @@ def write_plots(
     layers: Mapping[str, Mapping[str, Layers]],
     folder: Path,
     curves: Mapping[str, Mapping[str, Curves]] = MappingProxyType({}),
+    compositions: Mapping[str, Compositions] = MappingProxyType({}),
 ) -> list[Path]:
     """Write all plots to ``folder/plots``.
 
@@ -38,6 +40,7 @@ def write_plots(
         rows: results, methods in the order that legends shall have.
         layers: column → model → label of a cell → layer → value there.
         curves: column → model → label of a cell → its curve over the questions.
+        compositions: ``calibration`` or ``training`` → how windows were chosen → their sources.
 
     Returns:
         The paths written, in the order a report shows them.
@@ -49,6 +52,7 @@ def write_plots(
         (chart.stem, partial(draw_chart, chart)) for chart in charts_of(rows, figures)
     ]
     drawn += _of_parts(rows, figures)
+    drawn += _of_sources(compositions)
     drawn += [*_of_layers(figures, layers), *_of_curves(figures, curves)]
     written: list[Path] = []
     for stem, (_, draw) in zip(distinct([name for name, _ in drawn]), drawn, strict=True):
@@ -57,6 +61,18 @@ def write_plots(
             if made is not None:
                 written.append(save(made, folder / FOLDER / f"{stem}.png"))
     return written
+
+
+def _of_sources(
+    compositions: Mapping[str, Compositions],
+) -> list[tuple[str, Callable[[], Drawn | None]]]:
+    """``<field>-by-source``, a bar for each way to choose windows."""
+    from tasks.reporting.plots.composition import draw_composition
+
+    return [
+        (f"{field}-by-source", partial(draw_composition, field, mine))
+        for field, mine in compositions.items()
+    ]
 
 
 def _of_curves(
