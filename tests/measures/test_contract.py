@@ -6,7 +6,7 @@ import json
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -382,6 +382,21 @@ def test_layers_agree_with_their_mean(sweep: Sweep) -> None:
         sum(errors) / len(errors)
     )
     assert len(errors) == 21
+
+
+def test_documents_that_are_cut_stand_beside_the_figure(sweep: Sweep) -> None:
+    measure, found = measures()["zero_shot"], sweep.found("zero_shot")[0]
+    assert (
+        "longer than the model takes: 0"
+        in measure.described(sweep.subjects[0], found)["zero-shot question"]
+    )
+    assert not any("documents_cut" in column for column in measure.columns(found))
+    asked = found["question"]
+    cut = replace(asked, facts={**asked.facts, "documents_cut": 3})
+    row = {"model": "small", **measure.columns({"question": cut})}
+    assert row["zero_shot/question/documents_cut"] == 3
+    assert any("question: 3 of its documents" in note for note in measure.notes([row, row]))
+    assert len(measure.notes([row, row])) == 3
 
 
 def test_the_mean_waits_for_every_task(sweep: Sweep) -> None:

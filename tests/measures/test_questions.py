@@ -26,7 +26,7 @@ from tasks.measures.zero_shot.questions import (
 from tasks.measures.zero_shot.results import TaskResult
 
 COLUMNS = ["document", "digest", "loglikelihoods", "characters", "bytes", "gold", "metrics",
-           "context", "options", "answer", "answer_norm"]  # fmt: skip
+           "cut", "context", "options", "answer", "answer_norm"]  # fmt: skip
 
 
 def question(document: int = 0, *, right: bool = True, answer: int = 0, **more: Any) -> Question:

@@ -433,7 +433,7 @@ class TestQuestions:
         tasks = resolve(folder, "question", "pairs", "others")
         kept = zero_shot(model, tokenizer, tasks, limit=6)
         monkeypatch.setattr(evaluate, "record_metrics_", lambda task: [])
-        monkeypatch.setattr(evaluate, "questions_of", lambda task, told: ())
+        monkeypatch.setattr(evaluate, "questions_of", lambda task, told, cut: ())
         assert zero_shot(model, tokenizer, tasks, limit=6) == kept
         assert all(result.questions for result in kept.values())
 
@@ -460,6 +460,27 @@ class TestQuestions:
             assert kept.options[1] == f"{row['choices'][1]} {row['good']}"
         share = sum(entry.answer in entry.gold for entry in found.questions) / 7
         assert share == found.value
+
+    @pytest.mark.parametrize("task", ["question", "continuation", "rolling", "writing"])
+    def test_what_the_model_cannot_take_whole_is_counted(
+        self, folder: Path, model_folder: Path, tokenizer: Any, task: str
+    ) -> None:
+        def needed(row: dict[str, Any]) -> int:
+            """Tokens, which are characters here; the last of a likelihood is not read."""
+            if task == "question":
+                options = max(len(f" {choice}") for choice in row["choices"])
+                return len(f"Which? {row['question']}") + options - 1
+            if task == "continuation":
+                return len(row["question"] + row["good"]) - 1
+            return len(row["good"]) if task == "rolling" else len(row["question"]) + 4
+
+        small = load_pruned(model_folder)
+        longest = sorted(map(needed, rows(folder)))[DOCUMENTS // 2]
+        small.config.max_position_embeddings = longest
+        found = zero_shot(small, tokenizer, resolve(folder, task), batch_size=4)[task]
+        wanted = [needed(row) > longest for row in rows(folder)]
+        assert [entry.cut for entry in found.questions] == wanted
+        assert 0 < sum(wanted) < DOCUMENTS
 
     def test_same_question_same_digest(self, folder: Path, model: Any, tokenizer: Any) -> None:
         def digests(**settings: Any) -> list[str]:

@@ -35,6 +35,7 @@ class Encoded:
         opens, closes: where the markers stand.
         columns: of its event.
         labels: of the columns, those that are true.
+        cut: whether the tweet's end is not among the tokens.
     """
 
     ids: tuple[int, ...]
@@ -42,6 +43,7 @@ class Encoded:
     closes: int
     columns: range
     labels: frozenset[int]
+    cut: bool
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ def encode(
             allowed = f"a text holds no {OPEN} or {CLOSE} of its own"
             raise ConfigurationError(field, told, allowed)
         places = ids.index(opens), ids.index(closes)
-        if len(ids) > longest:
+        cut = len(ids) > longest
+        if cut:
             room = longest - len(after)
             if places[1] >= room:
                 raise ConfigurationError(
@@ -142,7 +145,7 @@ def encode(
                 )
             ids = [*ids[:room], *after]
         labels = frozenset(c for c in columns if scheme.columns[c][1].name in instance.labels)
-        encoded.append(Encoded(tuple(ids), *places, columns, labels))
+        encoded.append(Encoded(tuple(ids), *places, columns, labels, cut))
     return encoded
 
 

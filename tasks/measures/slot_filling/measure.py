@@ -9,7 +9,7 @@ from configs.trust import Trust
 from tasks.measures.base import Measure, Subject
 from tasks.measures.figures import Figure, Row, Value, instances
 from tasks.measures.slot_filling.settings import SlotFillingSettings
-from tasks.measures.slot_filling.steps import VERSION, columns_of, steps_of
+from tasks.measures.slot_filling.steps import SCORE_VERSION, columns_of, steps_of
 from tasks.store.steps import Step
 from tasks.store.store import Artifact
 
@@ -24,7 +24,7 @@ class SlotFilling(Measure):
 
     name = "slot_filling"
     summary = "F1 of slot filling after fine-tuning, what was pruned held at zero"
-    version = VERSION
+    version = SCORE_VERSION
     writes = (
         f"{PREFIX}<name>",
         f"{PREFIX}<name>/{_STDERR}",
@@ -113,6 +113,7 @@ class SlotFilling(Measure):
                 told[f"slot filling {task.name}"] = (
                     f"{what} ({size}); {when}; {task.epochs} epochs at {task.learning_rate:g}, "
                     f"seed {task.seed}"
+                    + f"; test tweets whose end is cut: {found[task.name].facts['documents_cut']}"
                     + (f"; without a positive in train: {never}" if never else "")
                 )
         return told

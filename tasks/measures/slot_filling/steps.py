@@ -24,7 +24,8 @@ from tasks.store.steps import Facts, Step, Work
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-VERSION = 2
+VERSION, SCORE_VERSION = 2, 3
+"""Of the tuning, which is dear to do again, and of its score."""
 _SLOTS, _HEAD, _HISTORY = "slots", "head.safetensors", "history.json"
 _TUNING = ("epochs", "learning_rate", "batch_size", "warmup", "negative_weight",
            "mask_other_events", "pooling", "max_tokens", "seed")  # fmt: skip
@@ -40,7 +41,7 @@ def steps_of(subject: Subject, task: SlotTask, data: TaskData) -> dict[str, Step
         needs["weights"] = subject.pruned_again(tuned)
     step = Step(
         name="slot_score",
-        version=VERSION,
+        version=SCORE_VERSION,
         inputs={
             "thresholds": task.thresholds,
             "typed": task.typed,
@@ -190,6 +191,7 @@ def _score(work: Work, subject: Subject, task: SlotTask, data: TaskData) -> Fact
         network = SlotNetwork(model, len(scheme.columns), task.pooling, torch.Generator())
         network.head.load_state_dict(load_file(tuned.path / _SLOTS / _HEAD))
         found: dict[str, answers.Judged] = {}
+        cut: dict[str, int] = {}
         for part in ("dev", "test"):
             instances = instances_of(parts[part], scheme)
             encoded = encode(
@@ -202,6 +204,8 @@ def _score(work: Work, subject: Subject, task: SlotTask, data: TaskData) -> Fact
                 padding=tokenizer.pad_token_id or 0,
             )
             found[part] = answers.Judged(parts[part], instances, judged_NS)
+            pairs = zip(instances, encoded, strict=True)
+            cut[part] = len({instance.tweet for instance, entry in pairs if entry.cut})
     thresholds = answers.thresholds_of(found["dev"], scheme, task.thresholds)
     score = answers.score(found["test"], scheme, thresholds, typed=task.typed == "rules")
     (work.out / "slots.csv").write_text(answers.as_csv(score, scheme, thresholds))
@@ -210,6 +214,7 @@ def _score(work: Work, subject: Subject, task: SlotTask, data: TaskData) -> Fact
     return {
         **score.figures(scheme),
         "tweets": {part: len(parts[part]) for part in parts},
+        "documents_cut": cut["test"],
         "never_filled": tuned.facts["never_filled"],
         "seconds": time.perf_counter() - start,
         "peak_memory_bytes": peak.bytes,

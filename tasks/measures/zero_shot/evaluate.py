@@ -90,13 +90,12 @@ def zero_shot(
         if rank:
             return {}
         return {
-            name: _with_questions(result_of(name, found), entry, told[name])
+            name: dataclasses.replace(
+                result_of(name, found),
+                questions=questions_of(entry, told[name], language_model.cut),
+            )
             for name, entry in loaded.items()
         }
-
-
-def _with_questions(result: TaskResult, entry: Any, told: Any) -> TaskResult:
-    return dataclasses.replace(result, questions=questions_of(entry, told))
 
 
 def _load(task: ResolvedTask, num_fewshot: int | None, seed: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PREFIX, STDERR = "zero_shot/", "_stderr"
 ECE = "ece"
+CUT = "documents_cut"
 MEAN = "mean"
 ALL_TASKS = "mean of all tasks"
 _GROUP = "zero-shot tasks"
@@ -78,7 +79,7 @@ class ZeroShot(Measure):
 
     name = "zero_shot"
     summary = "accuracy on tasks of lm-evaluation-harness, with standard errors"
-    version = 3
+    version = 4
     writes = (
         f"{PREFIX}<task>/<metric>",
         f"{PREFIX}<task>/<metric>{STDERR}",
@@ -124,6 +125,8 @@ class ZeroShot(Measure):
                     row[f"{PREFIX}{name}/{metric}{STDERR}"] = figures.stderr
             if artifact.facts[ECE] is not None:
                 row[f"{PREFIX}{name}/{ECE}"] = artifact.facts[ECE]
+            if artifact.facts[CUT]:
+                row[f"{PREFIX}{name}/{CUT}"] = artifact.facts[CUT]
         return row
 
     def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
@@ -163,7 +166,16 @@ class ZeroShot(Measure):
             "as if tasks were independent.",
             "ECE: how far the likelihood share of the chosen option lies from how often it is "
             "right, in ten bins.",
+            *dict.fromkeys(note for row in rows for note in _cut_notes(row)),
         )
+
+    def described(self, subject: Subject, found: Mapping[str, Artifact]) -> Mapping[str, str]:
+        del subject
+        return {
+            f"zero-shot {name}": _described(artifact.facts)
+            for name, artifact in found.items()
+            if name != ALL_TASKS
+        }
 
 
 def task_steps(subject: Subject) -> dict[str, Step]:
@@ -201,6 +213,25 @@ def _figure(task: str, metric: str, main: bool, columns: Sequence[str]) -> Figur
         format="percent" if share else "number",
         axis="linear",
         error=_error_of(f"{task}/{metric}", columns),
+    )
+
+
+def _cut_notes(row: Mapping[str, Value]) -> Iterator[str]:
+    """One sentence a task of which the model did not see all."""
+    for column, count in row.items():
+        task, _, metric = column.removeprefix(PREFIX).rpartition("/")
+        if column.startswith(PREFIX) and metric == CUT and count is not None:
+            yield (
+                f"{task}: {count} of its documents are longer than {row['model']} takes; what is "
+                "left of a text after its beginning is cut was measured."
+            )
+
+
+def _described(facts: Mapping[str, Any]) -> str:
+    result = TaskResult.from_json(facts["result"])
+    return (
+        f"version {result.version}, {result.documents} of {result.documents_in_all} documents, "
+        f"{result.num_fewshot} examples before each; longer than the model takes: {facts[CUT]}"
     )
 
 
@@ -245,6 +276,7 @@ def _produce(work: Work, subject: Subject, task: ResolvedTask) -> Facts:
     return {
         "result": found.as_json(),
         ECE: calibration_error(found.questions, judged_by) if judged_by else None,
+        CUT: sum(question.cut for question in found.questions),
         "seconds": time.perf_counter() - start,
         "peak_memory_bytes": peak_bytes,
         "processes": processes,

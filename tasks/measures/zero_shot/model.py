@@ -3,17 +3,23 @@
 Every rank prepares all requests, which is quick and draws the same few-shot examples everywhere,
 makes the batches that one process would make, and computes every ``N``-th of them. The answers
 come back to all, so that the harness sees one process with all answers.
+
+What is longer than the model takes loses its beginning there, or is read in several windows where
+a whole text is scored; the harness tells its log alone, and ``cut`` keeps which texts it were.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
+
+from tasks.measures.zero_shot.questions import texts_of
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -42,6 +48,9 @@ class SharedModel(_HFLM):
         model: of transformers, sliced or with side branches too; it stays where it is.
         tokenizer: is copied, for the harness gives it a padding token.
         progress: called with (sequences computed here, sequences of all ranks).
+
+    Attributes:
+        cut: the texts of every request so far that was longer than the model takes.
     """
 
     def __init__(
@@ -56,6 +65,7 @@ class SharedModel(_HFLM):
         super().__init__(pretrained=model, tokenizer=own, backend="causal", batch_size=batch_size)
         self._device = _input_device(model)
         self._progress = progress
+        self.cut: set[tuple[str, ...]] = set()
         self._done = self._all = 0
 
     @property
@@ -74,6 +84,7 @@ class SharedModel(_HFLM):
     ) -> Any:
         if override_bs is not None:  # windows of texts, which are shared already
             return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
+        self._note((texts_of(pair), len(c) + len(rest) - 1) for pair, c, rest in requests)
         batches, self._all = self._batches(requests)
         answers = self._shared(requests, batches, super()._loglikelihood_tokens)
         if any(math.isnan(loglikelihood) for loglikelihood, _ in answers):
@@ -83,6 +94,7 @@ class SharedModel(_HFLM):
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[float]:
+        self._note((texts_of(r.arguments), len(self.tok_encode(r.arguments[0]))) for r in requests)
         self._all = 0  # how many windows there are is not known here
         answers = self._shared(
             requests, [[index] for index in range(len(requests))], super().loglikelihood_rolling
@@ -93,12 +105,15 @@ class SharedModel(_HFLM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         groups: dict[str, list[int]] = {}
+        tokens = [len(self.tok_encode(request.arguments[0])) for request in requests]
         for index, request in enumerate(requests):
-            groups.setdefault(repr(request.arguments[1]), []).append(index)
+            _, settings = request.arguments
+            groups.setdefault(repr(settings), []).append(index)
+            room: Any = normalize_gen_kwargs(settings, self.max_gen_toks)
+            self._note([(texts_of(request.arguments), tokens[index] + room["max_gen_toks"])])
 
         def order(index: int) -> tuple[int, str]:
-            text = requests[index].arguments[0]
-            return -len(self.tok_encode(text)), text
+            return -tokens[index], requests[index].arguments[0]
 
         batches = [
             batch
@@ -107,6 +122,10 @@ class SharedModel(_HFLM):
         ]
         self._all = len(requests)
         return self._shared(requests, batches, super().generate_until)
+
+    def _note(self, lengths: Iterable[tuple[tuple[str, ...], int]]) -> None:
+        """Keep the texts that need more tokens than the model takes."""
+        self.cut.update(texts for texts, needed in lengths if needed > self.max_length)
 
     def _batches(self, requests: Any) -> tuple[Batches, int]:
         """The harness's batches, and how many sequences they are.

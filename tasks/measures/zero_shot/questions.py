@@ -13,6 +13,7 @@ gold            places of the right options; empty where the task does not say
 answer          place of the option with the highest log-likelihood, the first of equal ones
 answer_norm     the same of log-likelihoods by character
 metrics         what the question adds to each metric of the task, where that is a number
+cut             whether one of its texts is longer than the model takes: its beginning was not seen
 context         what stands before the options; the last 400 characters
 options         the options' texts; the last 400 characters of each
 ==============  ====================================================================================
@@ -23,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -47,6 +48,7 @@ class Question:
     bytes: tuple[int, ...]
     gold: tuple[int, ...]
     metrics: Mapping[str, float]
+    cut: bool = False
     context: str
     options: tuple[str, ...]
 
@@ -121,22 +123,34 @@ def record_metrics_(task: Any) -> list[Mapping[str, Any]]:
     return told
 
 
-def questions_of(task: Any, told: Sequence[Mapping[str, Any]]) -> tuple[Question, ...]:
+def texts_of(arguments: Iterable[Any]) -> tuple[str, ...]:
+    """What the model is to read of a request's arguments."""
+    return tuple(argument for argument in arguments if isinstance(argument, str))
+
+
+def questions_of(
+    task: Any, told: Sequence[Mapping[str, Any]], cut: Set[tuple[str, ...]]
+) -> tuple[Question, ...]:
     """The questions of a task that the harness has evaluated.
 
     Args:
         told: of :func:`record_metrics_`: filter after filter, in each the documents in order.
+        cut: texts of the requests that were longer than the model takes.
     """
     requests: dict[int, list[Any]] = {}
     for instance in task.instances:
         requests.setdefault(instance.doc_id, []).append(instance)
     assert len(told) % len(requests) == 0, f"{len(told)} results of {len(requests)} documents"
     firsts = zip(sorted(requests), told, strict=False)
-    return tuple(_question(task, number, requests[number], found) for number, found in firsts)
+    return tuple(_question(task, number, requests[number], found, cut) for number, found in firsts)
 
 
 def _question(
-    task: Any, number: int, requests: Sequence[Any], found: Mapping[str, Any]
+    task: Any,
+    number: int,
+    requests: Sequence[Any],
+    found: Mapping[str, Any],
+    cut: Set[tuple[str, ...]],
 ) -> Question:
     requests = sorted(requests, key=lambda request: request.idx)
     scored = [r for r in requests if r.request_type == "loglikelihood"]
@@ -156,6 +170,7 @@ def _question(
         bytes=tuple(len(choice.encode()) for choice in choices),
         gold=_gold(task, requests[0].doc, choices) if chosen else (),
         metrics={n: float(v) for n, v in found.items() if isinstance(v, Real)},
+        cut=any(texts_of(request.arguments) in cut for request in requests),
         context=context[-_LONGEST:],
         options=tuple(option[-_LONGEST:] for option in options),
     )

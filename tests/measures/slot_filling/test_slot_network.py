@@ -112,6 +112,9 @@ def test_a_marker_is_never_cut(tmp_path: Path) -> None:
     (first, *_) = encode([tweet], [instance((31, 34), "Ann")], COVID, tokenizer, 50, "field")
     assert len(first.ids) == 50
     assert first.ids[-1] == tokenizer.sep_token_id
+    assert first.cut
+    (whole, *_) = encode([tweet], [instance((31, 34), "Ann")], COVID, tokenizer, 200, "field")
+    assert not whole.cut
     assert tokenizer.convert_ids_to_tokens([first.ids[first.opens], first.ids[first.closes]]) == [
         OPEN,
         CLOSE,
