@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from configs.errors import ConfigurationError
 from configs.paths import absolute
 from configs.safe_yaml import DEEPEST, parse
-from configs.schema import SweepConfig
 
 
 def apply(raw: dict[str, Any], setting: str, base: Path | None) -> dict[str, Any]:
@@ -33,6 +32,10 @@ def apply(raw: dict[str, Any], setting: str, base: Path | None) -> dict[str, Any
         value = {key: value}
     if base is not None:
         value = absolute(value, base)
+    if len(keys) == 1:  # no defaults are asked for, and the schema's import takes seconds
+        return _merge(raw, value, keys, field, None)
+    from configs.schema import SweepConfig
+
     return _merge(raw, value, keys, field, SweepConfig)
 
 

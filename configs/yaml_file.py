@@ -2,6 +2,9 @@
 
 Relative paths are made absolute here, relative to the sweep file, or to the working folder when
 they come with ``--set``; nothing after this depends on where it runs.
+
+Reading is quick. Validating needs the schema, whose fields are those of all methods and measures:
+its import brings torch and takes seconds.
 """
 
 from __future__ import annotations
@@ -9,17 +12,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from pydantic import ValidationError
 
 from configs.errors import ConfigurationError
-from configs.messages import translated
 from configs.overrides import apply
 from configs.paths import absolute, local_path
 from configs.safe_yaml import MOST_CHARACTERS, parse
-from configs.schema import SweepConfig
+
+if TYPE_CHECKING:
+    from configs.schema import SweepConfig
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -87,6 +90,11 @@ def validate(raw: Mapping[str, Any]) -> SweepConfig:
     Raises:
         ConfigurationError: naming the first wrong field, and how many more there are.
     """
+    from pydantic import ValidationError
+
+    from configs.messages import translated
+    from configs.schema import SweepConfig
+
     try:
         return SweepConfig.model_validate(raw)
     except ValidationError as error:

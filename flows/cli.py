@@ -64,11 +64,12 @@ def run(
     What an earlier run computed is not computed again: the same command finishes an interrupted
     sweep. Try `secateur run quickstart`, or `secateur plan CONFIG.yaml` first.
     """
-    from flows.commands.run import run_sweep
-
     try:
         with interruptible():
-            code = run_sweep(_load(config, settings), console, verbose=verbose, work_pool=work_pool)
+            sweep = _load(config, settings)
+            from flows.commands.run import run_sweep
+
+            code = run_sweep(sweep, console, verbose=verbose, work_pool=work_pool)
     except Interrupted as told:
         errors.print("interrupted; run the same command again to go on", highlight=False)
         code = told.status
@@ -78,9 +79,10 @@ def run(
 @app.command()
 def plan(config: CONFIG, settings: SETTINGS = None) -> None:
     """Show the cells and steps of a sweep: cached, shared, or skipped and why; computes nothing."""
+    sweep = _load(config, settings)
     from flows.commands.plan import show_plan
 
-    show_plan(_load(config, settings), console)
+    show_plan(sweep, console)
 
 
 @app.command()
@@ -203,11 +205,12 @@ def select(
     `calibration.coreset` of the sweep file says how; nothing is pruned. Each line has a window's
     text and tokens, its source and offset there, its cluster and its weight.
     """
-    from flows.commands.select import select_windows
-
     try:
         with interruptible():
-            select_windows(_load(config, settings), to, budget, console)
+            sweep = _load(config, settings)
+            from flows.commands.select import select_windows
+
+            select_windows(sweep, to, budget, console)
     except Interrupted as told:
         errors.print("interrupted; run the same command again to go on", highlight=False)
         raise typer.Exit(told.status) from None
@@ -293,9 +296,10 @@ def gc(
 
 
 def _load(config: str, settings: list[str] | None) -> Any:
-    from configs.yaml_file import load
+    """The sweep, before a command's own imports: what is wrong with it waits for none of them."""
+    from flows.commands.reading import read_sweep
 
-    return load(config, settings or [])
+    return read_sweep(config, settings or [])
 
 
 def main() -> NoReturn:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -292,3 +294,50 @@ def test_what_headers_tell_of_a_model(
     for part in ("models[0]", *parts):
         assert part in said, said
     assert not list((folder / "home").glob("artifacts/*")), "something was computed"
+
+
+_HEAVY = """
+import sys
+from flows import cli
+sys.argv[1:] = ["run", "sweep.yaml", *sys.argv[1:]]
+status = cli.status()
+loaded = {"torch", "transformers", "prefect", "mlflow"} & sys.modules.keys()
+sys.exit(str(loaded) if loaded else status)
+"""
+
+
+@pytest.mark.parametrize("case", ["broken YAML", "nothing there", "pickle", "adapter", "quantised"])
+def test_files_and_headers_are_told_before_anything_heavy_is_imported(
+    case: str, folder: Path
+) -> None:
+    model = folder / "model"
+    if case == "broken YAML":
+        (folder / "sweep.yaml").write_text("name: [")
+    elif case == "pickle":
+        pickled(model)
+    elif case != "nothing there":
+        model.mkdir()
+        config = {"model_type": "llama", "quantization_config": {"quant_method": "gptq"}}
+        (model / "config.json").write_text(json.dumps(config))
+        if case == "adapter":
+            (model / "adapter_config.json").write_text("{}")
+    command = [sys.executable, "-c", _HEAVY, "--set", "models=[./model]"]
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith("error:")
+
+
+def test_texts_are_read_before_models_are_looked_into(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tasks.models.sources.random_model import write
+
+    write(folder / "model")
+    monkeypatch.setattr("tasks.plan.sweep.contents_of", None)
+    for missing in ("calibration.corpus", "evaluation.perplexity[0].corpus"):
+        settings = ["models=[./model]", f"{missing}.files=[no.txt]"]
+        arguments = [part for setting in settings for part in ("--set", setting)]
+        assert run(monkeypatch, "run", "sweep.yaml", *arguments) == 2
+        said = capsys.readouterr().err
+        assert missing in said
+        assert "no.txt" in said

@@ -129,10 +129,7 @@ class Texts:
         Raises:
             ConfigurationError: when the corpus cannot be read.
         """
-        key = corpus_key(corpus, role)
-        if key not in self.known:
-            self.known[key] = _read(corpus, role, field)[0]
-        facts = self.known[key]
+        facts = read_once(self.known, corpus, role, field)
         return Windows(
             self.model,
             field,
@@ -195,6 +192,20 @@ class Texts:
             at_least=least if chosen else None,
             skip=calibration.samples * calibration.sequence_length if rest and not own else 0,
         )
+
+
+def read_once(
+    known: dict[str, ResolvedCorpus], corpus: Corpus, role: str, field: str
+) -> ResolvedCorpus:
+    """What is found of a corpus, read where it is not known.
+
+    Raises:
+        ConfigurationError: when it cannot be read.
+    """
+    key = corpus_key(corpus, role)
+    if key not in known:
+        known[key] = _read(corpus, role, field)[0]
+    return known[key]
 
 
 def corpus_key(corpus: Corpus, role: str) -> str:

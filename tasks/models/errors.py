@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.pruning.core.methods import UnsupportedModelError
+from tasks.pruning.core.refusals import UnsupportedModelError
 
 __all__ = ["SourceUnavailableError", "UnsupportedModelError"]
 

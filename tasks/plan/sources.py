@@ -6,12 +6,17 @@ that starts a sweep reads them once, and the workers are told.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from configs.corpora import Corpus
+from configs.schema import SweepConfig
 from tasks.data.corpora import ResolvedCorpus
+from tasks.data.texts import read_once
 from tasks.models.sources.sources import Contents, ResolvedModel
 
 _HOME = "{home}/"
@@ -24,6 +29,40 @@ class Sources:
 
     models: Mapping[str, ResolvedModel] = field(default_factory=dict)
     corpora: Mapping[str, ResolvedCorpus] = field(default_factory=dict)
+
+
+def read_files(config: SweepConfig, known: dict[str, ResolvedCorpus]) -> None:
+    """Read the local texts that a sweep will ask for, before models are looked into.
+
+    That takes seconds, and what is wrong with a text is told in less.
+
+    Raises:
+        ConfigurationError: one of them cannot be read.
+    """
+    methods = [config.method(name) for name in config.entries]
+    used = [("evaluation", config.evaluation, "heldout")]
+    if any(method.uses_calibration for method in methods):
+        used.append(("calibration", config.calibration, "calibration"))
+    if any(method.uses_training for method in methods):
+        used.append(("training", config.training, "calibration"))
+    for place, section, role in used:
+        for asking, corpus in _corpora(section, place):
+            if corpus.source == "files":
+                read_once(known, corpus, role, asking)
+
+
+def _corpora(value: Any, place: str) -> Iterator[tuple[str, Corpus]]:
+    """The corpora in a part of a sweep, each with the field that holds it."""
+    if isinstance(value, tuple):
+        for index, entry in enumerate(value):
+            yield from _corpora(entry, f"{place}[{index}]")
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            entry = getattr(value, name)
+            if isinstance(entry, Corpus):
+                yield place, entry
+            else:
+                yield from _corpora(entry, f"{place}.{name}")
 
 
 def to_json(sources: Sources, home: Path) -> dict[str, Any]:

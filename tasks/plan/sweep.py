@@ -22,7 +22,7 @@ from tasks.models.prepare import model_step, needs_preparation
 from tasks.models.sources.sources import ResolvedModel, resolve_model
 from tasks.plan import encoders
 from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped
-from tasks.plan.sources import Sources
+from tasks.plan.sources import Sources, read_files
 from tasks.pruning.core.methods import Method
 from tasks.pruning.core.targets import SemiStructured, Target
 from tasks.selection.registry import Sampling
@@ -47,14 +47,20 @@ def plan_sweep(config: SweepConfig, *, dtype: str, sources: Sources = _NOTHING_R
     methods = {name: config.method(name) for name in config.entries}
     combinations = [(n, m, t) for n, m in methods.items() for t in config.parsed_targets()]
     _require_possible(config, combinations)
-    named = [_resolved(config, index, sources) for index in range(len(config.models))]
-    encoders.require_measurable(config, named)
+    corpora = dict(sources.corpora)
+    found = [_resolved(config, index, sources) for index in range(len(config.models))]
+    if not sources.models:  # what another machine resolved need not lie on this one
+        read_files(config, corpora)
+    found = [
+        model if model.spec in sources.models else _examined(config, index, model)
+        for index, model in enumerate(found)
+    ]
+    encoders.require_measurable(config, found)
     resolved = {m.name: m.resolve(config.evaluation, config.trust) for m in measures().values()}
     models: list[ModelPlan] = []
     cells: list[Cell] = []
     skipped: list[Skipped] = []
-    corpora = dict(sources.corpora)
-    for model in named:
+    for model in found:
         planner = _Planner(config, model, corpora, resolved, list(methods.values()))
         models.append(planner.dense)
         for name, method, target in combinations:
@@ -71,8 +77,8 @@ def plan_sweep(config: SweepConfig, *, dtype: str, sources: Sources = _NOTHING_R
     _require_distinct(config, models)
     subjects = [row.subject for row in (*models, *cells)]
     across = _asked("sweep", lambda measure: measure.sweep_steps(subjects))
-    found = Sources({model.spec: model.model for model in models}, corpora)
-    return Plan(config, tuple(models), tuple(cells), tuple(skipped), found, across)
+    known = Sources({model.spec: model.model for model in models}, corpora)
+    return Plan(config, tuple(models), tuple(cells), tuple(skipped), known, across)
 
 
 class _Planner:
@@ -200,17 +206,27 @@ def _resolved(config: SweepConfig, index: int, sources: Sources) -> ResolvedMode
     given, field = config.models[index], f"models[{index}]"
     if known := sources.models.get(given):
         return known
-    found = resolve_model(
+    return resolve_model(
         given,
         field=field,
         base=Path.cwd(),
         trust=config.trust,
         digest_cache=home() / "digests.json",
     )
-    if needs_preparation(found) or not found.path:
-        return found
-    contents = contents_of(Path(found.path), config.trust, config.exclude, field=field, given=given)
-    return replace(found, contents=contents)
+
+
+def _examined(config: SweepConfig, index: int, model: ResolvedModel) -> ResolvedModel:
+    """A folder with what its headers tell."""
+    if needs_preparation(model) or not model.path:
+        return model
+    contents = contents_of(
+        Path(model.path),
+        config.trust,
+        config.exclude,
+        field=f"models[{index}]",
+        given=model.spec,
+    )
+    return replace(model, contents=contents)
 
 
 def _impossible(method: Method, target: Target, model: ResolvedModel) -> str | None:

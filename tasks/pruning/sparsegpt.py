@@ -33,7 +33,8 @@ from torch import Tensor
 
 from tasks.pruning.core import masks
 from tasks.pruning.core.hessian import Hessian, InverseFactor
-from tasks.pruning.core.methods import BlockMethod, Collector, UnsupportedLayerError, option
+from tasks.pruning.core.methods import BlockMethod, Collector, option
+from tasks.pruning.core.refusals import UnsupportedLayerError
 from tasks.pruning.core.registry import register
 from tasks.pruning.core.targets import Fraction, SemiStructured, Target
 

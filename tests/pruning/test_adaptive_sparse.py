@@ -16,7 +16,8 @@ from tasks.pruning.ast.method import AdaptiveSparseTrainer
 from tasks.pruning.ast.optimiser import StepSize
 from tasks.pruning.ast.student import Student
 from tasks.pruning.core.blocks import Decoder
-from tasks.pruning.core.methods import PruneResult, UnsupportedLayerError
+from tasks.pruning.core.methods import PruneResult
+from tasks.pruning.core.refusals import UnsupportedLayerError
 from tasks.pruning.core.retraining import LocalEngine
 from tasks.pruning.core.targets import Fraction, SemiStructured
 

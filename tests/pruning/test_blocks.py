@@ -9,7 +9,7 @@ from torch import nn
 
 from tasks.pruning.core import driver
 from tasks.pruning.core.blocks import BlockAtWork, walk
-from tasks.pruning.core.methods import UnsupportedLayerError
+from tasks.pruning.core.refusals import UnsupportedLayerError
 from tasks.pruning.core.statistics import ColumnCollector
 from tasks.pruning.core.targets import Fraction, parse_target
 from tasks.pruning.magnitude import Magnitude

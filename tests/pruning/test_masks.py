@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.pruning.core import masks
-from tasks.pruning.core.methods import UnsupportedLayerError
+from tasks.pruning.core.refusals import UnsupportedLayerError
 from tasks.pruning.core.targets import Fraction, SemiStructured
 
 

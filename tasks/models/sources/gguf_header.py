@@ -10,6 +10,7 @@ import math
 import mmap
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,14 @@ def check_complete(path: Path) -> GgufHeader:
     Raises:
         GgufError: as :func:`read_header`, and when tensor data is missing.
     """
+    status = path.stat()
+    return _complete(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)  # a large vocabulary takes seconds, and a sweep asks several times
+def _complete(path: Path, actual: int, changed: int) -> GgufHeader:
+    del changed
     header = read_header(path)
-    actual = path.stat().st_size
     if actual < header.size:
         raise GgufError(f"it is cut off: {actual:,} bytes of at least {header.size:,}")
     if not header.shapes:

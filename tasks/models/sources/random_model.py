@@ -9,8 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 if TYPE_CHECKING:
     from transformers import LlamaConfig
 
@@ -58,6 +56,7 @@ def tokenizer() -> Any:
 
 def write(out: Path) -> None:
     """Write the model as a plain Hugging Face folder."""
+    import torch
     from transformers import LlamaForCausalLM
 
     model = LlamaForCausalLM(config())

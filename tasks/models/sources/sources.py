@@ -7,6 +7,8 @@ transformers. What has the form of a path never reaches the network.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -21,7 +23,7 @@ from tasks.models.sources.digests import digest_of, file_digest, folder_digest
 from tasks.models.sources.gguf_header import GgufError, check_complete
 from tasks.models.sources.hub_models import fetch_hub, resolve_hub
 
-__all__ = ["ResolvedModel", "SourceUnavailableError", "fetch", "resolve_model"]
+__all__ = ["ResolvedModel", "SourceUnavailableError", "check_local", "fetch", "resolve_model"]
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,9 @@ def resolve_model(
         path = locate(spec, field=field, digest_cache=digest_cache)
         return _local(spec, path, field, trust, digest_cache)
     if _is_path(spec, base):
-        try:
+        with _readable(spec, field):
             path = base / Path(spec).expanduser()
             return _local(spec, path, field, trust, digest_cache)
-        except (OSError, RuntimeError) as error:
-            raise ConfigurationError(field, spec, f"it cannot be read: {error}") from error
     try:
         found = resolve_hub(spec, field=field, trust=trust)
     except (ConfigurationError, SourceUnavailableError) as error:
@@ -117,6 +117,22 @@ def resolve_model(
         digest_of({"hub": identity}),
         model_type=found.model_type,
     )
+
+
+def check_local(spec: str, *, field: str, base: Path, trust: Trust) -> None:
+    """As :func:`resolve_model`, of a path alone, and without a digest: it takes milliseconds.
+
+    Raises:
+        ConfigurationError: there is nothing there, it is damaged, or it cannot be used.
+    """
+    if spec in ALIASES or spec == random_model.NAME or not _is_path(spec, base):
+        return
+    with _readable(spec, field):
+        path = base / Path(spec).expanduser()
+        if path.is_dir():
+            check_folder(path, field=field, given=spec, trust=trust)
+        else:
+            _check_gguf(spec, path, field)
 
 
 def fetch(model: ResolvedModel, *, field: str, trust: Trust) -> ResolvedModel:
@@ -141,17 +157,27 @@ def _is_path(spec: str, base: Path) -> bool:
     return bool(spec) and (base / spec).exists()
 
 
+@contextmanager
+def _readable(spec: str, field: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise ConfigurationError(field, spec, f"it cannot be read: {error}") from error
+
+
 def _local(
     spec: str, path: Path, field: str, trust: Trust, digest_cache: Path | None
 ) -> ResolvedModel:
     if not path.is_dir():
-        return _gguf(spec, path, field, digest_cache)
+        _check_gguf(spec, path, field)
+        digest = file_digest(path, digest_cache)
+        return ResolvedModel(spec, "gguf", str(path.resolve()), "", digest)
     files = check_folder(path, field=field, given=spec, trust=trust)
     digest = folder_digest(files, digest_cache)
     return ResolvedModel(spec, "folder", str(path.resolve()), "", digest)
 
 
-def _gguf(spec: str, path: Path, field: str, digest_cache: Path | None) -> ResolvedModel:
+def _check_gguf(spec: str, path: Path, field: str) -> None:
     if not path.exists():
         raise ConfigurationError(field, spec, f"there is no file or folder {path}")
     if not path.is_file():  # a device never ends, a pipe never begins
@@ -171,5 +197,3 @@ def _gguf(spec: str, path: Path, field: str, digest_cache: Path | None) -> Resol
         )
     if "tokenizer.ggml.model" not in header.metadata:
         raise ConfigurationError(field, spec, f"{path.name} holds no tokenizer")
-    digest = file_digest(path, digest_cache)
-    return ResolvedModel(spec, "gguf", str(path.resolve()), "", digest)

@@ -20,7 +20,7 @@ from tasks.pruning.ast.slorb import Branch
 from tasks.pruning.core import masks
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.layers import LinearLayer
-from tasks.pruning.core.methods import UnsupportedLayerError, UnsupportedModelError
+from tasks.pruning.core.refusals import UnsupportedLayerError, UnsupportedModelError
 from tasks.pruning.core.targets import SemiStructured
 
 

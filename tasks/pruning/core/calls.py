@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from tasks.pruning.core.methods import UnsupportedModelError
+from tasks.pruning.core.refusals import UnsupportedModelError
 
 Form = int | None
 """What a block returns: so many items of which the hidden states are the first; None: a tensor."""

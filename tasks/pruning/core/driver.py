@@ -29,8 +29,8 @@ from tasks.pruning.core.methods import (
     Progress,
     PruneResult,
     StructuredMethod,
-    UnsupportedLayerError,
 )
+from tasks.pruning.core.refusals import UnsupportedLayerError
 from tasks.pruning.core.retraining import RetrainingMethod
 from tasks.pruning.core.statistics import ColumnCollector, ColumnStatistics
 from tasks.pruning.core.structure import masked_weights, removable

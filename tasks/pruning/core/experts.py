@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from tasks.pruning.core import masks
 from tasks.pruning.core.layers import LinearLayer, expert_tensors
-from tasks.pruning.core.methods import UnsupportedModelError
+from tasks.pruning.core.refusals import UnsupportedModelError
 from tasks.pruning.core.targets import Target
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tasks.pruning.core.methods import UnsupportedLayerError
+from tasks.pruning.core.refusals import UnsupportedLayerError
 from tasks.pruning.core.targets import Fraction, SemiStructured, Target
 
 TOLERANCE = 0.005

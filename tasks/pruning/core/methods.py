@@ -39,14 +39,6 @@ def option(default: Value, doc: str, **limits: Any) -> Value:
     return field(default=default, metadata={"doc": doc, **limits})
 
 
-class UnsupportedLayerError(ValueError):
-    """A layer that the method or target cannot prune, with the reason."""
-
-
-class UnsupportedModelError(ValueError):
-    """A model that loads but cannot be pruned or saved faithfully, with the reason."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
     """Common to all methods. Subclass one of the kinds below instead."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tasks.pruning.core.calls import Form, form_of, hidden_of, recorded_calls
 from tasks.pruning.core.experts import require_as_sent
 from tasks.pruning.core.layers import is_fused_experts, linear_layers
-from tasks.pruning.core.methods import UnsupportedModelError
+from tasks.pruning.core.refusals import UnsupportedModelError
 
 if TYPE_CHECKING:
     from tasks.pruning.core.blocks import Decoder
