@@ -32,6 +32,7 @@ from tasks.provenance.inputs import INPUTS_NAME, write_inputs
 from tasks.reporting.context import CalibrationFacts, ModelFacts, ReportContext, TrainingFacts
 from tasks.reporting.ordering import sort_rows
 from tasks.reporting.rows import Row, read_results, write_results
+from tasks.reporting.text import short_names
 from tasks.reporting.timings import Timings
 from tasks.runtime.environment import environment
 from tasks.steps.record import recorder_of
@@ -162,7 +163,6 @@ def known_run_ids(name: str) -> dict[str, str]:
 def _context(
     plan: Plan, context: Context, rows: list[Row], timings: Timings | None
 ) -> ReportContext:
-    first = plan.models[0]
     recipes = [cell.recipe for cell in plan.cells]
     # A text that serves two purposes is one step: ask those that know its purpose.
     calibration = next((r.calibration for r in recipes if r.method.uses_calibration), None)
@@ -175,7 +175,7 @@ def _context(
         dtype=plan.config.dtype,
         calibration=_calibration_facts(plan, calibration),
         training=_training_facts(training, context),
-        measured=described(first.subject, first.measured, context),
+        measured=_measured_with(plan, context),
         notes=[*left_notes(plan, context), *measured, *notes_of(recipes, context)],
         across=[(figure, columns[figure.column]) for figure in figures_of(list(columns))],
         environment=environment(),
@@ -183,6 +183,21 @@ def _context(
         timings=timings,
         checkpoints_kept=plan.config.save_checkpoints,
     )
+
+
+def _measured_with(plan: Plan, context: Context) -> dict[str, str]:
+    """What the models were measured with; of each where they differ, as windows of two do."""
+    names = short_names(model.spec for model in plan.models)
+    texts = {
+        names[model.spec]: described(model.subject, model.measured, context)
+        for model in plan.models
+    }
+    told: dict[str, str] = {}
+    for model, mine in texts.items():
+        for title, text in mine.items():
+            alike = all(other.get(title) == text for other in texts.values())
+            told[title if alike else f"{title}, {model}"] = text
+    return told
 
 
 def _calibration_facts(

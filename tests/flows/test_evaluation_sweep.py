@@ -116,6 +116,23 @@ def test_every_row_has_every_figure(measured: Home) -> None:
             assert 0 <= row["top1_agreement/docs"] <= 1
 
 
+def test_the_report_sets_two_models_side_by_side(measured: Home) -> None:
+    folder = measured.path / "sweeps" / "everything"
+    report = (folder / "report.md").read_text()
+    assert "### Models side by side" in report
+    assert (folder / "plots" / "perplexity-by-model.png").is_file()
+    windows = {
+        line.partition(":")[0]: line
+        for line in report.splitlines()
+        if line.startswith("- Perplexity on docs")
+    }
+    # Of each: one text is other windows with another tokenizer.
+    assert "starts with token 256" in windows["- Perplexity on docs, with-bos"]
+    assert "no BOS" in windows["- Perplexity on docs, gpt-neox"]
+    assert "- Zero-shot agreement: version" in report
+    assert "longer than the model takes: 0" in report
+
+
 def test_what_prunes_less_agrees_more(measured: Home) -> None:
     rows = rows_of(measured)
     for model in ("with-bos", "gpt-neox"):

@@ -278,3 +278,35 @@ def test_an_estimate_stands_against_what_it_estimates() -> None:
     assert not any(mark.pale for mark in panel.marks)
     alone = [row for row in rows if row["method"] == "magnitude" or row.get("target") == "0.3"][:1]
     assert "accuracy-against-u" not in _charts(alone)
+
+
+class TestModelsSideBySide:
+    """One vertical axis: tokens differ between models, and multiples of dense compare."""
+
+    ROWS = (
+        dense_row("a/tiny", 20.0),
+        cell_row("wanda", "0.5", 40.0, model="a/tiny"),
+        cell_row("magnitude", "0.5", math.inf, model="a/tiny"),
+        cell_row("wanda", "2:4", 60.0, model="a/tiny"),
+        dense_row("b/tiny", 100.0),
+        cell_row("wanda", "0.5", 150.0, model="b/tiny"),
+    )
+
+    def test_each_is_a_multiple_of_its_own_dense_model(self) -> None:
+        chart = _charts([dict(row) for row in self.ROWS])["perplexity-by-model"]
+        one, other = chart.panels
+        assert [one.title, other.title] == ["a/tiny", "b/tiny"]
+        assert one.y == other.y
+        assert chart.dense == 1.0
+        assert [text for _, text in one.x.ticks] == ["0.5", "2:4"]
+        assert [(round(m.x), m.method, m.y) for m in one.marks] == [
+            (0, "wanda", 2.0), (0, "magnitude", None), (1, "wanda", 3.0)
+        ]  # fmt: skip
+        assert [mark.diverged for mark in one.marks] == [False, True, False]
+        assert [(round(m.x), m.y) for m in other.marks] == [(0, 1.5)]
+        assert one.marks[0].x == other.marks[0].x, "a method has one place"
+        assert "(1.50 × dense)" in other.marks[0].text
+
+    def test_one_model_has_no_such_chart(self) -> None:
+        rows = [dict(row) for row in self.ROWS if row["model"] == "a/tiny"]
+        assert not any("by-model" in stem for stem in _charts(rows))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from tasks.measures.figures import PRUNING, Figure, present
+from tasks.reporting.charts.by_model import by_model
 from tasks.reporting.charts.chart import Chart, distinct
 from tasks.reporting.charts.cost import against_cost
 from tasks.reporting.charts.scatter import against_estimate
@@ -17,8 +18,9 @@ from tasks.reporting.views import models, of_model
 
 
 def charts_of(rows: Sequence[Row], figures: Sequence[Figure]) -> list[Chart]:
-    """For each model: quality and speed against sparsity, headline figures by selection and against
-    each cost, and estimates against what they estimate.
+    """Headline figures of several models side by side; then for each model: quality and speed
+    against sparsity, headline figures by selection and against each cost, and estimates against
+    what they estimate.
 
     Args:
         rows: methods in the order that legends shall have.
@@ -42,7 +44,8 @@ def charts_of(rows: Sequence[Row], figures: Sequence[Figure]) -> list[Chart]:
             if chart
         ]
 
-    charts = of_models(lambda r, m: (against_sparsity(r, m, f, figures) for f in plotted))
+    charts = [chart for figure in headline if (chart := by_model(rows, figure, figures))]
+    charts += of_models(lambda r, m: (against_sparsity(r, m, f, figures) for f in plotted))
     charts += of_models(lambda r, m: (by_selection(r, m, f, figures) for f in headline))
     pairs = [(quality, cost) for quality in headline for cost in costs]
     charts += of_models(lambda r, m: (against_cost(r, m, q, c, figures) for q, c in pairs))

@@ -6,8 +6,8 @@ const charts = JSON.parse(document.getElementById("charts").textContent);
 const HIGH = 230, BETWEEN = 78, BELOW = 64, LEFT = 62, RIGHT = 12, GAP = 52;
 function layoutOf(chart, width) {
   const n = chart.panels.length;
-  const columns = chart.share_y ? n : Math.max(1, Math.min(n, chart.columns,
-    Math.floor(width / 250)));
+  const most = Math.min(n, chart.columns);
+  const columns = chart.share_y ? most : Math.max(1, Math.min(most, Math.floor(width / 250)));
   const rows = Math.ceil(n / columns), inner = width - LEFT - RIGHT;
   const high = rows * HIGH + (rows - 1) * BETWEEN;
   let lines = 1, used = 0;

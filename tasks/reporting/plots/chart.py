@@ -39,7 +39,8 @@ def draw_chart(chart: Chart) -> Figure:
         set_y(axes, panel.y)
         _draw_panel(axes, panel, chart, styles)
         if chart.share_y:
-            axes.tick_params(left=not place, labelleft=not place)
+            first = place % chart.columns == 0
+            axes.tick_params(left=first, labelleft=first)
         elif place + chart.columns < len(chart.panels):
             axes.set_xlabel("")
         if place % chart.columns == 0:
@@ -62,7 +63,7 @@ def _grid(chart: Chart) -> tuple[Figure, list[Axes]]:
     if chart.share_y:
         categories = len(chart.panels[-1].x.ticks) if chart.panels[-1].weight < 2.6 else 0
         width = WIDTH + _GROUP_WIDTH * max(categories - 2, 0)
-        ratios = [panel.weight for panel in chart.panels]
+        ratios = [panel.weight for panel in chart.panels[:columns]]
     else:
         width, ratios = max(WIDTH, _PANEL_WIDTH * columns), [1.0] * columns
     figure = Figure(figsize=(width, 0.3 + (HEIGHT - 0.3) * rows), layout="constrained")
