@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, create_model, model_validator
 
-from configs.frozen import Frozen, matching
+from configs.frozen import Frozen, Made, matching
 from tasks.measures.registry import measures
 
 Device = Annotated[
@@ -51,7 +51,7 @@ def _evaluation() -> Any:
     # Python looks bases up from the left, pydantic lists fields from the right.
     return create_model(
         "Evaluation",
-        __base__=tuple(reversed((*settings, Computing))),
+        __base__=(*reversed((*settings, Computing)), Made),  # the last one's settings hold
         __doc__="What is measured on the dense and on every pruned model.",
     )
 

@@ -20,7 +20,7 @@ from pydantic import (
 
 from configs.corpora import Calibration, Training
 from configs.evaluation import Evaluation
-from configs.frozen import SWEEP_NAME, Frozen, matching, unique
+from configs.frozen import SWEEP_NAME, Frozen, Made, matching, unique
 from configs.trust import Trust
 from tasks.pruning.core.registry import ALLOWED, Target, methods, parse_target
 from tasks.selection.registry import Sampling
@@ -61,7 +61,7 @@ def _options_of(name: str) -> Any:
             hints[entry.name],
             Field(default=entry.default, description=entry.metadata["doc"], **limits),
         )
-    return create_model(f"{name}_options", __base__=Frozen, __doc__=method.summary, **entries)
+    return create_model(f"{name}_options", __base__=Made, __doc__=method.summary, **entries)
 
 
 _OPTION_MODELS = {name: _options_of(name) for name in METHODS}
@@ -72,7 +72,7 @@ _option_fields: dict[str, Any] = {
 }
 MethodOptions: Any = create_model(
     "MethodOptions",
-    __base__=Frozen,
+    __base__=Made,
     __doc__="Options of the methods; what is not named keeps its default.",
     **_option_fields,
 )
