@@ -102,9 +102,12 @@ def prefix_tokens(tokenizer: Any) -> tuple[int, ...]:
     for length in range(1, len(whole) - len(plain) + 1):
         if plain and whole[length : length + len(plain)] == plain:
             return tuple(whole[:length])
-    # Some write the first word otherwise where something stands before it.
-    bos = tokenizer.bos_token_id
-    return (bos,) if bos is not None and whole[:1] == [bos] != plain[:1] else ()
+    # Some write the first word otherwise where something stands before it: what is there then is
+    # no word, one token or several.
+    words = set(plain)
+    special = set(tokenizer.all_special_ids) - words
+    before = tuple(itertools.takewhile(special.__contains__, whole))
+    return before if words else before[:1]
 
 
 def suffix_tokens(tokenizer: Any) -> tuple[int, ...]:

@@ -69,6 +69,21 @@ class TestTokenise:
     ) -> None:
         assert prefix_tokens(make_tokenizer(template, **names)) == expected
 
+    @pytest.mark.parametrize("expected", [(), (1,), (3, 1)])
+    def test_where_the_first_word_is_written_otherwise_behind_them(
+        self, expected: tuple[int, ...]
+    ) -> None:
+        class Shifting:
+            """Puts a space before a text that begins, and not behind other tokens."""
+
+            all_special_ids = (1, 2, 3)
+
+            def __call__(self, text: str, *, add_special_tokens: bool = True) -> dict[str, Any]:
+                word = 8 if add_special_tokens else 9
+                return {"input_ids": [*expected, word, 2] if add_special_tokens else [word]}
+
+        assert prefix_tokens(Shifting()) == expected
+
 
 class TestDocuments:
     def test_counted_by_where_windows_begin_and_end(self, make_tokenizer: MakeTokenizer) -> None:

@@ -219,6 +219,7 @@ def test_names_tell_models_and_corpora_apart() -> None:
     more = {"perplexity/c4": 70.0, "prune_seconds": None}
     rows = [cell_row("wanda", "0.5", 60.0, model=model, **more) for model in ("a/b", "a-b")]
     assert list(_charts(rows)) == [
+        "perplexity-docs-by-model",
         "perplexity-docs-vs-sparsity-a-b", "perplexity-c4-vs-sparsity-a-b",
         "perplexity-docs-vs-sparsity-a-b-2", "perplexity-c4-vs-sparsity-a-b-2",
     ]  # fmt: skip

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from tasks.measures.figures import PRUNING, Figure, present
-from tasks.reporting.charts.by_model import by_model
 from tasks.reporting.charts.chart import Chart, distinct
 from tasks.reporting.charts.cost import against_cost
 from tasks.reporting.charts.scatter import against_estimate
 from tasks.reporting.charts.selections import by_selection
+from tasks.reporting.charts.side_by_side import by_model
 from tasks.reporting.charts.sparsity import against_sparsity
 from tasks.reporting.rows import Row, is_completed
 from tasks.reporting.text import short_names

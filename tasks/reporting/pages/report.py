@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from tasks.measures.figures import Figure, present
-from tasks.reporting.charts import by_model, cost, scatter, selections, sparsity
+from tasks.reporting.charts import cost, scatter, selections, side_by_side, sparsity
 from tasks.reporting.context import ModelFacts, ReportContext
 from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
@@ -22,7 +22,7 @@ _COVERAGE = (
     "From left to right more of the questions count, the surest by U first; on the right all do."
 )
 _KINDS = {
-    "-by-model": (by_model.SECTION, ""),
+    "-by-model": (side_by_side.SECTION, ""),
     "-vs-sparsity": (sparsity.SECTION, ""),
     "-vs-": (cost.SECTION, cost.NOTE),
     "-by-selection": (selections.SECTION, ""),
