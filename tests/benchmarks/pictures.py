@@ -1,7 +1,8 @@
 """The README's pictures: ``python tests/benchmarks/pictures.py outputs/sweeps/quickstart``.
 
 The front of the sweep's headline figure against time, as its report has it, and the graph of a cell
-in five boxes. Both go to ``tests/benchmarks/figures/``.
+in five boxes; of a sweep of several models, them side by side instead, under the sweep's name. All
+go to ``tests/benchmarks/figures/``.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from matplotlib.patches import FancyBboxPatch
 from tasks.measures.figures import PRUNING
 from tasks.measures.registry import figures_of
 from tasks.reporting.charts import charts_of
+from tasks.reporting.charts.side_by_side import by_model
 from tasks.reporting.plots.chart import draw_chart
 from tasks.reporting.plots.paper import plain_style, save
 from tasks.reporting.rows import read_results
+from tasks.reporting.views import models
 
 FIGURES = Path(__file__).with_name("figures")
 BOXES = (
@@ -48,6 +51,15 @@ def graph() -> Drawing:
     return drawing
 
 
+def side_by_side(folder: Path) -> Drawing:
+    """The sweep's headline figure of every model."""
+    rows = read_results(folder)
+    figures = figures_of(list(dict.fromkeys(column for row in rows for column in row)))
+    chart = by_model(rows, next(figure for figure in figures if figure.headline), figures)
+    assert chart is not None
+    return draw_chart(chart)
+
+
 def front(folder: Path) -> Drawing:
     """The sweep's headline figure against what pruning cost."""
     rows = read_results(folder)
@@ -59,12 +71,16 @@ def front(folder: Path) -> Drawing:
 
 
 def main() -> None:
-    """Write both pictures."""
+    """Write the pictures of a sweep."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sweep", type=Path, help="a sweep's folder, below outputs/sweeps")
     folder = parser.parse_args().sweep
     with plain_style():
-        for name, drawing in (("graph", graph()), ("quickstart", front(folder))):
+        if len(models(read_results(folder))) > 1:
+            drawn = {folder.name: side_by_side(folder)}
+        else:
+            drawn = {"graph": graph(), "quickstart": front(folder)}
+        for name, drawing in drawn.items():
             print(save(drawing, FIGURES / f"{name}.png"))
 
 
