@@ -220,8 +220,8 @@ def test_names_tell_models_and_corpora_apart() -> None:
     rows = [cell_row("wanda", "0.5", 60.0, model=model, **more) for model in ("a/b", "a-b")]
     assert list(_charts(rows)) == [
         "perplexity-docs-by-model",
-        "perplexity-docs-vs-sparsity-a-b", "perplexity-c4-vs-sparsity-a-b",
-        "perplexity-docs-vs-sparsity-a-b-2", "perplexity-c4-vs-sparsity-a-b-2",
+        "perplexity-docs-vs-sparsity-a-b", "perplexity-docs-vs-sparsity-a-b-2",
+        "perplexity-c4-vs-sparsity-a-b", "perplexity-c4-vs-sparsity-a-b-2",
     ]  # fmt: skip
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 
 from tasks.measures.figures import PRUNING, Figure, present
 from tasks.reporting.charts.chart import Chart, distinct
@@ -36,21 +37,27 @@ def charts_of(rows: Sequence[Row], figures: Sequence[Figure]) -> list[Chart]:
     several = len(models(rows)) > 1
     names = short_names(models(rows))
 
-    def of_models(drawn: Callable[[list[Row], str], Iterable[Chart | None]]) -> list[Chart]:
+    def of_models(draw: Callable[[list[Row], str], Chart | None]) -> list[Chart]:
+        drawn = [(model, draw(of_model(rows, model), model)) for model in models(rows)]
         return [
             replace(chart, stem=f"{chart.stem}-{model}", title=names[model]) if several else chart
-            for model in models(rows)
-            for chart in drawn(of_model(rows, model), model)
+            for model, chart in drawn
             if chart
         ]
 
+    # The models of one figure follow each other: a page shows them abreast.
     charts = [chart for figure in headline if (chart := by_model(rows, figure, figures))]
-    charts += of_models(lambda r, m: (against_sparsity(r, m, f, figures) for f in plotted))
-    charts += of_models(lambda r, m: (by_selection(r, m, f, figures) for f in headline))
-    pairs = [(quality, cost) for quality in headline for cost in costs]
-    charts += of_models(lambda r, m: (against_cost(r, m, q, c, figures) for q, c in pairs))
+    for figure in plotted:
+        charts += of_models(lambda r, m, f=figure: against_sparsity(r, m, f, figures))
+    for figure in headline:
+        charts += of_models(lambda r, m, f=figure: by_selection(r, m, f, figures))
+    for figure, cost in product(headline, costs):
+        charts += of_models(lambda r, m, f=figure, c=cost: against_cost(r, m, f, c, figures))
     known = {figure.column: figure for figure in figures}
-    guesses = [(f, known[f.estimates]) for f in figures if f.estimates in known]
-    charts += of_models(lambda r, m: (against_estimate(r, m, g, t, figures) for g, t in guesses))
+    for figure in figures:
+        if told := known.get(figure.estimates):
+            charts += of_models(
+                lambda r, m, f=figure, t=told: against_estimate(r, m, f, t, figures)
+            )
     stems = distinct([chart.stem for chart in charts])
     return [replace(chart, stem=stem) for chart, stem in zip(charts, stems, strict=True)]
