@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tasks.reporting.rows import read_results
@@ -170,11 +170,14 @@ def main() -> int:
     what.add_argument("--tiny", action="store_true", help="a tiny random model")
     what.add_argument("--data", type=Path, help="setting R: folder with WikiText-2's files")
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--latest", type=float, help="second of a kill: more on a busy machine")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--folder", type=Path, help="where the homes stay; else they go")
     parser.add_argument("--unfinished", action="store_true", help="only kill")
     options = parser.parse_args()
     setting = TINY if options.tiny else setting_r(options.data.absolute())
+    if options.latest:
+        setting = replace(setting, moments=(setting.moments[0], options.latest))
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.folder or Path(temporary)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
