@@ -236,9 +236,7 @@ def diff(
             help="Look for B in this home, such as another machine's outputs/.",
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print it as JSON, for machines.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
     questions: Annotated[
         int,
         typer.Option(

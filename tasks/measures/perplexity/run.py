@@ -67,9 +67,8 @@ def evaluate_windows(
         model: a folder, or in one process a loaded model, which is measured where it lies.
         windows_NL: token ids, at least one window of at least two tokens.
         scratch: a folder of this run alone, which the caller may remove afterwards.
-        device: where the model goes; its type alone where there are several processes.
+        device, processes: where the model goes; several share the windows, one a GPU if it is one.
         dtype: of the weights; the saved ones' when not given.
-        processes: share the windows, one a GPU where ``device`` is one.
         device_map, max_memory: as ``evaluation`` in a sweep file.
         reference: the dense model's states on the same windows, to compare with.
         write_reference: a folder to write this model's states to, as a reference for others.

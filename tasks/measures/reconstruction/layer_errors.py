@@ -147,8 +147,7 @@ def reconstruction_errors(
                     lost_OI = layer.weight_OI.float() - _effective(name, layer, pruned_weights)
                     found[name] = _Energies(layer, lost_OI)
                     if layer.expert is None:
-                        handle = layer.module.register_forward_hook(found[name])
-                        hooks.callback(handle.remove)
+                        hooks.callback(layer.module.register_forward_hook(found[name]).remove)
 
             def take(short: str, inputs_TI: Tensor, _: Sent) -> None:
                 if energies := found.get(f"{block.name}.{short}"):

@@ -86,9 +86,7 @@ def prune(
     progress: Progress | None = None,
     into: MutableMapping[str, Tensor] | None = None,
 ) -> PruneResult:
-    """Prune ``decoder`` to ``target``; the model itself is not changed.
-
-    Layers that ``decoder.exclude`` names stay as they are.
+    """Prune ``decoder`` to ``target`` but for what it excludes; the model itself is not changed.
 
     Args:
         seed: of the method's own randomness.
