@@ -37,7 +37,7 @@ def test_the_address_that_up_prints_is_a_form_of_few_screens(served: Up, watched
     height = page.evaluate(
         "Math.max(...[...document.querySelectorAll('*')].map(e => e.scrollHeight))"
     )
-    assert height < 6_900, f"{height} px"  # it was 13 800
+    assert height < 4_000, f"{height} px"  # it was 13 800
     assert "/v2/" in page.url
 
 
