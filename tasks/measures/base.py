@@ -125,9 +125,17 @@ class Measure(ABC):
         return {}
 
     def curves(self, found: Mapping[str, Artifact]) -> Mapping[str, Sequence[tuple[float, float]]]:
-        """Column → (part of the questions, the figure of those), the surest first, growing."""
+        """Column → (share, the figure there), growing; its figure's ``over`` says of what."""
         del found
         return {}
+
+    def history(self, found: Mapping[str, Artifact]) -> Sequence[Mapping[str, float]]:
+        """What was learned of a subject for the sake of measuring it: ``step``, and named figures.
+
+        Tracking shows each as a curve under ``learning/<name>``.
+        """
+        del found
+        return ()
 
     def notes(self, rows: Sequence[Row]) -> Sequence[str]:
         """What a reader of its figures must know, one sentence each."""

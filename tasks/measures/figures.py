@@ -45,6 +45,7 @@ class Figure:
         estimates: the column that it estimates, against which it is plotted; empty where none.
         added: columns of the same cost that plots add to it; tables show each alone.
         part_of: the column that it is one part of; parts are drawn together, as what each lost.
+        over: what its curve runs over: the share of questions kept, the surest first, or recall.
     """
 
     column: str
@@ -65,6 +66,7 @@ class Figure:
     estimates: str = ""
     added: tuple[str, ...] = ()
     part_of: str = ""
+    over: Literal["coverage", "recall"] = "coverage"
 
     @property
     def of_dense(self) -> str:

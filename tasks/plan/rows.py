@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasks.compression.checkpoint import history_of
 from tasks.measures.base import Subject
 from tasks.measures.figures import Figure
 from tasks.measures.registry import figures_of, measures
@@ -162,12 +163,15 @@ def layers_of(plan: Plan, context: Context) -> dict[str, dict[str, dict[str, dic
 
 
 def curves_of(plan: Plan, context: Context) -> dict[str, dict[str, dict[str, Any]]]:
-    """Column → model → cell → its curve over the questions, of the first seed."""
+    """Column → model → cell, or ``dense``, → its curve; of the first seed."""
     result: dict[str, dict[str, dict[str, Any]]] = {}
-    for cell in (c for c in plan.cells if c.seed == plan.config.seeds[0]):
-        for measure, artifacts in found_of(cell.measured, context).items():
+    drawn = [(model.spec, "dense", model.measured) for model in plan.models]
+    cells = (cell for cell in plan.cells if cell.seed == plan.config.seeds[0])
+    drawn += [(cell.model.spec, cell.label, cell.measured) for cell in cells]
+    for model, label, measured in drawn:
+        for measure, artifacts in found_of(measured, context).items():
             for column, points in measures()[measure].curves(artifacts).items():
-                result.setdefault(column, {}).setdefault(cell.model.spec, {})[cell.label] = points
+                result.setdefault(column, {}).setdefault(model, {})[label] = points
     return result
 
 
@@ -177,6 +181,14 @@ def described(subject: Subject, measured: Measured, context: Context) -> dict[st
     for measure, artifacts in found_of(measured, context).items():
         texts |= measures()[measure].described(subject, artifacts)
     return texts
+
+
+def learned_of(row: ModelPlan | Cell, context: Context) -> list[dict[str, float]]:
+    """Figures of what a row learned, step by step: in pruning, and to be measured."""
+    steps = history_of(context.find(row.pruned)) if isinstance(row, Cell) else []
+    for measure, artifacts in found_of(row.measured, context).items():
+        steps += [dict(step) for step in measures()[measure].history(artifacts)]
+    return steps
 
 
 def left_notes(plan: Plan, context: Context) -> list[str]:

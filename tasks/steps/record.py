@@ -18,12 +18,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from configs.yaml_file import dump
-from tasks.compression.checkpoint import history_of
 from tasks.data.texts import Windows
 from tasks.measures.figures import PRUNING, SELECTION
 from tasks.measures.registry import figures_of
 from tasks.plan.plan import Cell, ModelPlan, Plan
-from tasks.plan.rows import Row, across_of, row_of
+from tasks.plan.rows import Row, across_of, learned_of, row_of
 from tasks.provenance.inputs import params_of
 from tasks.runtime.environment import environment
 from tasks.runtime.links import redacted
@@ -104,7 +103,6 @@ class Recorder:
         if known := self.run_ids.get(planned.fingerprint):
             return known
         row = row_of(planned, self.context, error)
-        history = history_of(self.context.find(planned.pruned)) if isinstance(planned, Cell) else []
         run_id = self.tracker.log_row(
             self.parent,
             row,
@@ -112,7 +110,9 @@ class Recorder:
             inputs=_inputs(planned),
             extra_params=params_of(planned, self.context),
             tags=prefect_tags(),
-            history=[(round(step["step"]), _named(step)) for step in history],
+            history=[
+                (round(step["step"]), _named(step)) for step in learned_of(planned, self.context)
+            ],
             models=[model.spec for model in self.plan.models],
         )
         self._outages = 0

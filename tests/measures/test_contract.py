@@ -399,6 +399,18 @@ def test_documents_that_are_cut_stand_beside_the_figure(sweep: Sweep) -> None:
     assert len(measure.notes([row, row])) == 3
 
 
+def test_what_is_learned_to_be_measured_is_told_step_by_step(sweep: Sweep) -> None:
+    told = [
+        step
+        for name in NAMES
+        for found in sweep.found(name)
+        if found
+        for step in measures()[name].history(found)
+    ]
+    assert [step["step"] for step in told] == [1, 1], "one epoch of each subject"
+    assert all(step["slot_filling/tweets/loss"] > 0 for step in told)
+
+
 def test_the_mean_waits_for_every_task(sweep: Sweep) -> None:
     measure = measures()["zero_shot"]
     found = sweep.found("zero_shot")[0]

@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
+from tasks.measures.registry import figures_of
 from tasks.reporting.charts import charts_of
 from tasks.reporting.charts.style import method_styles
 from tasks.reporting.plots import paper, write_plots
 from tasks.reporting.plots.blocks import draw_blocks
 from tasks.reporting.plots.chart import draw_chart
+from tasks.reporting.plots.curves import draw_curve
 from tasks.reporting.plots.layers import draw_layers
 from tasks.reporting.rows import Row
 
@@ -215,3 +217,17 @@ def test_curves_over_the_questions(tmp_path: Path) -> None:
     written = write_plots(rows, figures_in(rows), {}, tmp_path, curves)
     drawn = [path.stem for path in written if "by-coverage" in path.stem]
     assert drawn == ["uncertainty-tales-accuracy-by-coverage-tiny-0.5"]
+
+
+def test_precision_against_recall_beside_the_dense_model_s() -> None:
+    figure = figures_of(["slot_f1/a", "slot_f1/a/precision"])[-1]
+    cells = {"dense": [(0.2, 1.0), (0.9, 0.8)], "wanda 0.5": [(0.1, 0.7), (0.6, 0.4)]}
+    with paper.plain_style():
+        drawn = draw_curve("tiny", "0.5", figure, cells)
+        assert draw_curve("tiny", "2:4", figure, cells) is None
+    assert drawn is not None
+    (axes,) = drawn.axes
+    assert axes.get_xlabel() == "recall (%)"
+    lines: Any = {tuple(line.get_xdata()): list(line.get_ydata()) for line in axes.lines}  # type: ignore[arg-type]
+    assert lines == {(20, 90): [1.0, 0.8], (10, 60): [0.7, 0.4]}
+    assert axes.get_ylim()[1] >= 1.0

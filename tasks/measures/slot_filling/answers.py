@@ -17,6 +17,7 @@ from tasks.measures.slot_filling.labels import Instance, gold_of, predicted_of
 from tasks.measures.slot_filling.records import Tweet
 from tasks.measures.slot_filling.schemes import Scheme
 from tasks.measures.slot_filling.scoring import (
+    GRID,
     Counts,
     best_threshold,
     compare,
@@ -49,12 +50,17 @@ class Score:
         """Over all tweets."""
         return pooled(tweet[column] for tweet in self.counts if column in tweet)
 
+    def whole(self, scheme: Scheme) -> Counts:
+        """Over all columns that are scored."""
+        scored = [c for c, (_, slot) in enumerate(scheme.columns) if slot.scored]
+        return pooled(self.of_column(column) for column in scored)
+
     def figures(self, scheme: Scheme) -> dict[str, Any]:
         """Micro- and macro-averages over scored columns, and micro-F1 of each event."""
         scored = [c for c, (_, slot) in enumerate(scheme.columns) if slot.scored]
         by_tweet = [pooled(tweet[c] for c in scored if c in tweet) for tweet in self.counts]
         by_column = {column: self.of_column(column) for column in scored}
-        whole = pooled(by_column.values())
+        whole = self.whole(scheme)
         asked = [found.f1 for found in by_column.values() if found.tp + found.fn]
         events = {
             event: pooled(by_column[c] for c in scheme.of_event(event) if c in by_column)
@@ -107,6 +113,23 @@ def score(test: Judged, scheme: Scheme, thresholds: Thresholds, *, typed: bool =
             }
         )
     return Score(counts)
+
+
+def precision_recall(
+    test: Judged, scheme: Scheme, *, typed: bool = False
+) -> list[tuple[float, float]]:
+    """(recall, micro-precision) as one threshold for all slots moves, recall growing.
+
+    Of thresholds that answer alike or with equal recall the most precise stands; those that answer
+    nothing have no precision.
+    """
+    best: dict[float, float] = {}
+    for threshold in GRID:
+        same = dict.fromkeys(range(len(scheme.columns)), threshold)
+        found = score(test, scheme, same, typed=typed).whole(scheme)
+        if found.tp + found.fp:
+            best[found.recall] = max(found.precision, best.get(found.recall, 0.0))
+    return sorted(best.items())
 
 
 def _chosen(

@@ -53,6 +53,20 @@ class SlotFilling(Measure):
             row |= columns_of(name, artifact.facts)
         return row
 
+    def curves(self, found: Mapping[str, Artifact]) -> Mapping[str, Sequence[tuple[float, float]]]:
+        return {
+            f"{PREFIX}{name}/precision": [(recall, precision) for recall, precision in points]
+            for name, artifact in found.items()
+            if (points := artifact.facts["precision_recall"])
+        }
+
+    def history(self, found: Mapping[str, Artifact]) -> Sequence[Mapping[str, float]]:
+        return [
+            {"step": epoch["step"], f"{self.name}/{name}/loss": epoch["loss"]}
+            for name, artifact in found.items()
+            for epoch in artifact.facts["history"]
+        ]
+
     def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
         told = instances(columns, PREFIX)
         names = [name for name in told if "/" not in name]
@@ -76,7 +90,8 @@ class SlotFilling(Measure):
             for part in parts:
                 if part in _WHOLE:
                     label = f"{_WHOLE[part]} of slots on {name}"
-                    figures.append(_figure(f"{name}/{part}", label, f"{_WHOLE[part]}{said}"))
+                    heading = f"{_WHOLE[part]}{said}"
+                    figures.append(_figure(f"{name}/{part}", label, heading, over="recall"))
                 elif part != _STDERR:
                     words = part.replace("_", " ")
                     label = f"slot F1 of {words} on {name}"

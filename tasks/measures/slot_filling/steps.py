@@ -20,12 +20,14 @@ from tasks.models.load import best_device, load_tokenizer
 from tasks.models.saved.pruned import BRANCHES, load_pruned
 from tasks.runtime.memory import measured
 from tasks.store.steps import Facts, Step, Work
+from tasks.store.store import Artifact
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-VERSION, SCORE_VERSION = 2, 3
-"""Of the tuning, which is dear to do again, and of its score."""
+VERSION = 4
+"""Of the score."""
+_TUNING_VERSION = 1
 _SLOTS, _HEAD, _HISTORY = "slots", "head.safetensors", "history.json"
 _TUNING = ("epochs", "learning_rate", "batch_size", "warmup", "negative_weight",
            "mask_other_events", "pooling", "max_tokens", "seed")  # fmt: skip
@@ -41,7 +43,7 @@ def steps_of(subject: Subject, task: SlotTask, data: TaskData) -> dict[str, Step
         needs["weights"] = subject.pruned_again(tuned)
     step = Step(
         name="slot_score",
-        version=SCORE_VERSION,
+        version=VERSION,
         inputs={
             "thresholds": task.thresholds,
             "typed": task.typed,
@@ -59,7 +61,7 @@ def steps_of(subject: Subject, task: SlotTask, data: TaskData) -> dict[str, Step
 def _tuning(subject: Subject, task: SlotTask, data: TaskData) -> Step:
     return Step(
         name="slot_finetune",
-        version=VERSION,
+        version=_TUNING_VERSION,
         inputs={name: getattr(task, name) for name in _TUNING},
         needs={"weights": subject.weights, "data": data.step},
         produce=lambda work: _finetune(work, subject, task, data),
@@ -172,6 +174,10 @@ def _save(network: Any, tokenizer: Any, history: list[dict[str, float]], out: Pa
     (out / _SLOTS / _HISTORY).write_text(json.dumps(history), encoding="utf-8")
 
 
+def _history_of(tuned: Artifact) -> list[dict[str, float]]:
+    return json.loads((tuned.path / _SLOTS / _HISTORY).read_text(encoding="utf-8"))
+
+
 def _score(work: Work, subject: Subject, task: SlotTask, data: TaskData) -> Facts:
     from safetensors.torch import load_file
 
@@ -207,12 +213,16 @@ def _score(work: Work, subject: Subject, task: SlotTask, data: TaskData) -> Fact
             pairs = zip(instances, encoded, strict=True)
             cut[part] = len({instance.tweet for instance, entry in pairs if entry.cut})
     thresholds = answers.thresholds_of(found["dev"], scheme, task.thresholds)
-    score = answers.score(found["test"], scheme, thresholds, typed=task.typed == "rules")
+    typed = task.typed == "rules"
+    score = answers.score(found["test"], scheme, thresholds, typed=typed)
     (work.out / "slots.csv").write_text(answers.as_csv(score, scheme, thresholds))
     # Only now: until the tuned model has its name, a kill must not cost the training.
     shutil.rmtree(_scratch(work, work.step.needs["tuned"]), ignore_errors=True)
     return {
         **score.figures(scheme),
+        "precision_recall": answers.precision_recall(found["test"], scheme, typed=typed),
+        # Of this subject's own tuning: that of the dense model stands with the dense model.
+        "history": [] if weights == "weights" else _history_of(tuned),
         "tweets": {part: len(parts[part]) for part in parts},
         "documents_cut": cut["test"],
         "never_filled": tuned.facts["never_filled"],

@@ -21,6 +21,10 @@ _LAYERS = "Layer by layer"
 _COVERAGE = (
     "From left to right more of the questions count, the surest by U first; on the right all do."
 )
+_RECALL = (
+    "As one threshold for all slots moves. Tables tell precision and recall at thresholds of each "
+    "slot's own, where the sweep chooses such."
+)
 _KINDS = {
     "-by-model": (side_by_side.SECTION, ""),
     "-vs-sparsity": (sparsity.SECTION, ""),
@@ -29,6 +33,8 @@ _KINDS = {
     "-by-source": ("What the windows are of", ""),
     "-against-": (scatter.SECTION, scatter.NOTE),
     "-by-coverage": ("The surest questions first", _COVERAGE),
+    "-by-recall": ("Precision against recall", _RECALL),
+    "-by-part": ("What each part lost", ""),
     "-by-": (_LAYERS, ""),
 }
 """Part of a plot's name → heading and note; the first that fits counts."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawn
 
     from tasks.reporting.plots.composition import Compositions
-    from tasks.reporting.plots.coverage import Curves
+    from tasks.reporting.plots.curves import Curves
 
 FOLDER = "plots"
 Layers = Mapping[str, Mapping[str, float]]
@@ -39,7 +39,7 @@ def write_plots(
     Args:
         rows: results, methods in the order that legends shall have.
         layers: column → model → label of a cell → layer → value there.
-        curves: column → model → label of a cell → its curve over the questions.
+        curves: column → model → label of a cell → its curve over a share.
         compositions: ``calibration`` or ``training`` → how windows were chosen → their sources.
 
     Returns:
@@ -78,16 +78,17 @@ def _of_sources(
 def _of_curves(
     figures: Sequence[Figure], curves: Mapping[str, Mapping[str, Curves]]
 ) -> Iterator[tuple[str, Callable[[], Drawn | None]]]:
-    """``<column>-by-coverage-<model>-<target>``, a line a method."""
-    from tasks.reporting.plots.coverage import draw_coverage
+    """``<column>-by-<what it runs over>-<model>-<target>``, a line a method."""
+    from tasks.reporting.plots.curves import DENSE, draw_curve
 
     known = {figure.column: figure for figure in figures}
     for column, models in curves.items():
         names = short_names(models)
         for model, cells in models.items():
-            for target in sorted({label.split(" ")[-1] for label in cells}, key=target_key):
-                drawn = partial(draw_coverage, names[model], target, known[column], cells)
-                yield f"{column}-by-coverage-{model}-{target}", drawn
+            targets = {label.split(" ")[-1] for label in cells if label != DENSE}
+            for target in sorted(targets, key=target_key):
+                drawn = partial(draw_curve, names[model], target, known[column], cells)
+                yield f"{column}-by-{known[column].over}-{model}-{target}", drawn
 
 
 def _of_parts(

@@ -67,8 +67,17 @@ def _by_block(layers: Mapping[str, float], factor: float) -> dict[float, float]:
     return {block: sum(values) / len(values) for block, values in sorted(found.items())}
 
 
-def draw_lines(axes: Axes, figure: Figure, lines: Mapping[str, Mapping[float, float]]) -> None:
-    """A line a method, name → place → value, and the figure's axis."""
+def draw_lines(
+    axes: Axes,
+    figure: Figure,
+    lines: Mapping[str, Mapping[float, float]],
+    beside: Sequence[float] = (),
+) -> None:
+    """A line a method, name → place → value, and the figure's axis.
+
+    Args:
+        beside: further values that the axis has room for.
+    """
     styles = method_styles(lines)
     for rank, (name, by_block) in enumerate(lines.items()):
         style = styles[name]
@@ -79,7 +88,7 @@ def draw_lines(axes: Axes, figure: Figure, lines: Mapping[str, Mapping[float, fl
             marker=style.marker, markersize=4.0, markeredgecolor="white", markevery=every,
             linewidth=max(1.6 - 0.12 * rank, 1.0),
         )  # fmt: skip
-    values = [value for by_block in lines.values() for value in by_block.values()]
+    values = [*beside, *(value for by_block in lines.values() for value in by_block.values())]
     if values:
         least = LEAST_RANGE if figure.format == "percent" else 0.0
         axis = value_axis(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tasks.measures.slot_filling.answers import Judged, score, thresholds_of
+from tasks.measures.slot_filling.answers import Judged, precision_recall, score, thresholds_of
 from tasks.measures.slot_filling.labels import instances_of
 from tasks.measures.slot_filling.records import Tweet
 from tasks.measures.slot_filling.schemes import COVID, scheme_of
@@ -93,6 +93,15 @@ def test_a_score_is_counted_over_tweets() -> None:
     assert figures["macro_f1"] == pytest.approx((0.5 + 0.0) / 2)
     assert figures["events"] == {"order": figures["f1"]}
     assert score(test, scheme, {0: 0.95, 1: 0.95}).figures(scheme)["f1"] == 0.0
+
+
+def test_precision_against_recall_as_one_threshold_moves() -> None:
+    scheme = scheme_of({"order": ["item", "price"]})
+    found = precision_recall(judged([[0.9, 0.2], [0.6, 0.4], [0.1, 0.7]]), scheme)
+    # Wanted: items tea and jam, price 3. From 0.9 down the item tea is answered, below it the price
+    # jam and the item 3, wrongly; from 0.4 the price 3, from 0.2 the price tea, from 0.1 all.
+    assert found == [(pytest.approx(1 / 3), 1.0), (pytest.approx(2 / 3), 0.5), (1.0, 0.5)]
+    assert precision_recall(judged([[0.0, 0.0]] * 3), scheme) == []
 
 
 def test_thresholds_come_from_dev_or_are_given() -> None:
