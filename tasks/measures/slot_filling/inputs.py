@@ -1,66 +1,23 @@
-"""From instances to token ids: the candidate between ``<E>`` and ``</E>``, and where they stand.
-
-Shapes: ``B`` instances, ``L`` tokens of the longest, ``S`` columns.
-"""
+"""From instances to token ids: the candidate between ``<E>`` and ``</E>``, and where they stand."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from configs.errors import ConfigurationError
 from tasks.data.windows import suffix_tokens
 from tasks.measures.slot_filling.labels import Instance
 from tasks.measures.slot_filling.records import Span, Tweet
 from tasks.measures.slot_filling.schemes import Scheme
+from tasks.measures.tuning.batches import Encoded
 
 OPEN, CLOSE, URL, USER = "<E>", "</E>", "<URL>", "@USER"
 TOKENS = (OPEN, CLOSE, URL, USER)
 """What a tokenizer learns for the task, each one token."""
 _WORD = re.compile(r"\S+")
 _LINK = re.compile(r"http|www\.|twitter\.com|pic\.twitter\.com", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One instance as the network reads it.
-
-    Attributes:
-        ids: special tokens included.
-        opens, closes: where the markers stand.
-        columns: of its event.
-        labels: of the columns, those that are true.
-        cut: whether the tweet's end is not among the tokens.
-    """
-
-    ids: tuple[int, ...]
-    opens: int
-    closes: int
-    columns: range
-    labels: frozenset[int]
-    cut: bool
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Instances, padded on the right.
-
-    Attributes:
-        attended_BL: 0 at padding.
-        asked_BS: 1 at the columns of the instance's own event.
-    """
-
-    ids_BL: Tensor
-    attended_BL: Tensor
-    opens_B: Tensor
-    closes_B: Tensor
-    asked_BS: Tensor
-    labels_BS: Tensor
 
 
 def marked(tweet: Tweet, instance: Instance) -> str:
@@ -145,31 +102,5 @@ def encode(
                 )
             ids = [*ids[:room], *after]
         labels = frozenset(c for c in columns if scheme.columns[c][1].name in instance.labels)
-        encoded.append(Encoded(tuple(ids), *places, columns, labels, cut))
+        encoded.append(Encoded(tuple(ids), *places, columns, labels))
     return encoded
-
-
-def batches(
-    encoded: Sequence[Encoded], size: int, columns: int, padding: int, device: torch.device
-) -> Iterator[Batch]:
-    """In order, each padded to its longest."""
-    for first in range(0, len(encoded), size):
-        part = encoded[first : first + size]
-        length = max(len(entry.ids) for entry in part)
-        ids_BL = torch.full((len(part), length), padding)
-        attended_BL = torch.zeros(len(part), length, dtype=torch.long)
-        asked_BS = torch.zeros(len(part), columns)
-        labels_BS = torch.zeros(len(part), columns)
-        for row, entry in enumerate(part):
-            ids_BL[row, : len(entry.ids)] = torch.tensor(entry.ids)
-            attended_BL[row, : len(entry.ids)] = 1
-            asked_BS[row, entry.columns.start : entry.columns.stop] = 1
-            labels_BS[row, list(entry.labels)] = 1
-        yield Batch(
-            ids_BL.to(device),
-            attended_BL.to(device),
-            torch.tensor([entry.opens for entry in part], device=device),
-            torch.tensor([entry.closes for entry in part], device=device),
-            asked_BS.to(device),
-            labels_BS.to(device),
-        )

@@ -9,7 +9,8 @@ from configs.trust import Trust
 from tasks.measures.base import Measure, Subject
 from tasks.measures.figures import Figure, Row, Value, instances
 from tasks.measures.slot_filling.settings import SlotFillingSettings
-from tasks.measures.slot_filling.steps import SCORE_VERSION, columns_of, steps_of
+from tasks.measures.slot_filling.steps import SlotFillingTask, columns_of
+from tasks.measures.tuning.steps import score_step
 from tasks.store.steps import Step
 from tasks.store.store import Artifact
 
@@ -24,7 +25,7 @@ class SlotFilling(Measure):
 
     name = "slot_filling"
     summary = "F1 of slot filling after fine-tuning, what was pruned held at zero"
-    version = SCORE_VERSION
+    version = SlotFillingTask.version
     writes = (
         f"{PREFIX}<name>",
         f"{PREFIX}<name>/{_STDERR}",
@@ -42,10 +43,11 @@ class SlotFilling(Measure):
         }
 
     def steps(self, subject: Subject) -> Mapping[str, Step]:
-        found: dict[str, Step] = {}
-        for task in subject.evaluation.slot_filling:
-            found |= steps_of(subject, task, subject.resolved[self.name][task.name])
-        return found
+        resolved = subject.resolved
+        return {
+            task.name: score_step(subject, SlotFillingTask(task, resolved[self.name][task.name]))
+            for task in subject.evaluation.slot_filling
+        }
 
     def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
         row: dict[str, Value] = {}

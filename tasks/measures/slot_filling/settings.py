@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from configs.frozen import Frozen, unique
+from tasks.measures.tuning.settings import TaskName, Tuning
 
 
 class SlotData(Frozen):
@@ -35,39 +36,23 @@ class SlotData(Frozen):
         return self
 
 
-class SlotTask(Frozen):
+class SlotTask(Tuning):
     """One slot-filling task that every model is tuned for."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "covid"
+    name: TaskName = "covid"
     """Names the results' columns: slot_f1/<name>."""
     data: SlotData = SlotData()
     """Annotated tweets."""
     slots: str | None = None
     """A YAML file of your own events, each with a list of its slots; empty: the COVID-19 events."""
-    finetune: Literal["before", "after"] = "after"
-    """after: each pruned model is tuned, its zeros held; before: the tuned dense one is pruned."""
-    epochs: Annotated[int, Field(ge=1, le=1_000)] = 4
-    """Passes over the training tweets."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
-    """AdamW's; 5e-4 for MiniLM, 2e-5 for BERT-base and larger."""
-    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 16
-    """Candidates of one optimiser step."""
-    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of the steps in which the learning rate rises; it falls to 0 in the others."""
     negative_weight: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Of a slot that a candidate does not fill, in the loss."""
     mask_other_events: bool = True
     """Learn the slots of a tweet's own event alone; false: others as negatives, as published."""
-    pooling: Literal["last", "sum4", "concat4"] = "last"
-    """Last layer, sum of the last four, or those side by side."""
     thresholds: Literal["dev"] | Annotated[float, Field(gt=0, lt=1)] = "dev"
     """dev: per slot by F1 on dev; or one for all."""
     typed: Literal["none", "rules"] = "none"
     """rules: take back answers of the wrong type: an age without a number."""
-    max_tokens: Annotated[int, Field(ge=8, le=65_536)] = 256
-    """The end of longer tweets is cut, never a candidate."""
-    seed: Annotated[int, Field(ge=0, lt=2**40)] = 0
-    """Of the new weights, the order of candidates, and dropout."""
 
 
 def _unique_names(entries: tuple[SlotTask, ...]) -> tuple[SlotTask, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,14 @@ from support import encoders
 from configs.errors import ConfigurationError
 from configs.trust import Trust
 from tasks.measures.slot_filling.generator import generate
-from tasks.measures.slot_filling.inputs import CLOSE, OPEN, Encoded, batches, encode, marked
+from tasks.measures.slot_filling.inputs import CLOSE, OPEN, TOKENS, encode, marked
 from tasks.measures.slot_filling.labels import Instance, instances_of
-from tasks.measures.slot_filling.network import SlotNetwork, learn_tokens_, slot_loss
+from tasks.measures.slot_filling.loss import slot_loss
 from tasks.measures.slot_filling.records import Tweet
 from tasks.measures.slot_filling.schemes import AUTHOR, COVID
-from tasks.measures.slot_filling.training import (
-    Recipe,
-    fine_tune_,
-    probabilities,
-    zeros_of,
-)
+from tasks.measures.tuning.batches import Encoded, batches
+from tasks.measures.tuning.network import TaskNetwork, learn_tokens_
+from tasks.measures.tuning.training import Recipe, fine_tune_, logits_of, zeros_of
 from tasks.models.architecture.decoder import describe
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import load_model, load_tokenizer
@@ -38,25 +36,24 @@ RECIPE = Recipe(
     learning_rate=1e-3,
     batch_size=8,
     warmup=0.1,
-    negative_weight=0.1,
-    mask_other_events=True,
     seed=0,
 )
+LOSS = partial(slot_loss, negative_weight=0.1, mask_other_events=True)
 
 
-def network_of(folder: Path, pooling: Any = "last", **changes: Any) -> tuple[SlotNetwork, Any]:
+def network_of(folder: Path, pooling: Any = "last", **changes: Any) -> tuple[TaskNetwork, Any]:
     encoders.write(folder, **changes)
     return read_network(folder, pooling)
 
 
-def read_network(folder: Path, pooling: Any = "last") -> tuple[SlotNetwork, Any]:
+def read_network(folder: Path, pooling: Any = "last") -> tuple[TaskNetwork, Any]:
     generator = torch.Generator().manual_seed(0)
     model, tokenizer = (
         load_model(folder, torch.float32, CPU, Trust()),
         load_tokenizer(folder, Trust()),
     )
-    learn_tokens_(model, tokenizer, generator)
-    return SlotNetwork(model, len(COVID.columns), pooling, generator), tokenizer
+    learn_tokens_(model, tokenizer, TOKENS, generator)
+    return TaskNetwork(model, len(COVID.columns), pooling, generator), tokenizer
 
 
 def encoded_by(tokenizer: Any, count: int = 5, longest: int = 128) -> list[Encoded]:
@@ -64,7 +61,7 @@ def encoded_by(tokenizer: Any, count: int = 5, longest: int = 128) -> list[Encod
     return encode(tweets, instances_of(tweets, COVID), COVID, tokenizer, longest, "field")
 
 
-def tuned(network: SlotNetwork, data: list[Encoded], held: Any, folder: Path | None = None,
+def tuned(network: TaskNetwork, data: list[Encoded], held: Any, folder: Path | None = None,
           recipe: Recipe = RECIPE) -> list[dict[str, float]]:  # fmt: skip
     checkpoints = Checkpoints(folder, seconds=0) if folder else None
     with accelerator_for(CPU, torch.float32) as accelerator:
@@ -72,6 +69,7 @@ def tuned(network: SlotNetwork, data: list[Encoded], held: Any, folder: Path | N
             network,
             data,
             recipe,
+            LOSS,
             held,
             padding=0,
             engine=AccelerateEngine(accelerator, checkpoints),
@@ -131,13 +129,13 @@ def test_a_text_with_a_marker_of_its_own_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pooling", ["last", "sum4", "concat4"])
-def test_probabilities_do_not_depend_on_the_batch(pooling: str, tmp_path: Path) -> None:
+def test_logits_do_not_depend_on_the_batch(pooling: str, tmp_path: Path) -> None:
     network, tokenizer = network_of(tmp_path, pooling, num_hidden_layers=4)
     data = encoded_by(tokenizer)
     assert len({len(entry.ids) for entry in data}) > 3, "padding is needed"
     torch.testing.assert_close(
-        probabilities(network, data, 16, padding=0),
-        probabilities(network, data, 1, padding=0),
+        logits_of(network, data, 16, padding=0),
+        logits_of(network, data, 1, padding=0),
         rtol=0,
         atol=1e-6,
     )
@@ -197,7 +195,7 @@ def test_a_killed_tuning_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 
     with accelerator_for(CPU, torch.float32) as accelerator, pytest.raises(Killed):
         fine_tune_(
-            again, data, RECIPE, {}, padding=0,
+            again, data, RECIPE, LOSS, {}, padding=0,
             engine=AccelerateEngine(accelerator, Dying(tmp_path / "scratch", seconds=0)),
             progress=lambda done, total: None,
         )  # fmt: skip

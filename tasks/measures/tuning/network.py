@@ -1,16 +1,17 @@
-"""The network: a pre-trained body, the state at the candidate's marker, one linear layer.
+"""The network: a pre-trained body, its state at one place of the text, one linear layer.
 
-Shapes: ``B`` instances, ``L`` tokens, ``H`` hidden size, ``S`` columns.
+Shapes: ``B`` examples, ``L`` tokens, ``H`` hidden size, ``S`` columns.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from tasks.measures.slot_filling.inputs import TOKENS, Batch
+from tasks.measures.tuning.batches import Batch
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import is_encoder
 
@@ -25,11 +26,11 @@ _SPREAD = 0.02
 """Standard deviation of new weights."""
 
 
-class SlotNetwork(nn.Module):
-    """Logits of every column for one candidate a row.
+class TaskNetwork(nn.Module):
+    """Logits of every column for one example a row.
 
-    An encoder is read at the opening marker, which sees the whole text; a decoder at the closing
-    one, which has seen the candidate.
+    An encoder is read where an example opens, which sees the whole text; a decoder where it closes,
+    which has seen all that is asked about.
 
     Args:
         model: its body is trained; the head that a decoder predicts tokens with is not used.
@@ -79,12 +80,14 @@ class SlotNetwork(nn.Module):
         return self.head(self.dropout(pooled_BH.float()))
 
 
-def learn_tokens_(model: PreTrainedModel, tokenizer: Any, generator: torch.Generator) -> None:
+def learn_tokens_(
+    model: PreTrainedModel, tokenizer: Any, tokens: Sequence[str], generator: torch.Generator
+) -> None:
     """Give tokenizer and model the task's tokens; those that they have stay as they are.
 
     New embeddings are drawn around the mean of the others, with their spread.
     """
-    tokenizer.add_special_tokens({"additional_special_tokens": list(TOKENS)})
+    tokenizer.add_special_tokens({"additional_special_tokens": list(tokens)})
     embedding: Any = model.get_input_embeddings()
     rows = embedding.weight.shape[0]
     if len(tokenizer) <= rows:
@@ -97,21 +100,3 @@ def learn_tokens_(model: PreTrainedModel, tokenizer: Any, generator: torch.Gener
     drawn = torch.randn(len(tokenizer) - rows, mean_H.numel(), generator=generator) * spread
     with torch.no_grad():
         grown.weight[rows:] = mean_H + drawn.to(mean_H)
-
-
-def slot_loss(
-    logits_BS: Tensor, batch: Batch, *, negative_weight: float, mask_other_events: bool
-) -> Tensor:
-    """Binary cross-entropy, its negatives weighted, mean over the columns that are asked.
-
-    Args:
-        mask_other_events: ask the columns of an instance's own event; else, as published, all,
-            although nobody annotated a tweet for other events.
-    """
-    labels_BS = batch.labels_BS
-    weight_BS = labels_BS + (1 - labels_BS) * negative_weight
-    asked_BS = batch.asked_BS if mask_other_events else torch.ones_like(batch.asked_BS)
-    losses_BS = nn.functional.binary_cross_entropy_with_logits(
-        logits_BS, labels_BS, weight=weight_BS * asked_BS, reduction="none"
-    )
-    return losses_BS.sum() / asked_BS.sum()

@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.measures.slot_filling.inputs import Encoded, batches
-from tasks.measures.slot_filling.network import SlotNetwork, slot_loss
+from tasks.measures.tuning.batches import Batch, Encoded, batches
+from tasks.measures.tuning.network import TaskNetwork
 from tasks.models.architecture.decoder import describe
 from tasks.pruning.core.retraining import Snapshot
 from tasks.training.engine import AccelerateEngine
 
+Loss = Callable[[Tensor, Batch], Tensor]
+"""(logits ``B × S``, batch) → its mean loss."""
 _CLIP = 1.0
 _PRIME = 1_000_003
 """Keeps the epochs of one seed apart from those of the next."""
@@ -27,14 +29,12 @@ _PRIME = 1_000_003
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the network learns; see the measure's settings."""
+    """How the network learns; see :class:`tasks.measures.tuning.settings.Tuning`."""
 
     epochs: int
     learning_rate: float
     batch_size: int
     warmup: float
-    negative_weight: float
-    mask_other_events: bool
     seed: int
 
 
@@ -46,9 +46,10 @@ def zeros_of(model: Any) -> dict[str, Tensor]:
 
 
 def fine_tune_(
-    network: SlotNetwork,
+    network: TaskNetwork,
     encoded: Sequence[Encoded],
     recipe: Recipe,
+    loss_of: Loss,
     held: Mapping[str, Tensor],
     *,
     padding: int,
@@ -58,6 +59,7 @@ def fine_tune_(
     """Train all weights of the network, in place.
 
     Args:
+        loss_of: a batch's mean loss.
         held: parameter of the model → where it stays zero.
         engine: whose snapshots, one an epoch at most, a killed run goes on from.
 
@@ -85,12 +87,7 @@ def fine_tune_(
             columns = network.head.out_features
             parts = batches(shuffled, recipe.batch_size, columns, padding, engine.device)
             for batch in parts:
-                loss = slot_loss(
-                    network(batch),
-                    batch,
-                    negative_weight=recipe.negative_weight,
-                    mask_other_events=recipe.mask_other_events,
-                )
+                loss = loss_of(network(batch), batch)
                 optimiser.zero_grad(set_to_none=True)
                 engine.backward(loss, torch.ones_like(loss))
                 _step_(network, optimiser, masks)
@@ -104,7 +101,7 @@ def fine_tune_(
 
 
 def _step_(
-    network: SlotNetwork, optimiser: torch.optim.Optimizer, masks: Sequence[tuple[Tensor, Tensor]]
+    network: TaskNetwork, optimiser: torch.optim.Optimizer, masks: Sequence[tuple[Tensor, Tensor]]
 ) -> None:
     """One step of the optimiser that moves no held weight."""
     for weight, zero in masks:
@@ -129,7 +126,7 @@ def _rate(steps: int, warmup: float) -> Callable[[int], float]:
 
 
 def _snapshot(
-    network: SlotNetwork, optimiser: Any, rates: Any, history: list[dict[str, float]]
+    network: TaskNetwork, optimiser: Any, rates: Any, history: list[dict[str, float]]
 ) -> Snapshot:
     tensors = {f"network.{name}": tensor for name, tensor in _weights(network).items()}
     for number, state in optimiser.state_dict()["state"].items():
@@ -138,7 +135,7 @@ def _snapshot(
 
 
 def _restore_(
-    network: SlotNetwork, optimiser: Any, rates: Any, engine: AccelerateEngine
+    network: TaskNetwork, optimiser: Any, rates: Any, engine: AccelerateEngine
 ) -> list[dict[str, float]]:
     """Go on from the last snapshot; the history so far."""
     found = engine.restore()
@@ -160,18 +157,18 @@ def _restore_(
     return [dict(entry) for entry in found.facts["history"]]
 
 
-def _weights(network: SlotNetwork) -> dict[str, Tensor]:
+def _weights(network: TaskNetwork) -> dict[str, Tensor]:
     """Each once, tied ones under their first name."""
     return {name: weight.detach() for name, weight in network.named_parameters()}
 
 
 @torch.no_grad()
-def probabilities(
-    network: SlotNetwork, encoded: Sequence[Encoded], batch_size: int, *, padding: int
+def logits_of(
+    network: TaskNetwork, encoded: Sequence[Encoded], batch_size: int, *, padding: int
 ) -> Tensor:
-    """Of every instance and column, ``N × S``, float64 on the CPU."""
+    """Of every example and column, ``N × S``, float64 on the CPU."""
     network.eval()
     device, columns = network.head.weight.device, network.head.out_features
     parts = batches(encoded, batch_size, columns, padding, device)
-    made = [network(batch).double().sigmoid().cpu() for batch in parts]
+    made = [network(batch).double().cpu() for batch in parts]
     return torch.cat(made) if made else torch.zeros(0, columns, dtype=torch.float64)
