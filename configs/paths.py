@@ -37,6 +37,12 @@ def local_path(text: str, field: str) -> Path:
         raise ConfigurationError(field, text, "there is no such user's home", str(error)) from None
 
 
+def is_task_file(key: str, field: str) -> bool:
+    """Whether a field is a path to the data of a task that models are tuned for."""
+    tuned = ("evaluation.slot_filling", "evaluation.text_classification")
+    return field.startswith(tuned) and key in ("train", "dev", "test", "slots")
+
+
 def absolute(raw: Any, base: Path) -> Any:
     """A copy of a sweep's plain data whose local paths are absolute.
 
@@ -54,7 +60,7 @@ def absolute(raw: Any, base: Path) -> Any:
         if key in ("models", "dataset"):
             return looks_like_path(text) or (base / local_path(text, field)).is_dir()
         # A builder such as json reads local files; a hub data set's files lie in its repository.
-        if field.startswith("evaluation.slot_filling") and key in ("train", "dev", "test", "slots"):
+        if is_task_file(key, field):
             return True
         return key in ("files", "include_path") or (key == "data_files" and looks_like_path(text))
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from configs.errors import ConfigurationError
-from configs.paths import looks_like_path
+from configs.paths import is_task_file, looks_like_path
 
 ALLOW_TRUST = "SECATEUR_ALLOW_TRUST"
 DATA = "SECATEUR_DATA"
@@ -70,8 +70,7 @@ class _Gate:
             return [self.visit(value, key, f"{field}[{i}]") for i, value in enumerate(node)]
         if not isinstance(node, str):
             return node
-        tweets = field.startswith("evaluation.slot_filling") and key in _TWEETS
-        if tweets or key in ("files", "include_path"):
+        if is_task_file(key, field) or key in ("files", "include_path"):
             return self.inside(node, field)
         if key in ("models", "dataset"):
             return self._name_or_path(node, field)
@@ -131,8 +130,6 @@ class _Gate:
         return f"a form reads only below the data folder, by relative path: {self.data}"
 
 
-_TWEETS = ("train", "dev", "test", "slots")
-"""Fields of slot filling that are paths."""
 _TASK_FILES = (".yaml", ".yml", ".json", ".py")
 
 

@@ -132,6 +132,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     asked = [{"question": draw.choice("abcdef") * 3, "answer": draw.randrange(3)} for _ in range(9)]
     (folder / "questions.jsonl").write_text("\n".join(map(json.dumps, asked)))
     (folder / "question.yaml").write_text(QUESTION)
+    labelled = [{"text": draw.choice("abcdef") * 5, "label": n % 2} for n in range(24)]
+    (folder / "labelled.jsonl").write_text("\n".join(map(json.dumps, labelled)))
     return folder
 
 
@@ -155,8 +157,10 @@ def asked_of(files: Path, **changes: Any) -> Any:
     few = {"prompt_tokens": 9, "new_tokens": 3, "warmup": 0, "repetitions": 2}
     zero_shot = {"tasks": ["question"], "include_path": str(files)}
     slots = [{"name": "tweets", "data": {"tweets": 20}, "epochs": 1, "batch_size": 8}]
+    classes = {"data": {"train": str(files / "labelled.jsonl")}, "epochs": 2, "batch_size": 8}
     settings = {"perplexity": corpora, "speed_options": few, "zero_shot": zero_shot, "processes": 1,
-                "uncertainty": {"samples": 3}, "slot_filling": slots}  # fmt: skip
+                "uncertainty": {"samples": 3}, "slot_filling": slots,
+                "text_classification": [classes]}  # fmt: skip
     return evaluation_module.Evaluation.model_validate({**switches, **settings, **changes})
 
 
@@ -267,7 +271,13 @@ def test_no_column_is_of_two_measures(sweep: Sweep) -> None:
     columns = [c for n in NAMES for c in dict.fromkeys(c for row in sweep.rows(n) for c in row)]
     assert len(columns) == len(set(columns))
     headlines = [f.column for f in registry.figures_of(columns) if f.headline]
-    assert headlines == ["perplexity/docs", "perplexity/tales", "zero_shot/mean", "slot_f1/tweets"]
+    assert headlines == [
+        "perplexity/docs",
+        "perplexity/tales",
+        "zero_shot/mean",
+        "slot_f1/tweets",
+        "accuracy/texts",
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -340,7 +350,10 @@ def test_a_measure_that_nobody_asked_has_no_step(sweep: Sweep, files: Path, tmp_
         if entry.annotation is bool
     }
     quiet = sweep_in(
-        tmp_path, asked_of(files, **off, zero_shot={}, uncertainty=None, slot_filling=[])
+        tmp_path,
+        asked_of(
+            files, **off, zero_shot={}, uncertainty=None, slot_filling=[], text_classification=[]
+        ),
     )
     asked = {name for name in NAMES if any(measures()[name].steps(s) for s in quiet.subjects)}
     assert asked == ALWAYS
@@ -400,15 +413,12 @@ def test_documents_that_are_cut_stand_beside_the_figure(sweep: Sweep) -> None:
 
 
 def test_what_is_learned_to_be_measured_is_told_step_by_step(sweep: Sweep) -> None:
-    told = [
-        step
-        for name in NAMES
-        for found in sweep.found(name)
-        if found
-        for step in measures()[name].history(found)
-    ]
-    assert [step["step"] for step in told] == [1, 1], "one epoch of each subject"
-    assert all(step["slot_filling/tweets/loss"] > 0 for step in told)
+    found = [(measures()[n], artifacts) for n in NAMES for artifacts in sweep.found(n)]
+    told = [step for measure, artifacts in found for step in measure.history(artifacts)]
+    losses = {name: value for step in told for name, value in step.items() if name != "step"}
+    assert losses.keys() == {"slot_filling/tweets/loss", "text_classification/texts/loss"}
+    assert all(value > 0 for value in losses.values())
+    assert [step["step"] for step in told] == [1, 1, 1, 2, 1, 2], "epochs of each subject"
 
 
 def test_the_mean_waits_for_every_task(sweep: Sweep) -> None:

@@ -1,0 +1,73 @@
+"""Text classification as a task that models are tuned for: an encoder is read at the first token of
+a text, a decoder at the last one, a column is a class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tasks.data.windows import suffix_tokens
+from tasks.measures.classification.records import TEST, LabelledData, LabelledText, load_texts
+from tasks.measures.classification.scoring import Score
+from tasks.measures.classification.settings import ClassificationTask
+from tasks.measures.tuning.batches import Batch, Encoded
+from tasks.measures.tuning.steps import Task
+from tasks.store.steps import Facts
+from tasks.store.store import Artifact
+
+_TABLE = "classes.csv"
+
+
+class TextClassificationTask(Task):
+    """Whole texts, a column a class."""
+
+    kind: ClassVar[str] = "label"
+    words: ClassVar[str] = "text classification"
+    version: ClassVar[int] = 1
+    judged: ClassVar[tuple[str, ...]] = (TEST,)
+
+    def __init__(self, options: ClassificationTask, data: LabelledData) -> None:
+        self.options, self.data, self.labels = options, data.step, data.labels
+        self.columns = len(data.labels)
+        self.learning, self.scoring = {}, {}
+        self._places = {label: place for place, label in enumerate(data.labels)}
+
+    def read(self, data: Artifact) -> Mapping[str, Sequence[LabelledText]]:
+        return load_texts(data)
+
+    def encode(
+        self, records: Sequence[LabelledText], tokenizer: Any, longest: int
+    ) -> list[Encoded]:
+        after, columns = suffix_tokens(tokenizer), range(self.columns)
+        encoded = []
+        for entry in records:
+            ids = tokenizer(entry.text, verbose=False)["input_ids"]
+            if len(ids) > longest:
+                ids = [*ids[: longest - len(after)], *after]
+            label = frozenset({self._places[entry.label]})
+            encoded.append(Encoded(tuple(ids), 0, len(ids) - 1, columns, label))
+        return encoded
+
+    def loss(self, logits_BS: Tensor, batch: Batch) -> Tensor:
+        return nn.functional.cross_entropy(logits_BS, batch.labels_BS.argmax(1))
+
+    def learned(self, encoded: Sequence[Encoded]) -> Facts:
+        counts = Counter(column for entry in encoded for column in entry.labels)
+        return {"texts": {label: counts[place] for label, place in self._places.items()}}
+
+    def score(
+        self,
+        records: Mapping[str, Sequence[LabelledText]],
+        logits: Mapping[str, Tensor],
+        out: Path,
+    ) -> Facts:
+        gold_N = torch.tensor([self._places[entry.label] for entry in records[TEST]])
+        score = Score(gold_N, logits[TEST].argmax(1), self.labels)
+        (out / _TABLE).write_text(score.as_csv(), encoding="utf-8")
+        counts = {part: len(entries) for part, entries in records.items()}
+        return {**score.figures(), "texts": counts, "classes": len(self.labels)}
