@@ -177,7 +177,7 @@ def _prune(work: Work, recipe: Recipe) -> Facts:
                 tokens_NL=tokens,
                 statistics=statistics,
                 training_NL=training,
-                loss=mean_loss(dense) if training is not None else None,
+                loss=None if training is None or decoder.encoder else mean_loss(dense),
                 progress=work.progress,
                 into=SpilledWeights(work.out / _SPILL),
             )

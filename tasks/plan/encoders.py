@@ -10,6 +10,7 @@ from tasks.measures.registry import measures
 from tasks.models.load import is_encoder_type
 from tasks.models.sources.sources import ResolvedModel
 from tasks.plan.plan import ModelPlan
+from tasks.pruning.core.methods import Method
 
 _ALWAYS = {"size"}
 """Measured of every model, and no reason to prune one."""
@@ -46,6 +47,24 @@ def require_measurable(config: SweepConfig, models: Sequence[ResolvedModel]) -> 
                     f"it is an encoder, which predicts no next token: {field} needs a decoder",
                     "Set evaluation.perplexity=[] and measure evaluation.slot_filling",
                 )
+
+
+def refusal(method: Method, length: int) -> str:
+    """Why a method prunes no encoder; empty where it does.
+
+    Args:
+        length: tokens of a training window. An encoder's begins and ends as its tokenizer frames a
+            text, and pieces of it would not.
+    """
+    if method.refuses_encoders:
+        return f"{method.name}: {method.refuses_encoders}"
+    sequence = method.training_length
+    if method.cuts_training and sequence != length:
+        return (
+            f"{method.name} learns from sequences of {sequence} tokens, and an encoder's training "
+            f"windows, here of {length}, are not cut: set training.sequence_length={sequence}"
+        )
+    return ""
 
 
 def require_measured(model: ModelPlan) -> None:

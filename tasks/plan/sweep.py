@@ -65,7 +65,9 @@ def plan_sweep(config: SweepConfig, *, dtype: str, sources: Sources = _NOTHING_R
         models.append(planner.dense)
         for name, method, target in combinations:
             for selection, seed in product(config.selections or ("",), config.seeds):
-                if reason := _impossible(method, target, planner.dense.model):
+                if reason := _impossible(
+                    method, target, planner.dense.model, config.training.sequence_length
+                ):
                     place = (planner.dense.spec, name, str(target), seed)
                     skipped.append(Skipped(*place, reason, selection))
                 else:
@@ -229,15 +231,16 @@ def _examined(config: SweepConfig, index: int, model: ResolvedModel) -> Resolved
     return replace(model, contents=contents)
 
 
-def _impossible(method: Method, target: Target, model: ResolvedModel) -> str | None:
-    """Why a method cannot prune a model to a target; None where nothing speaks against it."""
+def _impossible(method: Method, target: Target, model: ResolvedModel, length: int) -> str | None:
+    """Why a method cannot prune a model to a target; None where nothing speaks against it.
+
+    Args:
+        length: tokens of a training window.
+    """
     if reason := method.refuses(target):
         return reason
-    if method.uses_training and encoders.is_one(model):
-        return (
-            f"{method.name} learns from the prediction of next tokens, and encoders make none; "
-            "one-shot methods and wanda_sp prune them"
-        )
+    if encoders.is_one(model) and (reason := encoders.refusal(method, length)):
+        return reason
     contents = model.contents
     if contents is None:
         return None

@@ -30,7 +30,7 @@ class Job:
 
     Attributes:
         method, options, target: as a sweep file says them.
-        blocks_name, exclude: of the decoder.
+        exclude: patterns of layers that stay as they are.
         dtype: of the model, as ``float32``.
         on_cpu: else each rank takes the GPU of its number.
         remote_code: whether the model's own code may run, as it did in the parent.
@@ -40,7 +40,6 @@ class Job:
     options: Mapping[str, Any]
     target: str
     seed: int
-    blocks_name: str
     exclude: Sequence[str]
     dtype: str
     on_cpu: bool

@@ -54,7 +54,6 @@ def retrain_in_processes(
         options=dataclasses.asdict(method),
         target=str(target),
         seed=seed,
-        blocks_name=decoder.blocks_name,
         exclude=decoder.exclude,
         dtype=str(model.dtype).removeprefix("torch."),
         on_cpu=device.type == "cpu",

@@ -10,8 +10,8 @@ from tasks.processes.rank import Rank, joined
 def train_rank(facts: dict[str, Any], rank: Rank) -> int:
     """This rank's part; returns its peak memory in bytes."""
     from configs.trust import Trust
+    from tasks.models.architecture.decoder import describe
     from tasks.models.load import DTYPES, load_model
-    from tasks.pruning.core.blocks import Decoder
     from tasks.pruning.core.registry import get, parse_target
     from tasks.pruning.core.retraining import RetrainingMethod
     from tasks.runtime.memory import measured
@@ -28,7 +28,7 @@ def train_rank(facts: dict[str, Any], rank: Rank) -> int:
         with measured(device.type) as peak:
             result = retrain_here(
                 model,
-                Decoder(model, job.blocks_name, exclude=tuple(job.exclude)),
+                describe(model, tuple(job.exclude)),
                 method,
                 parse_target(job.target),
                 read_windows(rank.scratch),

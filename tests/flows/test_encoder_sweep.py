@@ -98,8 +98,10 @@ def test_every_slot_has_a_line(swept: Home) -> None:
         (["evaluation.perplexity=[{}]"], "evaluation.perplexity needs a decoder"),
         (["evaluation.speed=true"], "evaluation.speed needs a decoder"),
         (["evaluation.slot_filling=[]"], "no measure of this sweep looks at"),
-        (["methods=[ast]"], "encoders make none"),
-        (["methods=[policy_gradient]", "targets=[0.5]"], "encoders make none"),
+        (["methods=[ast]", "options.ast.distillation=false"], "encoders predict none"),
+        (["methods=[flip_gradient]", "targets=[0.5]"], "encoders make none"),
+        (["methods=[policy_gradient]", "targets=[0.5]"], "set training.sequence_length=128"),
+        (["evaluation.text_classification=[{data: {train: none}}]"], "none' is not possible"),
         (["evaluation.slot_filling=[{data: {source: files, train: none}}]"], "no such folder"),
     ],
 )

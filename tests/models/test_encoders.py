@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,17 +12,39 @@ from support import encoders
 from configs.trust import Trust
 from tasks.data.windows import check_length, positions_of, prefix_tokens, suffix_tokens
 from tasks.models.architecture.decoder import describe
+from tasks.models.architecture.head import split_head
 from tasks.models.examine import contents_of
 from tasks.models.load import load_config, load_model
 from tasks.models.saved.kept import kept_to_json
 from tasks.models.saved.pruned import load_pruned
 from tasks.models.saved.save import save_checkpoint
+from tasks.pruning.ast.distillation import hidden_gradient
+from tasks.pruning.ast.method import AdaptiveSparseTrainer
+from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.driver import collect_statistics, prune
+from tasks.pruning.core.gates import gated_loss, hidden_distance
 from tasks.pruning.core.registry import methods, parse_target
-from tasks.pruning.core.structure import structure_of
+from tasks.pruning.core.structure import Kept, masked_weights, structure_of
+from tasks.pruning.core.targets import SemiStructured
+from tasks.pruning.policy_gradient.method import PolicyGradient
 
 FAMILIES = ("Bert", "Roberta", "DistilBert", "Electra")
 CPU = torch.device("cpu")
+
+
+def encoder(folder: Path, kind: str = "Bert", **changes: Any) -> tuple[Any, Decoder, torch.Tensor]:
+    """A tiny one, as pruning sees it, and windows of tokens.
+
+    Its layers are stronger than random ones: those move hidden states too little to matter.
+    """
+    model = load_model(
+        encoders.write(folder / "model", kind, **changes), torch.float32, CPU, Trust()
+    )
+    tokens_NL = torch.randint(5, 60, (4, 24), generator=torch.Generator().manual_seed(0))
+    decoder = describe(model)
+    for layer in decoder.layers().values():
+        layer.whole.mul_(8)
+    return model, decoder, tokens_NL
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -70,6 +93,80 @@ def test_heads_and_channels_of_an_encoder_are_cut_out(kind: str, tmp_path: Path)
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in whole.parameters())
     wanted, given = (m(input_ids=tokens_NL).last_hidden_state for m in (whole, small))
     torch.testing.assert_close(given, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_gates_of_an_encoder_compute_what_removal_computes(kind: str, tmp_path: Path) -> None:
+    model, decoder, tokens_NL = encoder(tmp_path, kind)
+    structure = structure_of(decoder)
+    generator = torch.Generator().manual_seed(0)
+    loss = hidden_distance(model)
+    assert float(loss(tokens_NL)) == 0
+    with gated_loss(decoder, loss) as gated:
+        groups_LG = (torch.rand(2, structure.groups, generator=generator) < 0.5).float()
+        channels_LC = (torch.rand(2, structure.channels, generator=generator) < 0.5).float()
+        groups_LG[:, 0] = channels_LC[:, 0] = 1
+        told = gated(groups_LG, channels_LC, tokens_NL)
+        assert gated(torch.ones_like(groups_LG), torch.ones_like(channels_LC), tokens_NL) == 0
+    with torch.no_grad():
+        wanted = model(input_ids=tokens_NL).last_hidden_state
+    kept = [Kept(g > 0, c > 0) for g, c in zip(groups_LG, channels_LC, strict=True)]
+    model.load_state_dict(dict(masked_weights(decoder, kept)), strict=False)
+    with torch.no_grad():
+        given = model(input_ids=tokens_NL).last_hidden_state
+    error = (given - wanted).square().sum() / wanted.square().sum()
+    assert told == pytest.approx(float(error), rel=1e-5)
+    assert told > 1e-4
+
+
+def test_a_policy_learns_which_heads_and_channels_of_an_encoder_stay(tmp_path: Path) -> None:
+    model, decoder, tokens_NL = encoder(tmp_path, num_attention_heads=4)
+    method = PolicyGradient(
+        steps=30, masks=8, batch_size=4, sequence_length=24, channel_group=4, validation_windows=4,
+        initialisation="constant", grouping="contiguous",
+    )  # fmt: skip
+    training_NL = torch.randint(5, 60, (16, 24), generator=torch.Generator().manual_seed(1))
+    result = prune(method, decoder, parse_target(0.5), tokens_NL=tokens_NL, training_NL=training_NL)
+    assert result.kept is not None
+    assert sum(int(kept.groups_G.sum()) for kept in result.kept) == 4
+    assert sum(int(kept.channels_C.sum()) for kept in result.kept) == 48
+    judged = [step["validation_loss"] for step in result.history if "validation_loss" in step]
+    assert min(judged) < result.figures["initial_validation_loss"]
+    metadata = {"kept": kept_to_json(result.kept)}
+    folder, out = tmp_path / "model", tmp_path / "pruned"
+    save_checkpoint(model, folder, result.weights, out, dtype=torch.float32, metadata=metadata)
+    whole, small = (load_pruned(out, sliced=sliced) for sliced in (False, True))
+    assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in whole.parameters())
+    wanted, given = (m(input_ids=tokens_NL).last_hidden_state for m in (whole, small))
+    torch.testing.assert_close(given, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_an_encoder_is_retrained_towards_its_own_hidden_states(kind: str, tmp_path: Path) -> None:
+    model, decoder, tokens_NL = encoder(tmp_path, kind)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    method = AdaptiveSparseTrainer(steps=20, batch=4, learning_rate=5e-3, mask_interval=4)
+    result = method.retrain(decoder, SemiStructured(2, 4), tokens_NL, seed=0, split=split_head)
+    assert result.history[-1]["loss"] < 0.7 * result.history[0]["loss"]
+    for name, weight in result.weights.items():
+        assert torch.equal(weight, before[name]) == name.startswith("pooler."), name
+    for name, layer in decoder.layers().items():
+        weight_OI = result.weights[layer.parameter_of(name)]
+        assert (weight_OI.reshape(-1, 4) != 0).sum(1).le(2).all()
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, before[name]), "the model itself stays"
+
+
+def test_the_gradient_of_hidden_states_is_autograd_s() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden_TH, wanted_TH = (torch.randn(5, 7, generator=generator) for _ in range(2))
+    hidden_TH.requires_grad_()
+    loss = ((hidden_TH - wanted_TH).square().sum(1) / wanted_TH.square().sum(1)).sum()
+    loss.backward()
+    gradient_TH, total = hidden_gradient(hidden_TH.detach(), wanted_TH, scale=0.3)
+    assert float(total) == pytest.approx(loss.item())
+    assert hidden_TH.grad is not None
+    torch.testing.assert_close(gradient_TH, 0.3 * hidden_TH.grad)
 
 
 def test_a_masked_language_model_has_no_pooler_and_none_is_invented(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from tasks.models.architecture.structure import structure_of_model
 from tasks.models.errors import UnsupportedModelError
+from tasks.models.load import is_encoder
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.layers import exempt_weights, linear_layers
 
@@ -45,7 +46,8 @@ def describe(model: PreTrainedModel, exclude: tuple[str, ...] = ()) -> Decoder:
         )
     blocks_name, blocks = max(found.items(), key=lambda item: _parameters(item[1]))
     _require_linear(blocks, name)
-    return Decoder(model, blocks_name, structure_of_model(model, blocks_name), exclude)
+    structure = structure_of_model(model, blocks_name)
+    return Decoder(model, blocks_name, structure, exclude, is_encoder(model.config))
 
 
 def _find_blocks(model: PreTrainedModel, length: int | None) -> dict[str, nn.ModuleList]:

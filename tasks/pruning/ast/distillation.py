@@ -127,6 +127,20 @@ def backward_through_head(
     return gradient_TH, LossSums(ce, kl)
 
 
+@torch.no_grad()
+def hidden_gradient(hidden_TH: Tensor, wanted_TH: Tensor, *, scale: float) -> tuple[Tensor, Tensor]:
+    """``scale``·∂/∂h of Σ_T ‖h − h′‖² / ‖h′‖², and that sum in float64.
+
+    Args:
+        hidden_TH: the student's last hidden states h.
+        wanted_TH: the teacher's, h′.
+    """
+    difference_TH = hidden_TH.float() - wanted_TH.float()
+    energy_T1 = wanted_TH.float().square().sum(1, keepdim=True)
+    total = (difference_TH.square() / energy_T1).sum(dtype=torch.float64)
+    return (2 * scale * difference_TH / energy_T1).to(hidden_TH.dtype), total
+
+
 @torch.inference_mode()
 def _by_parts(
     values_TV: Tensor,

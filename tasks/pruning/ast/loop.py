@@ -11,13 +11,14 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from tasks.pruning.ast import schedules
-from tasks.pruning.ast.distillation import backward_through_head
+from tasks.pruning.ast.distillation import backward_through_head, hidden_gradient
 from tasks.pruning.ast.optimiser import StepSize
 from tasks.pruning.ast.student import Student
 from tasks.pruning.core.blocks import Decoder
@@ -41,8 +42,10 @@ class Run:
     ) -> None:
         self._method, self._student, self._engine = method, student, engine
         self._dtype = next(decoder.model.parameters()).dtype
-        self._body, self._head = _halves(student.model, split)
-        self._teacher = _halves(decoder.model, split) if method.distillation else None
+        self._encoder = decoder.encoder
+        halves = _encoder_halves if decoder.encoder else partial(_halves, split=split)
+        self._body, self._head = halves(student.model)
+        self._teacher = halves(decoder.model) if method.distillation else None
 
     def train(self, training_NL: Tensor, seed: int, progress: Progress | None) -> PruneResult:
         """All steps; see :meth:`RetrainingMethod.retrain`."""
@@ -110,12 +113,15 @@ class Run:
     def _accumulate(self, batch_NL: Tensor) -> dict[str, float]:
         """Gradients of a whole batch, summed over the processes; its losses."""
         method, engine = self._method, self._engine
-        predicted = batch_NL.shape[0] * (batch_NL.shape[1] - 1)
+        predicted = batch_NL.shape[0] * (batch_NL.shape[1] - (not self._encoder))
+        backward = self._backward_hidden if self._encoder else self._backward
         sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
         mine_NL = batch_NL[engine.rank :: engine.processes]
         for ids_BL in mine_NL.split(method.micro_batch) if len(mine_NL) else ():
-            sums += self._backward(ids_BL.long().to(engine.device), 1 / predicted)
+            sums += backward(ids_BL.long().to(engine.device), 1 / predicted)
         engine.sum_([*self._student.gradients(), sums])
+        if self._encoder:
+            return {"loss": float(sums[0]) / predicted}
         ce, kl = (float(value) / predicted for value in sums)
         alpha = method.alpha if method.distillation else 0.0
         loss = (1 - alpha) * ce + alpha * method.temperature**2 * kl
@@ -142,6 +148,25 @@ class Run:
             )
         engine.backward(hidden_TH, gradient_TH)
         return torch.stack([sums.ce, sums.kl])
+
+    def _backward_hidden(self, ids_BL: Tensor, scale: float) -> Tensor:
+        """As :meth:`_backward`, of an encoder: the distance of hidden states, and 0."""
+        assert self._teacher is not None, "refused without distillation"
+        with torch.inference_mode():
+            wanted_TH = self._teacher[0](ids_BL).flatten(0, 1)
+        with self._engine.autocast():
+            hidden_TH = self._body(ids_BL).flatten(0, 1)
+        gradient_TH, total = hidden_gradient(hidden_TH.detach(), wanted_TH, scale=scale)
+        self._engine.backward(hidden_TH, gradient_TH)
+        return torch.stack([total, torch.zeros_like(total)])
+
+
+def _encoder_halves(model: Any) -> tuple[Body, Head]:
+    """The states that an encoder ends in, and nothing behind them."""
+    return (
+        lambda ids_BL: model(input_ids=ids_BL, use_cache=False).last_hidden_state,
+        lambda hidden_TH: hidden_TH,
+    )
 
 
 def _halves(model: Any, split: Split | None) -> tuple[Body, Head]:

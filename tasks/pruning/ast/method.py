@@ -11,6 +11,10 @@ The paper's variants, with everything else as it is: *naive* is ``mask: fixed, d
 distillation: false``; its ablation leaves out one part each: ``distillation: false``, ``mask:
 fixed``, ``decay: static``; *boosted* is ``slorb: true``.
 
+An encoder predicts no next token, and is loaded without a head: there the loss is its distillation
+alone, and that of last hidden states, mean over tokens of ‖h − h′‖² / ‖h′‖²; ``alpha`` and
+``temperature`` play no part. That is ours, not the paper's.
+
 Deviations: ``momentum: corrected`` and ``mask_until: 0.95`` (the published forms are options); no
 dropout, so that nothing but the order of windows is random; the run's length is
 ``steps`` of ``batch`` windows, where the authors take 40 000 steps of 128 windows of 1024 tokens.
@@ -96,6 +100,12 @@ class AdaptiveSparseTrainer(RetrainingMethod):
     temperature: float = option(2.0, "distillation: softens both models' predictions.", gt=0)
     slorb: bool = option(False, "Add a trained low-rank branch for what is pruned (boosted).")
     slorb_group: int = option(16, "slorb: inputs that share one entry of the branch.", ge=1)
+
+    @property
+    def refuses_encoders(self) -> str:
+        if self.distillation:
+            return ""
+        return "without distillation it learns from next tokens, and encoders predict none"
 
     def retrain(
         self,

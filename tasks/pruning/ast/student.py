@@ -64,7 +64,9 @@ class Student:
         self.variables: dict[str, Variable] = {}
         masked = {f"{name}.weight": name for name in self.layers}
         for name, parameter in self._parameters.items():
-            decayed = weight_decay if parameter.ndim >= 2 else 0.0
+            # No hidden state of an encoder reads its pooler: it stays as it is.
+            moves = parameter.ndim >= 2 and not name.startswith("pooler.")
+            decayed = weight_decay if moves else 0.0
             if name in masked:
                 self._add_masked(masked[name], parameter, decayed, slorb_group)
             else:

@@ -37,19 +37,21 @@ CollectorType = TypeVar("CollectorType", bound=Collects)
 
 @dataclass(frozen=True)
 class Decoder:
-    """A causal language model as pruning sees it.
+    """A causal language model, or an encoder, as pruning sees it.
 
     Attributes:
         model: called as ``model(input_ids=…, use_cache=False)``.
         blocks_name: dotted name of the ``nn.ModuleList`` of decoder blocks.
         structure: which matrices form heads and channels; None where that is not known.
         exclude: patterns of layers that every method leaves as they are (``exclusion.py``).
+        encoder: whether it predicts no next token, and ends in hidden states.
     """
 
     model: nn.Module
     blocks_name: str
     structure: BlockStructure | None = None
     exclude: tuple[str, ...] = ()
+    encoder: bool = False
 
     @property
     def blocks(self) -> list[nn.Module]:

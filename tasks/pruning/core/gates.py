@@ -8,6 +8,7 @@ Shapes: ``L`` blocks, ``G`` key/value groups, ``C`` channels, ``N`` windows.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,18 +21,46 @@ from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.structure import structure_of
 
 Loss = Callable[[Tensor], Tensor]
-"""Token windows → mean negative log-likelihood of a predicted token under the model, a scalar."""
+"""Token windows → a scalar: the mean negative log-likelihood of a predicted token under the model,
+or what :func:`hidden_distance` tells of an encoder."""
 GatedLoss = Callable[[Tensor, Tensor, Tensor], float]
 """(groups ``L × G``, channels ``L × C``, windows) → the loss with these gates."""
 
 
 def plain_loss(decoder: Decoder) -> Loss:
-    """The loss from the logits of all tokens at once."""
+    """The loss from the logits of all tokens at once; an encoder's is its distance from itself."""
+    if decoder.encoder:
+        return hidden_distance(decoder.model)
 
     def loss(tokens_NL: Tensor) -> Tensor:
         ids = tokens_NL.long().to(next(decoder.model.parameters()).device)
         logits = decoder.model(input_ids=ids, use_cache=False).logits[:, :-1]
         return functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+
+    return loss
+
+
+def hidden_distance(model: nn.Module) -> Loss:
+    """How far an encoder's last hidden states are from those that it has now.
+
+    Σ‖h − h′‖² / Σ‖h‖² over the tokens of the windows: 0 for the model as it is, and about 1 where
+    nothing is left of it. What hooks change later counts; a change of its weights would not, as the
+    copy that remembers how it was shares them.
+    """
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    dense = copy.deepcopy(model, shared)
+    known: list[Tensor] = []
+
+    def states(of: nn.Module, ids_NL: Tensor) -> Tensor:
+        return of(input_ids=ids_NL, use_cache=False).last_hidden_state.float()
+
+    def loss(tokens_NL: Tensor) -> Tensor:
+        ids_NL = tokens_NL.long().to(next(model.parameters()).device)
+        # All masks of a step are judged on the same windows.
+        if not known or not torch.equal(known[0], ids_NL):
+            known[:] = ids_NL, states(dense, ids_NL)
+        wanted_NLH = known[1]
+        return (states(model, ids_NL) - wanted_NLH).square().sum() / wanted_NLH.square().sum()
 
     return loss
 

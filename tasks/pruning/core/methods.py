@@ -57,6 +57,8 @@ class Method(ABC):
     uses_calibration: ClassVar[bool] = False
     uses_training: ClassVar[bool] = False
     """Whether it learns from the sweep's training text."""
+    cuts_training: ClassVar[bool] = False
+    """Whether it learns from pieces of ``training_length`` tokens, cut from the windows."""
     structured: ClassVar[bool] = False
     """Whether whole heads and channels go, so that the model gets smaller."""
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "nothing"
@@ -80,6 +82,11 @@ class Method(ABC):
     def training_length(self) -> int:
         """How many tokens a training window needs at least."""
         return 2
+
+    @property
+    def refuses_encoders(self) -> str:
+        """Why it cannot prune models that predict no next token; empty where it can."""
+        return ""
 
     def refuses(self, target: Target) -> str | None:
         """Why this method cannot prune to ``target``; None where it can."""
@@ -190,7 +197,8 @@ class LearningInputs:
     Attributes:
         tokens_NL: calibration windows, for methods with ``uses_calibration``.
         training_NL: windows to learn from, for methods with ``uses_training``.
-        loss: token windows → mean negative log-likelihood of the model as it is.
+        loss: token windows → mean negative log-likelihood of the model as it is; of an encoder,
+            the distance of its hidden states from the dense model's.
         device: where blocks are worked on; None: where the model is.
         progress: called with (steps done, steps in all).
     """

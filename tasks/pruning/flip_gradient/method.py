@@ -60,6 +60,7 @@ class FlipGradient(StructuredMethod):
     uses_seed: ClassVar[bool] = True
     uses_calibration: ClassVar[bool] = True
     uses_training: ClassVar[bool] = True
+    cuts_training: ClassVar[bool] = True
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "mask"
 
     tokens: int = option(
@@ -78,6 +79,10 @@ class FlipGradient(StructuredMethod):
     @property
     def departs(self) -> str:
         return "estimator, prior and rounds are this project's own"
+
+    @property
+    def refuses_encoders(self) -> str:
+        return "it judges a choice by the predictions of next tokens, and encoders make none"
 
     @property
     def training_length(self) -> int:

@@ -13,6 +13,9 @@ What goes beyond them has options of its own, with defaults from measurements
 (``tests/benchmarks/policy_gradient.md``): small budgets need fewer variables, larger steps, less
 noise, and draws that lie near the choice which they shall improve.
 
+An encoder predicts no next token: what is measured there is how far its last hidden states are from
+the dense model's (``gates.hidden_distance``), which is not the paper's.
+
 Deviations from their code, each a defect there: a score of 0 is absorbing (``floor``); ties
 overshoot the budget (a deterministic choice); a block may lose all its heads (it keeps one group
 and one channel); K = 1 divides by zero.
@@ -57,6 +60,7 @@ class PolicyGradient(StructuredMethod):
     uses_seed: ClassVar[bool] = True
     uses_calibration: ClassVar[bool] = True
     uses_training: ClassVar[bool] = True
+    cuts_training: ClassVar[bool] = True
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "mask"
     version: ClassVar[int] = 3
     published: ClassVar[Mapping[str, Any]] = {
