@@ -79,7 +79,10 @@ def save_stock(
             a folder that would compute something else.
     """
     if is_encoder(model.config):
-        raise UnsupportedModelError("an encoder is not written as a stock model yet")
+        raise UnsupportedModelError(
+            "the configuration of an encoder has no size of a head: it divides the hidden size by "
+            "the number of heads, so fewer heads cannot be said. Write it as safetensors or compact"
+        )
     decoder = describe(model)
     structure = require_structure(decoder, kept)
     groups, channels = even_counts(kept)
