@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,20 @@ evaluation:
     - {name: after, data: {tweets: 20}, epochs: 2, max_tokens: 128}
     - {name: before, data: {tweets: 20}, epochs: 2, max_tokens: 128, finetune: before}
 """
+TEXTS = """
+  text_classification: [{name: texts, data: {train: texts.jsonl}, epochs: 2}]
+"""
 
 
 @pytest.fixture(scope="module")
 def swept(make_home: Callable[..., Home]) -> Home:
     home = make_home()
     encoders.write(home.path.parent / "encoder", max_position_embeddings=256)
-    home.sweep_file.write_text(SWEEP)
+    lines = [
+        json.dumps({"text": f"text {n}", "label": ["even", "odd"][n % 2]}) for n in range(16)
+    ]
+    (home.sweep_file.parent / "texts.jsonl").write_text("\n".join(lines))
+    home.sweep_file.write_text(SWEEP + TEXTS)
     status, output = home.run("run", "sweep.yaml")
     assert status == 0, output
     return home
@@ -55,9 +63,37 @@ def test_both_ways_of_tuning_stand_in_a_row(swept: Home) -> None:
     assert len(artifacts(swept, "slot_data")) == 1
     assert len(artifacts(swept, "slot_finetune")) == 2, "the dense model's and the cell's"
     logged = {row[0] for row in swept.mlflow("select distinct key from metrics")}
-    assert {"slot_f1/after", "slot_f1/before/precision"} <= logged
+    assert {"slot_f1/after", "slot_f1/before/precision", "accuracy/texts"} <= logged
     report = (swept.path / "sweeps" / "slots" / "report.md").read_text()
     assert "no figures of the shared task" in report
+
+
+@pytest.mark.slow
+def test_texts_of_one_s_own_stand_in_the_same_row(swept: Home) -> None:
+    for row in swept.rows("slots"):
+        assert 0 <= row["accuracy/texts"] <= 1
+        assert row["accuracy/texts/stderr"] >= 0
+        assert 0 <= row["accuracy/texts/macro_f1"] <= 1
+    for path in artifacts(swept, "label_score"):
+        with (path / "classes.csv").open() as file:
+            assert [line["label"] for line in csv.DictReader(file)] == ["even", "odd"]
+
+
+@pytest.mark.slow
+def test_what_tuning_lost_and_found_is_drawn(swept: Home) -> None:
+    """A curve of the loss by epoch in tracking; precision against recall, a map of events."""
+    found = swept.mlflow("select key, step from metrics where key like 'learning/%' order by step")
+    steps: dict[str, set[int]] = {}
+    for key, step in found:
+        steps.setdefault(key, set()).add(int(step))
+    names = ("slot_filling/after", "slot_filling/before", "text_classification/texts")
+    assert steps == {f"learning/{name}/loss": {1, 2} for name in names}
+    drawn = {path.stem for path in (swept.path / "sweeps" / "slots" / "plots").iterdir()}
+    assert any("-by-recall-" in name for name in drawn)
+    assert any("-by-part-" in name for name in drawn)
+    report = (swept.path / "sweeps" / "slots" / "report.md").read_text()
+    assert "Precision against recall" in report
+    assert "What each part lost" in report
 
 
 @pytest.mark.slow
