@@ -57,7 +57,7 @@ def sweep_of(options: argparse.Namespace) -> SweepConfig:
             "dtype": "float32",
             "calibration": {
                 "corpus": {"source": "files", "files": [str(texts_of(options.data))]},
-                "samples": 40,
+                "samples": 32,
                 "sequence_length": 64,
             },
             "methods": options.methods,
