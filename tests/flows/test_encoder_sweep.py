@@ -35,9 +35,7 @@ TEXTS = """
 def swept(make_home: Callable[..., Home]) -> Home:
     home = make_home()
     encoders.write(home.path.parent / "encoder", max_position_embeddings=256)
-    lines = [
-        json.dumps({"text": f"text {n}", "label": ["even", "odd"][n % 2]}) for n in range(16)
-    ]
+    lines = [json.dumps({"text": f"text {n}", "label": ["even", "odd"][n % 2]}) for n in range(16)]
     (home.sweep_file.parent / "texts.jsonl").write_text("\n".join(lines))
     home.sweep_file.write_text(SWEEP + TEXTS)
     status, output = home.run("run", "sweep.yaml")

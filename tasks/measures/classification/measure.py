@@ -116,6 +116,7 @@ class TextClassification(Measure):
                 told[f"text classification {task.name}"] = (
                     f"{facts['classes']} classes, labelled texts of files ({size}), "
                     f"{facts['largest_class']:.1%} of those tested in the largest class; {when}; "
-                    f"{task.epochs} epochs at {task.learning_rate:g}, seed {task.seed}"
+                    f"{task.epochs} epochs at {task.learning_rate:g}, seed {task.seed}; "
+                    f"test texts whose end is cut: {facts['documents_cut']}"
                 )
         return told

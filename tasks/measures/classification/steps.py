@@ -45,12 +45,13 @@ class TextClassificationTask(Task):
     ) -> list[Encoded]:
         after, columns = suffix_tokens(tokenizer), range(self.columns)
         encoded = []
-        for entry in records:
+        for place, entry in enumerate(records):
             ids = tokenizer(entry.text, verbose=False)["input_ids"]
-            if len(ids) > longest:
+            cut = len(ids) > longest
+            if cut:
                 ids = [*ids[: longest - len(after)], *after]
             label = frozenset({self._places[entry.label]})
-            encoded.append(Encoded(tuple(ids), 0, len(ids) - 1, columns, label))
+            encoded.append(Encoded(tuple(ids), 0, len(ids) - 1, columns, label, place, cut))
         return encoded
 
     def loss(self, logits_BS: Tensor, batch: Batch) -> Tensor:

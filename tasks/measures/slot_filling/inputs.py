@@ -102,5 +102,5 @@ def encode(
                 )
             ids = [*ids[:room], *after]
         labels = frozenset(c for c in columns if scheme.columns[c][1].name in instance.labels)
-        encoded.append(Encoded(tuple(ids), *places, columns, labels))
+        encoded.append(Encoded(tuple(ids), *places, columns, labels, instance.tweet, cut))
     return encoded

@@ -29,7 +29,7 @@ class SlotFillingTask(Task):
 
     kind: ClassVar[str] = "slot"
     words: ClassVar[str] = "slot filling"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     judged: ClassVar[tuple[str, ...]] = ("dev", "test")
     repeated: ClassVar[tuple[str, ...]] = ("never_filled",)
 

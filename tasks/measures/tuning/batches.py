@@ -21,6 +21,8 @@ class Encoded:
         opens, closes: where an encoder and where a decoder is read.
         columns: that are asked of it.
         labels: of the columns, those that are true.
+        record: the place of the text that it is of.
+        cut: whether that text's end is not among the tokens.
     """
 
     ids: tuple[int, ...]
@@ -28,6 +30,8 @@ class Encoded:
     closes: int
     columns: range
     labels: frozenset[int]
+    record: int
+    cut: bool
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from tasks.measures.tuning.network import TaskNetwork
 
 _HEAD, _HISTORY = "head.safetensors", "history.json"
-_TUNING_VERSION = 1
+_TUNING_VERSION = 3
+TEST = "test"
+"""The part of the data that figures are of."""
 
 
 class Task(ABC):
@@ -239,14 +241,12 @@ def _score(work: Work, subject: Subject, task: Task) -> Facts:
         network = TaskNetwork(model, task.columns, task.options.pooling, torch.Generator())
         network.head.load_state_dict(load_file(extras / _HEAD))
         longest, padding = _longest(model, task), tokenizer.pad_token_id or 0
+        encoded = {part: task.encode(parts[part], tokenizer, longest) for part in task.judged}
         logits = {
             part: training.logits_of(
-                network,
-                task.encode(parts[part], tokenizer, longest),
-                subject.evaluation.batch_size,
-                padding=padding,
+                network, examples, subject.evaluation.batch_size, padding=padding
             )
-            for part in task.judged
+            for part, examples in encoded.items()
         }
     figures = task.score(parts, logits, work.out)
     # Only now: until the tuned model has its name, a kill must not cost the training.
@@ -254,6 +254,7 @@ def _score(work: Work, subject: Subject, task: Task) -> Facts:
     history = json.loads((extras / _HISTORY).read_text(encoding="utf-8"))
     return {
         **figures,
+        "documents_cut": len({example.record for example in encoded[TEST] if example.cut}),
         # Of this subject's own tuning: that of the dense model stands with the dense model.
         "history": [] if role == "weights" else history,
         **{name: tuned.facts[name] for name in task.repeated},
