@@ -136,6 +136,10 @@ def test_a_pruned_encoder_learns_and_its_zeros_stay(tmp_path: Path) -> None:
     encoded = {part: task.encode(data.parts[part], tokenizer, 16) for part in data.parts}
     assert max(len(entry.ids) for entry in encoded["train"]) == 16, "long texts are cut"
     assert all(entry.ids[-1] == tokenizer.sep_token_id for entry in encoded["train"])
+    whole = task.encode(data.parts["train"], tokenizer, 512)
+    assert not any(entry.cut for entry in whole)
+    assert [e.cut for e in encoded["train"]] == [len(entry.ids) > 16 for entry in whole]
+    assert [entry.record for entry in whole] == list(range(len(whole)))
     recipe = Recipe(epochs=8, learning_rate=3e-3, batch_size=8, warmup=0.1, seed=0)
     with accelerator_for(CPU, torch.float32) as accelerator:
         engine = AccelerateEngine(accelerator, None)
