@@ -47,3 +47,10 @@ def test_every_preset_can_be_planned(
 def test_the_mission_methods_stand_side_by_side_in_the_quickstart() -> None:
     config = loading.load("quickstart")
     assert {"swiftprune", "policy_gradient", "ast"} <= set(config.methods)
+
+
+@pytest.mark.parametrize("method", ["swiftprune", "policy_gradient", "ast"])
+def test_a_papers_preset_does_what_the_paper_says(method: str) -> None:
+    """An option whose default departs from the paper has the paper's value there."""
+    config = loading.load(f"paper-{method.replace('_', '-')}")
+    assert config.method(method).departs == ""
