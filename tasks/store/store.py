@@ -63,6 +63,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._told: dict[str, str] = {}
 
     def path(self, place: str) -> Path:
         """Where an artifact is, or would be: ``place`` is ``step name/fingerprint``."""
@@ -79,14 +80,20 @@ class Store:
             manifest = read_whole(path, afresh=afresh)
         except (FileNotFoundError, NotADirectoryError) as error:
             if path.exists():
-                log.warning("artifact %s lacks %s; it is computed again", path, error.filename)
+                self._tell(place, f"artifact {path} lacks {error.filename}; it is computed again")
             return None
         except DamagedError as error:
-            log.warning("artifact %s is damaged (%s); it is computed again", path, error)
+            self._tell(place, f"artifact {path} is damaged ({error}); it is computed again")
             with suppress(OSError):  # whoever looks next shall see it too
                 (path / VERIFIED).unlink(missing_ok=True)
             return None
         return Artifact(path, manifest["facts"], reused=True)
+
+    def _tell(self, place: str, fault: str) -> None:
+        """Once, however often a sweep looks there before it is mended."""
+        if self._told.get(place) != fault:
+            self._told[place] = fault
+            log.warning(fault)
 
     def get_or_create(self, step: Step, produce: Callable[[Path], Mapping[str, Any]]) -> Artifact:
         """The step's artifact, computed unless it is there.
@@ -151,6 +158,7 @@ class Store:
     def drop(self, place: str) -> None:
         """Remove an artifact, so that no reader ever sees half of it."""
         remove_folder(self.path(place), self.root / "tmp")
+        self._told.pop(place, None)
 
     def _remove_leftovers(self, step: Step) -> None:
         # Only the lock's holder comes here, so these belong to processes that died.

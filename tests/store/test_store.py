@@ -81,6 +81,17 @@ def test_damage_is_noticed_reported_and_computed_again(
     assert (again.path / "small.txt").read_text() == "hello"
 
 
+def test_damage_is_told_once_until_it_is_mended(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    for told in (1, 2):
+        path = store.get_or_create(STEP, write).path
+        (path / "small.txt").write_text("hellO")
+        for _ in range(3):
+            assert store.find(STEP.place) is None
+        assert caplog.text.count("is damaged") == told
+
+
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_no_flipped_bit_of_any_file_goes_unseen(
