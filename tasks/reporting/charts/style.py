@@ -40,7 +40,7 @@ _METHODS = {
     "wanda": MethodStyle("#0072B2", "s", (2.2, 0.9)),
     "sparsegpt": MethodStyle("#009E73", "D", (4, 1, 1, 1)),
     "swiftprune": MethodStyle("#D55E00", "^", ()),
-    "sketched_obs": MethodStyle("#882255", "*", (2.2, 0.9)),
+    "sketched_obs": MethodStyle("#882255", ">", (2.2, 0.9)),
     "wanda_sp": MethodStyle("#332288", "X", (1, 1)),
     "flip_gradient": MethodStyle("#44AA99", "<", (4, 1, 1, 1)),
     "policy_gradient": MethodStyle("#CC79A7", "v", (6, 1, 1, 1)),
@@ -55,7 +55,7 @@ _SPARE = (
 SYMBOLS = {
     "o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "X": "x",
     "v": "triangle-down", "P": "cross", "p": "pentagon", "h": "hexagon", "8": "octagon",
-    "d": "diamond-tall", "*": "star", "<": "triangle-left",
+    "d": "diamond-tall", "*": "star", "<": "triangle-left", ">": "triangle-right",
 }  # fmt: skip
 """matplotlib's marks as plotly calls them."""
 
