@@ -22,7 +22,7 @@ from tasks.store.context import Context
 from tasks.store.steps import Facts, Step, Work, fingerprint
 from tasks.store.store import Artifact
 
-VERSION = 4
+VERSION = 5
 """Raise it when windows of the same text change: tokens of the former version are not reused."""
 _FILE = "windows.safetensors"
 _PLACES = "places.json"

@@ -9,6 +9,7 @@ from tasks.compression.checkpoint import history_of
 from tasks.measures.base import Subject
 from tasks.measures.figures import Figure
 from tasks.measures.registry import figures_of, measures
+from tasks.plan.encoders import is_one
 from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped, steps_of
 from tasks.plan.selections import quality_of
 from tasks.store.context import Context
@@ -95,7 +96,7 @@ def cell_row(cell: Cell, context: Context, error: str = "") -> Row:
         "prune_seconds": facts.get("prune_seconds"),
         "calibration_seconds": facts.get("calibration_seconds"),
         "learned": facts.get("learned", ""),
-        "departs": cell.recipe.method.departs,
+        "departs": _departs(cell),
         "training_tokens": facts.get("training_tokens", 0),
         **quality_of(cell.recipe, context),
         **columns,
@@ -104,6 +105,13 @@ def cell_row(cell: Cell, context: Context, error: str = "") -> Row:
         "mlflow_run_id": "",
         "fingerprint": cell.fingerprint,
     }
+
+
+def _departs(cell: Cell) -> str:
+    """How a cell's method departs from its paper, in a few words; empty where it does not."""
+    method = cell.recipe.method
+    hidden = method.uses_training and is_one(cell.model.model)
+    return ", ".join(filter(None, [method.departs, "learns from hidden states" if hidden else ""]))
 
 
 def row_of(row: ModelPlan | Cell, context: Context, error: str = "") -> Row:

@@ -55,7 +55,7 @@ def quality_of(recipe: Recipe, context: Context) -> dict[str, float]:
 
 
 def compositions_of(plan: Plan, context: Context) -> dict[str, dict[str, dict[str, int]]]:
-    """Field of the sweep file → how its windows were chosen → source → how many are of it.
+    """Field of the sweep file → how its windows were chosen, and how many → source → of it.
 
     Only fields whose windows come from several sources; a coreset's pool stands beside it. Of the
     first model: what another tokenizer cuts hardly differs.
@@ -76,8 +76,10 @@ def compositions_of(plan: Plan, context: Context) -> dict[str, dict[str, dict[st
             else:
                 continue
             artifact = context.find(step) if field in COLUMNS else None
-            if artifact and artifact.facts["sources"]:
-                found.setdefault(field, {})[label] = artifact.facts["sources"]
+            if artifact and (sources := artifact.facts["sources"]):
+                # A method that looks at fewer has them chosen anew from some texts.
+                mine = found.setdefault(field, {})
+                mine[f"{label}: {sum(sources.values())}"] = sources
     return {
         field: dict(sorted(mine.items()))
         for field, mine in found.items()

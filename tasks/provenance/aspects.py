@@ -159,7 +159,7 @@ ASPECTS: tuple[Aspect, ...] = (
     Aspect("evaluation/tokens_read", "predicted tokens", MEASUREMENT,
         "It is the number that the total loss is divided by."),
     Aspect("evaluation/documents_cut", "documents cut", MEASUREMENT,
-        "They are longer than the model takes, and what was cut off was not seen.",
+        "They are longer than the model takes: a part was not seen, or in another window.",
         follows=("model", "evaluation/limit", "evaluation/num_fewshot", "evaluation/max_tokens")),
     Aspect("evaluation/task/", "task's", MEASUREMENT,
         "Another task, wording, data or scoring is another question, whatever its name."),

@@ -18,6 +18,17 @@ def shown(figure: Figure, value: Value) -> str:
     return _FORMATS[figure.format](float(value))
 
 
+def with_error(figure: Figure, value: Value, error: float | None) -> str:
+    """A value and its standard error, if it has one: with as many digits as its first one needs."""
+    text = shown(figure, value)
+    if not text or error is None:
+        return text
+    told = shown(figure, error)
+    if error > 0 and not any(digit in told for digit in "123456789"):
+        told = f"{scaled(figure, error):.1g}"
+    return f"{text} ± {told}"
+
+
 def scaled(figure: Figure, value: float) -> float:
     """As an axis shows it: a share in percent, bytes in MiB."""
     return value * {"percent": 100.0, "bytes": 2.0**-20}.get(figure.format, 1.0)

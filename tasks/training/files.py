@@ -51,7 +51,7 @@ def write_start(folder: Path, model: PreTrainedModel, training_NL: Tensor) -> No
     """The model and the windows that the workers start from."""
     from safetensors.torch import save_file
 
-    generation = model.generation_config
+    generation = getattr(model, "generation_config", None)  # an encoder has none
     try:
         with quiet():
             # It plays no part in training, and saving one that only warns would be refused.
@@ -59,7 +59,8 @@ def write_start(folder: Path, model: PreTrainedModel, training_NL: Tensor) -> No
                 model.generation_config = type(generation)()
             model.save_pretrained(folder / MODEL)
     finally:
-        model.generation_config = generation
+        if generation is not None:
+            model.generation_config = generation
     save_file({"windows": training_NL.cpu().contiguous()}, folder / _WINDOWS)
 
 

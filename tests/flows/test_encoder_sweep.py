@@ -156,6 +156,28 @@ def test_what_no_encoder_has_is_refused(
     assert told in str(raised.value)
 
 
+def test_what_learns_from_hidden_states_departs_from_its_paper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its options: an encoder has no loss of a next token."""
+    from configs.yaml_file import load
+    from tasks.plan.rows import rows_of
+    from tasks.plan.sweep import plan_sweep
+    from tasks.steps.session import session
+
+    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    encoders.write(tmp_path / "encoder")
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    published = "options.ast={momentum: published, mask_until: 1}"
+    config: Any = load("sweep.yaml", ["methods=[ast, wanda]", published])
+    plan = plan_sweep(config, dtype="float32")
+    departs = {
+        row["method"]: row["departs"] for row in rows_of(plan, session().context(config), {})[1:]
+    }
+    assert departs == {"ast": "learns from hidden states", "wanda": ""}
+
+
 def test_a_hub_s_encoder_is_known_by_its_type(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -236,11 +236,13 @@ def test_seeds_are_told_as_a_mean_and_its_standard_error() -> None:
             cell_row("wanda", "0.5", wanda, seed=seed),
             cell_row("swiftprune", "0.5", lucky, seed=seed),
             cell_row("magnitude", "0.5", 90.0, seed=seed),
+            cell_row("ast", "0.5", 14.2 + 0.001 * seed, seed=seed),
         ]
     rows.append(cell_row("ast", "2:4", 50.0))
     told = _markdown(rows)["Over the seeds"]
-    assert _cells(told, "wanda", "0.5") == ["3", "**63.00 ± 1.73**"]  # stdev 3, by √3
+    assert _cells(told, "wanda", "0.5") == ["3", "63.00 ± 1.73"]  # stdev 3, by √3
     assert _cells(told, "swiftprune", "0.5") == ["3", "diverged: 1 of 3"]
     assert _cells(told, "magnitude", "0.5") == ["3", "90.00"], "no randomness: nothing to tell"
-    assert "ast" not in told and "dense" not in told
+    assert _cells(told, "ast", "0.5")[1] == "**14.20 ± 0.0006**", "never ± 0.00"
+    assert "2:4" not in told and "dense" not in told
     assert "Over the seeds" not in _markdown(rows[:2])

@@ -126,7 +126,7 @@ def read_texts(path: Path, field: str, known: set[str]) -> list[LabelledText]:
         place = f"{path.name}:{number}"
         try:
             entry, name = _entry(json.loads(line), known, seen)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ConfigurationError(field, place, str(error)) from error
         seen[name] = number
         texts.append(entry)
@@ -144,17 +144,24 @@ def _entry(record: Any, known: set[str], seen: Mapping[str, int]) -> tuple[Label
     text, label = record.get("text"), record.get("label")
     if not isinstance(text, str) or not text.strip():
         raise TypeError("text is a string that is not empty")
-    if any("\ud800" <= sign <= "\udfff" for sign in text):
+    if not _whole(text):
         raise TypeError("text is a string of whole characters")
     if isinstance(label, bool) or not isinstance(label, str | int) or label == "":
         raise TypeError("label is a string or a whole number")
+    if not _whole(str(label)):
+        raise TypeError("label is a string of whole characters")
     if known and str(label) not in known:
         told = f"label {str(label)!r} is none of those of train: {', '.join(sorted(known))}"
         raise ValueError(told)
-    name = str(record.get("id", ""))
+    name = "" if record.get("id") is None else str(record["id"])
     if name and name in seen:
         raise ValueError(f"id {name} is labelled in line {seen[name]} too")
     return LabelledText(text, str(label)), name
+
+
+def _whole(text: str) -> bool:
+    """Whether it holds no half of a character, which no file in UTF-8 takes."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def split(texts: Sequence[LabelledText]) -> dict[str, list[LabelledText]]:

@@ -1,6 +1,6 @@
 """Accuracy, macro F1, and their bootstrap errors over texts.
 
-Shapes: ``N`` texts, ``C`` classes, ``R`` resamples.
+Shapes: ``N`` texts, ``C`` classes, ``P`` pairs of them, ``R`` resamples, ``F`` figures.
 """
 
 from __future__ import annotations
@@ -28,24 +28,28 @@ class Score:
 
     def confusion_CC(self) -> Tensor:
         """Texts of each class (rows) by what was predicted (columns)."""
-        return _confusion(self.gold_N[None], self.chosen_N[None], len(self.labels))[0]
+        return _confusion(self.gold_N, self.chosen_N, len(self.labels))
 
     def figures(self) -> dict[str, Any]:
         """Accuracy and macro F1, each with its standard error and the bootstrap's 95 %."""
         count = len(self.gold_N)
         generator = torch.Generator().manual_seed(0)
-        drawn_RN = torch.randint(count, (_RESAMPLES, count), generator=generator)
-        gold_RN, chosen_RN = self.gold_N[drawn_RN], self.chosen_N[drawn_RN]
-        confusion_RCC = _confusion(gold_RN, chosen_RN, len(self.labels))
-        whole = self.confusion_CC()[None]
+        classes = len(self.labels)
+        # One resample at a time: a thousand of many texts or classes would fill the memory.
+        resampled_RF = torch.empty(_RESAMPLES, len(_FIGURES), dtype=torch.float64)
+        for figures_F in resampled_RF:
+            drawn_N = torch.randint(count, (count,), generator=generator)
+            confusion_CC = _confusion(self.gold_N[drawn_N], self.chosen_N[drawn_N], classes)
+            figures_F.copy_(torch.stack([of(confusion_CC) for of in _FIGURES.values()]))
+        whole_CC = self.confusion_CC()
         told: dict[str, Any] = {}
-        for name, of in (("accuracy", _accuracy), ("macro_f1", _macro_f1)):
-            resampled_R = of(confusion_RCC)
+        for place, (name, of) in enumerate(_FIGURES.items()):
+            resampled_R = resampled_RF[:, place]
             ends = torch.quantile(resampled_R, torch.tensor(_QUANTILES, dtype=torch.float64))
-            told[name] = float(of(whole)[0])
+            told[name] = float(of(whole_CC))
             told[f"{name}_stderr"] = float(resampled_R.std())
             told[f"{name}_interval"] = ends.tolist()
-        told["largest_class"] = float(whole[0].sum(1).max()) / count
+        told["largest_class"] = float(whole_CC.sum(1).max()) / count
         return told
 
     def as_csv(self) -> str:
@@ -63,20 +67,20 @@ class Score:
         return out.getvalue()
 
 
-def _confusion(gold_RN: Tensor, chosen_RN: Tensor, classes: int) -> Tensor:
-    pairs_RN = gold_RN * classes + chosen_RN
-    counts_RP = torch.zeros(len(pairs_RN), classes * classes, dtype=torch.float64)
-    ones_RN = torch.ones(pairs_RN.shape, dtype=torch.float64)
-    return counts_RP.scatter_add_(1, pairs_RN, ones_RN).view(-1, classes, classes)
+def _confusion(gold_N: Tensor, chosen_N: Tensor, classes: int) -> Tensor:
+    counts_P = torch.bincount(gold_N * classes + chosen_N, minlength=classes * classes)
+    return counts_P.view(classes, classes).double()
 
 
-def _accuracy(confusion_RCC: Tensor) -> Tensor:
-    right_R = confusion_RCC.diagonal(dim1=1, dim2=2).sum(1)
-    return right_R / confusion_RCC.sum((1, 2))
+def _accuracy(confusion_CC: Tensor) -> Tensor:
+    return confusion_CC.diagonal().sum() / confusion_CC.sum()
 
 
-def _macro_f1(confusion_RCC: Tensor) -> Tensor:
+def _macro_f1(confusion_CC: Tensor) -> Tensor:
     """Mean over the classes that occur or are predicted."""
-    asked_RC = confusion_RCC.sum(1) + confusion_RCC.sum(2)
-    f1_RC = 2 * confusion_RCC.diagonal(dim1=1, dim2=2) / asked_RC.clamp_min(1)
-    return f1_RC.sum(1) / (asked_RC > 0).sum(1)
+    asked_C = confusion_CC.sum(0) + confusion_CC.sum(1)
+    f1_C = 2 * confusion_CC.diagonal() / asked_C.clamp_min(1)
+    return f1_C.sum() / (asked_C > 0).sum()
+
+
+_FIGURES = {"accuracy": _accuracy, "macro_f1": _macro_f1}

@@ -28,7 +28,7 @@ class TextClassificationTask(Task):
 
     kind: ClassVar[str] = "label"
     words: ClassVar[str] = "text classification"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     judged: ClassVar[tuple[str, ...]] = (TEST,)
 
     def __init__(self, options: ClassificationTask, data: LabelledData) -> None:

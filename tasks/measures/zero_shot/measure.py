@@ -222,8 +222,8 @@ def _cut_notes(row: Mapping[str, Value]) -> Iterator[str]:
         task, _, metric = column.removeprefix(PREFIX).rpartition("/")
         if column.startswith(PREFIX) and metric == CUT and count is not None:
             yield (
-                f"{task}: {count} of its documents are longer than {row['model']} takes; what is "
-                "left of a text after its beginning is cut was measured."
+                f"{task}: {count} of its documents are longer than {row['model']} takes: their "
+                "beginning was not seen, or, of a text that is read whole, in another window."
             )
 
 

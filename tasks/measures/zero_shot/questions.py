@@ -13,7 +13,7 @@ gold            places of the right options; empty where the task does not say
 answer          place of the option with the highest log-likelihood, the first of equal ones
 answer_norm     the same of log-likelihoods by character
 metrics         what the question adds to each metric of the task, where that is a number
-cut             whether one of its texts is longer than the model takes: its beginning was not seen
+cut             whether one of its texts is longer than the model takes
 context         what stands before the options; the last 400 characters
 options         the options' texts; the last 400 characters of each
 ==============  ====================================================================================

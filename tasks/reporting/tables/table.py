@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from tasks.measures.figures import PRUNING, Figure, present
 from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
-from tasks.reporting.text import format_ratio, short_names, shown
+from tasks.reporting.text import format_ratio, short_names, with_error
 from tasks.reporting.views import (
     Point,
     best,
@@ -151,9 +151,7 @@ def _mean(figure: Figure, point: Point | None) -> str:
         return ""
     if point.diverged:
         return f"diverged: {len(point.values) - len(point.finite)} of {len(point.values)}"
-    error = point.standard_error
-    told = shown(figure, point.mean)
-    return told if error is None else f"{told} ± {shown(figure, error)}"
+    return with_error(figure, point.mean, point.standard_error)
 
 
 def _cost(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
@@ -215,9 +213,7 @@ def _values(mine: Sequence[Row], rows: Sequence[Row], figure: Figure) -> Column:
     def cell(row: Row) -> str:
         if not is_completed(row) or (figure is _SPARSITY and is_dense(row)):
             return ""
-        text = shown(figure, row.get(figure.column))
-        error = figure.standard_error(row)
-        return f"{text} ± {shown(figure, error)}" if text and error is not None else text
+        return with_error(figure, row.get(figure.column), figure.standard_error(row))
 
     # Of what is a part of a cost, such as pruning without calibration, the least is no merit.
     ranked = models(rows) if not figure.added else []

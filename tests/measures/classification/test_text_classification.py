@@ -56,13 +56,20 @@ GOOD = [labelled("yes"), labelled("no", "another")]
         (labelled(None), r"train\.jsonl:2.*label is a string or a whole number"),
         (labelled(True), r"train\.jsonl:2.*label is a string"),
         (labelled("a", id=7), r"train\.jsonl:2.*id 7 is labelled in line 1 too"),
-        ('{"text": "\\ud800", "label": "a"}', r"train\.jsonl:2.*whole characters"),
+        ('{"text": "\\ud800", "label": "a"}', r"train\.jsonl:2.*text is .*whole characters"),
+        ('{"text": "x", "label": "\\ud83d"}', r"train\.jsonl:2.*label is .*whole characters"),
+        ("[" * 100_000, r"train\.jsonl:2.*recursion"),
     ],
 )
 def test_a_bad_line_is_named(second: Any, told: str, tmp_path: Path) -> None:
     train = lines(tmp_path / "train.jsonl", labelled("a", id=7), second)
     with pytest.raises(ConfigurationError, match=told):
         resolved(train)
+
+
+def test_an_id_of_null_is_none(tmp_path: Path) -> None:
+    texts = [labelled(n % 2, str(n), id=None) for n in range(8)]
+    assert resolved(lines(tmp_path / "t.jsonl", *texts)).labels == ["0", "1"]
 
 
 def test_a_label_that_nothing_is_learned_of_is_named(tmp_path: Path) -> None:
