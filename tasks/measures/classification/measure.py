@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from configs.trust import Trust
-from tasks.measures.base import Measure, Subject
+from tasks.measures.base import Subject
 from tasks.measures.classification.settings import ClassificationSettings
 from tasks.measures.classification.steps import TextClassificationTask
 from tasks.measures.figures import Figure, Row, Value, instances
-from tasks.measures.tuning.steps import score_step
-from tasks.store.steps import Step
+from tasks.measures.tuning.measure import TunedMeasure
+from tasks.measures.tuning.steps import Task
 from tasks.store.store import Artifact
 
 PREFIX = "accuracy/"
@@ -19,7 +18,7 @@ _GROUP = "text classification"
 _STDERR, _MACRO = "/stderr", "/macro_f1"
 
 
-class TextClassification(Measure):
+class TextClassification(TunedMeasure):
     """Accuracy and macro F1 on labelled texts after fine-tuning."""
 
     name = "text_classification"
@@ -33,22 +32,13 @@ class TextClassification(Measure):
     )
     Settings = ClassificationSettings
 
-    def resolve(self, evaluation: Any, trust: Trust) -> Any:
+    def data_of(self, options: Any, where: str) -> Any:
         from tasks.measures.classification.records import resolve
 
-        return {
-            task.name: resolve(task, f"evaluation.{self.name}[{index}]")
-            for index, task in enumerate(evaluation.text_classification)
-        }
+        return resolve(options, where)
 
-    def steps(self, subject: Subject) -> Mapping[str, Step]:
-        resolved = subject.resolved
-        return {
-            task.name: score_step(
-                subject, TextClassificationTask(task, resolved[self.name][task.name])
-            )
-            for task in subject.evaluation.text_classification
-        }
+    def task_of(self, options: Any, data: Any) -> Task:
+        return TextClassificationTask(options, data)
 
     def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
         row: dict[str, Value] = {}
@@ -61,13 +51,6 @@ class TextClassification(Measure):
                 whole + _MACRO + _STDERR: facts["macro_f1_stderr"],
             }
         return row
-
-    def history(self, found: Mapping[str, Artifact]) -> Sequence[Mapping[str, float]]:
-        return [
-            {"step": epoch["step"], f"{self.name}/{name}/loss": epoch["loss"]}
-            for name, artifact in found.items()
-            for epoch in artifact.facts["history"]
-        ]
 
     def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
         names = [name for name in instances(columns, PREFIX) if "/" not in name]

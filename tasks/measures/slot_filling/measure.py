@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from configs.trust import Trust
-from tasks.measures.base import Measure, Subject
+from tasks.measures.base import Subject
 from tasks.measures.figures import Figure, Row, Value, instances
 from tasks.measures.slot_filling.settings import SlotFillingSettings
 from tasks.measures.slot_filling.steps import SlotFillingTask, columns_of
-from tasks.measures.tuning.steps import score_step
-from tasks.store.steps import Step
+from tasks.measures.tuning.measure import TunedMeasure
+from tasks.measures.tuning.steps import Task
 from tasks.store.store import Artifact
 
 PREFIX = "slot_f1/"
@@ -20,7 +19,7 @@ _WHOLE = {"precision": "precision", "recall": "recall", "macro_f1": "macro-F1"}
 _STDERR = "stderr"
 
 
-class SlotFilling(Measure):
+class SlotFilling(TunedMeasure):
     """Micro-F1 on annotated tweets after fine-tuning; see ``shared task 3`` of W-NUT 2020."""
 
     name = "slot_filling"
@@ -34,20 +33,13 @@ class SlotFilling(Measure):
     )
     Settings = SlotFillingSettings
 
-    def resolve(self, evaluation: Any, trust: Trust) -> Any:
+    def data_of(self, options: Any, where: str) -> Any:
         from tasks.measures.slot_filling.data import resolve
 
-        return {
-            task.name: resolve(task, f"evaluation.slot_filling[{index}]")
-            for index, task in enumerate(evaluation.slot_filling)
-        }
+        return resolve(options, where)
 
-    def steps(self, subject: Subject) -> Mapping[str, Step]:
-        resolved = subject.resolved
-        return {
-            task.name: score_step(subject, SlotFillingTask(task, resolved[self.name][task.name]))
-            for task in subject.evaluation.slot_filling
-        }
+    def task_of(self, options: Any, data: Any) -> Task:
+        return SlotFillingTask(options, data)
 
     def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
         row: dict[str, Value] = {}
@@ -61,13 +53,6 @@ class SlotFilling(Measure):
             for name, artifact in found.items()
             if (points := artifact.facts["precision_recall"])
         }
-
-    def history(self, found: Mapping[str, Artifact]) -> Sequence[Mapping[str, float]]:
-        return [
-            {"step": epoch["step"], f"{self.name}/{name}/loss": epoch["loss"]}
-            for name, artifact in found.items()
-            for epoch in artifact.facts["history"]
-        ]
 
     def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
         told = instances(columns, PREFIX)

@@ -89,13 +89,9 @@ def zero_shot(
         )
         if rank:
             return {}
-        return {
-            name: dataclasses.replace(
-                result_of(name, found),
-                questions=questions_of(entry, told[name], language_model.cut),
-            )
-            for name, entry in loaded.items()
-        }
+        cut = language_model.cut
+        kept = {name: questions_of(entry, told[name], cut) for name, entry in loaded.items()}
+        return {n: dataclasses.replace(result_of(n, found), questions=kept[n]) for n in loaded}
 
 
 def _load(task: ResolvedTask, num_fewshot: int | None, seed: int) -> Any:
