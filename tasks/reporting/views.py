@@ -63,6 +63,13 @@ class Point:
         known = [error for error in (self.error, self.over_seeds) if error is not None]
         return math.hypot(*known) if known else None
 
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """Where its bar of one standard error ends; empty without one."""
+        if self.mean is None or self.standard_error is None:
+            return ()
+        return (self.mean - self.standard_error, self.mean + self.standard_error)
+
 
 def mean(values: Iterable[float | None]) -> float | None:
     """Of those that are known; None when none is."""

@@ -42,7 +42,7 @@ def by_model(rows: Sequence[Row], figure: Figure, figures: Sequence[Figure]) -> 
         return None
     everything = [point for points in found.values() for point in points]
     factor = 1.0 if relative else scaled(figure, 1.0)
-    values = [factor * value for point in everything for value in (*point.values, *_ends(point))]
+    values = [factor * value for point in everything for value in (*point.values, *point.ends)]
     reached = [*values, *([1.0] if relative else figure.bounds)]
     label = axis_label(figure, relative=relative)
     y = value_axis(label, reached, log=is_log(figure, values))
@@ -73,7 +73,7 @@ def by_model(rows: Sequence[Row], figure: Figure, figures: Sequence[Figure]) -> 
     return Chart(
         stem=f"{file_word(figure)}-by-model",
         title=figure.label,
-        note="bars: ± 1 standard error" if any(map(_ends, everything)) else "",
+        note="bars: ± 1 standard error" if any(point.ends for point in everything) else "",
         section=SECTION,
         panels=panels,
         dense=1.0 if relative else None,
@@ -82,10 +82,3 @@ def by_model(rows: Sequence[Row], figure: Figure, figures: Sequence[Figure]) -> 
         columns=_ABREAST,
         share_y=True,
     )
-
-
-def _ends(point: Point) -> list[float]:
-    """Where its bar ends; none without one."""
-    if point.mean is None or point.standard_error is None:
-        return []
-    return [point.mean - point.standard_error, point.mean + point.standard_error]

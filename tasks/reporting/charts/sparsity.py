@@ -92,7 +92,7 @@ def _vertical(
     figure: Figure, found: Sequence[Point], dense: float | None, factor: float, *, relative: bool
 ) -> tuple[Axis, float | None]:
     """The axis, and where on it the dense model's line lies; None where it cannot be shown."""
-    values = [factor * value for point in found for value in (*point.values, *_ends(point))]
+    values = [factor * value for point in found for value in (*point.values, *point.ends)]
     log = is_log(figure, values)
     line = None if dense is None or not math.isfinite(dense) else factor * dense
     if log and line is not None and line <= 0:
@@ -127,18 +127,6 @@ def _groups(marks: Sequence[Mark], columns: Sequence[str], y: Axis) -> Panel:
     return Panel(x=x, y=y, marks=marks, weight=0.4 + 0.55 * len(columns))
 
 
-def _ends(point: Point) -> list[float]:
-    """Where its bars end."""
-    if point.mean is None:
-        return []
-    bar = point.standard_error or 0.0
-    return [point.mean - bar, point.mean + bar]
-
-
-def _has_bar(point: Point) -> bool:
-    return point.standard_error is not None
-
-
 def _dense_text(figure: Figure, dense: float | None) -> str:
     unit = f" {figure.unit}" if figure.unit == "%" else ""
     return "dense" if dense is None else f"dense ({shown(figure, dense)}{unit})"
@@ -146,7 +134,7 @@ def _dense_text(figure: Figure, dense: float | None) -> str:
 
 def _note(rows: Sequence[Row], figure: Figure, found: Sequence[Point]) -> str:
     notes = [figure.label]
-    notes += ["bars: ± 1 standard error"] if any(map(_has_bar, found)) else []
+    notes += ["bars: ± 1 standard error"] if any(point.ends for point in found) else []
     measured = [row for row in rows if figure.value(row) is not None]
     if not all(views.is_comparable(row, rows, figure) for row in measured):
         place = next(point.rows[0].get(figure.comparable) for point in found)
