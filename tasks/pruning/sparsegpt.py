@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import ClassVar
 
 import torch
@@ -36,6 +37,7 @@ from tasks.pruning.core.hessian import Hessian, InverseFactor
 from tasks.pruning.core.methods import BlockMethod, Collector, option
 from tasks.pruning.core.refusals import UnsupportedLayerError
 from tasks.pruning.core.registry import register
+from tasks.pruning.core.replay import Replayed
 from tasks.pruning.core.targets import Fraction, SemiStructured, Target
 
 STRIP = 32
@@ -56,9 +58,12 @@ class SparseGPT(BlockMethod):
     damping: float = option(
         0.01, "Added to the Hessian's diagonal, as part of its mean.", gt=0, le=1e6
     )
+    tf32: bool = option(
+        False, "On a GPU, round a float32 model's inputs to TF32 when the Hessian is summed up."
+    )
 
     def collector(self, in_features: int, device: torch.device) -> Collector:
-        return Hessian(in_features, device, self.damping)
+        return Hessian(in_features, device, self.damping, tf32=self.tf32)
 
     def prune_layer(
         self, weight_OI: Tensor, collected: Collector, target: Target, generator: torch.Generator
@@ -76,6 +81,8 @@ class SparseGPT(BlockMethod):
         assert isinstance(collected, Hessian)
         sizes = [len(weight_OI) for weight_OI in weights.values()]
         weight_IO = torch.cat([weight_OI.T.float() for weight_OI in weights.values()], dim=1)
+        if not torch.isfinite(weight_IO).all():  # comparing such losses says nothing
+            raise ValueError("weights are not finite")
         block = self.block_size
         if isinstance(target, SemiStructured):
             columns = len(weight_IO)
@@ -103,6 +110,7 @@ def sweep_(
     """
     group = target.group if isinstance(target, SemiStructured) else 1
     strip = max(1, STRIP // group) * group
+    on_gpu = weight_IO.device.type == "cuda"
     for start in range(0, len(weight_IO), block):
         part_BO = weight_IO[start : start + block]
         stop = start + len(part_BO)
@@ -117,17 +125,37 @@ def sweep_(
         errors_BO = torch.empty_like(part_BO)
         for at in range(0, len(part_BO), strip):
             here = slice(at, min(at + strip, len(part_BO)))
-            _sweep_strip_(
+            arguments = (
                 part_BO[here],
                 rows_BB[here, here],
                 pivot_B[here],
                 pruned_BO[here],
                 errors_BO[here],
-                target,
             )
+            if on_gpu:
+                _replayed(arguments[0].shape, target, weight_IO.device)(arguments, (0, 3, 4))
+            else:
+                _sweep_strip_(*arguments, target)
             part_BO[here.stop :].addmm_(rows_BB[here, here.stop :].T, errors_BO[here], alpha=-1)
         weight_IO[stop:].addmm_(factor.rows_II[start:stop, stop:].T, errors_BO, alpha=-1)
         part_BO.masked_fill_(pruned_BO, 0)
+
+
+@lru_cache(maxsize=16)
+def _replayed(shape: torch.Size, target: Target, device: torch.device) -> Replayed:
+    """:func:`_sweep_strip_` of strips of a shape, ``S × O``, on a GPU."""
+    columns = shape[0]
+    like = [
+        torch.zeros(size, dtype=dtype, device=device)
+        for size, dtype in (
+            (shape, torch.float32),
+            ((columns, columns), torch.float32),
+            ((columns,), torch.float32),
+            (shape, torch.bool),
+            (shape, torch.float32),
+        )
+    ]
+    return Replayed(partial(_sweep_strip_, target=target), like)
 
 
 def _sweep_strip_(
@@ -143,6 +171,6 @@ def _sweep_strip_(
         if isinstance(target, SemiStructured) and column % target.group == 0:
             group = slice(column, column + target.group)
             losses_OG = (part_SO[group].square() * pivot_S[group, None]).T
-            pruned_SO[group] = masks.lowest_of_groups(losses_OG, target.keep, target.group).T
+            pruned_SO[group] = masks.lowest_in_groups(losses_OG, target.keep).T
         torch.mul(part_SO[column], pruned_SO[column], out=errors_SO[column])
         part_SO[column + 1 :].addr_(rows_SS[column, column + 1 :], errors_SO[column], alpha=-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ class Outcome:
     """One training run."""
 
     result: PruneResult
-    perplexity: float
+    perplexities: list[float]
     seconds: float
 
 
@@ -38,9 +39,14 @@ def training_windows(bench: Bench) -> Tensor:
 
 
 def train(
-    bench: Bench, method: AdaptiveSparseTrainer, *, test: Tensor, seed: int = 0, quiet: bool = False
+    bench: Bench,
+    method: AdaptiveSparseTrainer,
+    *,
+    tests: Sequence[Tensor],
+    seed: int = 0,
+    quiet: bool = False,
 ) -> Outcome:
-    """Retrain to 2:4 and evaluate; the bench's model is as before afterwards."""
+    """Retrain to 2:4 and evaluate on each text; the bench's model is as before afterwards."""
     begun = time.perf_counter()
 
     def tell(done: int, total: int) -> None:
@@ -61,18 +67,20 @@ def train(
         )
         seconds = time.perf_counter() - begun
         print("\r", end="")
-        return Outcome(result, evaluate(bench, result, test, Path(folder)), seconds)
+        return Outcome(result, evaluate(bench, result, tests, Path(folder)), seconds)
 
 
-def evaluate(bench: Bench, result: PruneResult, test: Tensor, folder: Path) -> float:
-    """Perplexity of a result, side branches included."""
+def evaluate(
+    bench: Bench, result: PruneResult, tests: Sequence[Tensor], folder: Path
+) -> list[float]:
+    """Perplexity of a result on each text's windows, side branches included."""
     before = {name: value.clone() for name, value in bench.model.state_dict().items()}
     try:
         bench.model.load_state_dict(result.weights, strict=False)
         if result.branches:
             save_branches(folder, result.branches)
             attach_branches(bench.model, folder)
-        return perplexity(bench.model, test, batch_size=4).perplexity
+        return [perplexity(bench.model, test, batch_size=4).perplexity for test in tests]
     finally:
         detach_branches(bench.model)
         bench.model.load_state_dict(before)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,12 @@ class Bench:
     test: Tensor
     text_T: Tensor
     prefix: tuple[int, ...]
+    tokenizer: Any
+
+    def windows_of(self, texts: Sequence[str], count: int) -> Tensor:
+        """The first windows of 512 tokens of other texts, put one after the other."""
+        ids_T = tokenise(self.tokenizer, texts).ids_T
+        return contiguous_windows(ids_T, 512, count, self.prefix, field="texts")
 
     def calibration_of(self, seed: int) -> Tensor:
         """Calibration windows of a seed: the first ones for 0, else drawn from the whole text."""
@@ -56,6 +63,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--samples", type=int, default=32, help="calibration windows of 512")
     parser.add_argument("--windows", type=int, default=32, help="test windows of 512")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32")
+    parser.add_argument("--device", default="cpu", help="where the model lies: cpu, cuda")
     return parser
 
 
@@ -66,10 +74,12 @@ def load(options: argparse.Namespace, dtype: str | None = None) -> Bench:
         options.model, field="models", base=Path(), trust=trust, digest_cache=None
     )
     folder = options.cache / source.digest[:16]
-    if not (folder / "tokenizer.json").exists():
+    if source.kind == "folder":
+        folder = Path(source.path)
+    elif not (folder / "tokenizer.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         prepare(source, folder)
-    model = load_model(folder, DTYPES[dtype or options.dtype], torch.device("cpu"), trust)
+    model = load_model(folder, DTYPES[dtype or options.dtype], torch.device(options.device), trust)
     tokenizer = load_tokenizer(folder, trust)
 
     prefix = prefix_tokens(tokenizer)
@@ -88,6 +98,7 @@ def load(options: argparse.Namespace, dtype: str | None = None) -> Bench:
         windows(tokens("test.txt"), options.windows, "test.txt"),
         text_T,
         prefix,
+        tokenizer,
     )
 
 
@@ -106,4 +117,5 @@ def print_environment() -> None:
     """Hardware and versions, to stand beside the figures."""
     facts = environment()
     print(", ".join(f"{name} {facts[name]}" for name in ("secateur", "python", "torch")))
-    print(f"{facts['processor']}, {facts['threads']} threads\n")
+    cards = f", {facts['gpus']}" if "gpus" in facts else ""
+    print(f"{facts['processor']}, {facts['threads']} threads{cards}\n")

@@ -6,13 +6,16 @@
 
 Time is the processor seconds of one thread for a loaded model: forward passes, statistics,
 selection and updates. A method that is faster on fewer tokens must show the perplexity that it has
-on them. Each point is a line of frontier.jsonl beside this script, so that a run goes on where an
-earlier one ended; times of one table were taken on one machine. Results: sketched_obs.md.
+on them. Each measurement is a line of frontier.jsonl beside this script: a run goes on where
+an earlier one ended, and lines of one point are put together. Times of one table were taken on one
+machine; perplexities may come from another (`--measure perplexity --device cuda`), as each line
+says. Results: sketched_obs.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 from dataclasses import replace
@@ -20,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import arguments, load, print_environment
-from phases import prune
+from common import Bench, arguments, load, print_environment
+from phases import prune, prune_only
+from torch import Tensor
 
 from tasks.measures.perplexity.perplexity import perplexity
 from tasks.pruning.core.methods import Method
@@ -32,6 +36,7 @@ from tasks.pruning.sparsegpt import SparseGPT
 from tasks.pruning.swiftprune.method import SwiftPrune
 from tasks.pruning.wanda import Wanda
 from tasks.reporting.charts.style import method_styles
+from tasks.runtime.environment import environment
 
 ALL = 1 << 30
 METHODS: dict[str, Method] = {
@@ -41,6 +46,7 @@ METHODS: dict[str, Method] = {
     "swiftprune": SwiftPrune(),
     "sketched_obs": SketchedOBS(tokens=ALL),
 }
+FIGURES = ("perplexity", "seconds")
 KEYS = ("model", "method", "target", "tokens", "seed", "windows")
 Point = dict[str, Any]
 
@@ -54,7 +60,31 @@ def method_of(name: str) -> Method:
 
 
 def points(path: Path) -> list[Point]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """One of each key; the first value of a figure counts."""
+    found: dict[tuple[Any, ...], Point] = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        point = json.loads(line)
+        key = tuple(point[name] for name in KEYS)
+        found[key] = point | found.get(key, {})
+    return list(found.values())
+
+
+def key_of(options: argparse.Namespace, name: str, target: str, tokens: int, seed: int) -> Point:
+    sees = not name.startswith("magnitude")
+    given = (Path(options.model).stem, name, target, tokens if sees else 0, seed if sees else 0)
+    return dict(zip(KEYS, (*given, options.windows), strict=True))
+
+
+def pruned(
+    options: argparse.Namespace, bench: Bench, name: str, target: str, calibration_NL: Tensor
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """(seconds, where they are measured; weights)."""
+    if "seconds" in options.measure:
+        seconds, weights = prune(
+            method_of(name), bench.decoder, parse_target(target), calibration_NL
+        )
+        return {"seconds": round(sum(seconds.values()), 2)}, weights
+    return {}, prune_only(method_of(name), bench.decoder, parse_target(target), calibration_NL)
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -62,31 +92,26 @@ def measure(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     print_environment()
     bench = load(options)
+    facts = environment()
+    where = facts["gpus"] if options.device == "cuda" else facts["processor"]
     original = {name: value.clone() for name, value in bench.model.state_dict().items()}
-    done = {tuple(point[key] for key in KEYS) for point in points(options.out)}
-    for seed in options.seeds:
-        for tokens in options.tokens:
-            calibration = bench.calibration_of(seed)[: tokens // 512]
-            for name in options.methods:
-                sees = 0 if name.startswith("magnitude") else tokens
-                for target in options.targets:
-                    key = (options.model, name, target, sees, seed if sees else 0, options.windows)
-                    if key in done:
-                        continue
-                    done.add(key)
-                    seconds, weights = prune(
-                        method_of(name), bench.decoder, parse_target(target), calibration
-                    )
-                    bench.model.load_state_dict(weights, strict=False)
-                    found = perplexity(bench.model, bench.test, batch_size=8).perplexity
-                    bench.model.load_state_dict(original)
-                    point = dict(zip(KEYS, key, strict=True)) | {
-                        "perplexity": round(found, 3),
-                        "seconds": round(sum(seconds.values()), 2),
-                    }
-                    print(point, flush=True)
-                    with options.out.open("a") as file:
-                        file.write(json.dumps(point) + "\n")
+    jobs = itertools.product(options.seeds, options.tokens, options.methods, options.targets)
+    for seed, tokens, name, target in jobs:
+        point = key_of(options, name, target, tokens, seed)
+        known = [p for p in points(options.out) if all(p[k] == point[k] for k in KEYS)]
+        if known and all(figure in known[0] for figure in options.measure):
+            continue
+        calibration_NL = bench.calibration_of(seed)[: tokens // 512]
+        figures, weights = pruned(options, bench, name, target, calibration_NL)
+        if "perplexity" in options.measure:
+            bench.model.load_state_dict(weights, strict=False)
+            found = perplexity(bench.model, bench.test, batch_size=8).perplexity
+            bench.model.load_state_dict(original)
+            figures["perplexity"] = round(found, 3)
+        point |= figures | {f"{figure}_on": where for figure in figures}
+        print(point, flush=True)
+        with options.out.open("a") as file:
+            file.write(json.dumps(point) + "\n")
 
 
 def means(found: list[Point]) -> dict[tuple[str, str, str, int], tuple[float, float, float, int]]:
@@ -97,9 +122,12 @@ def means(found: list[Point]) -> dict[tuple[str, str, str, int], tuple[float, fl
         groups.setdefault(key, []).append(point)
     result = {}
     for key, group in sorted(groups.items()):
-        values = [point["perplexity"] for point in group]
+        values = [point["perplexity"] for point in group if "perplexity" in point]
+        times = [point["seconds"] for point in group if "seconds" in point]
+        if not (values and times):
+            continue
         error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-        seconds = statistics.median(point["seconds"] for point in group)
+        seconds = statistics.median(times)
         result[key] = (statistics.mean(values), error, seconds, len(values))
     return result
 
@@ -160,6 +188,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     told = f"of {', '.join(METHODS)}; with options as NAME:option=value,…"
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help=told)
+    parser.add_argument("--measure", nargs="+", choices=FIGURES, default=list(FIGURES))
     parser.add_argument("--out", type=Path, default=here.with_suffix(".jsonl"))
     parser.add_argument("--plot", type=Path, help="draw what the file holds, measure nothing")
     options = parser.parse_args()
@@ -168,6 +197,8 @@ def main() -> None:
         return
     if options.data is None:
         parser.error("--data names the folder with WikiText-2's files")
+    if "seconds" in options.measure and options.device != "cpu":
+        parser.error("--device: processor seconds are measured on a CPU (--measure perplexity)")
     measure(options)
     show(points(options.out))
 

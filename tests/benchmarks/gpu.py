@@ -1,6 +1,7 @@
 """What pruning costs on one GPU: an 8B LLaMA's shape with random weights and tokens.
 
     python tests/benchmarks/gpu.py                # 128×2048 tokens, 32 blocks
+    python tests/benchmarks/gpu.py --onload --methods wanda --layers 8    # weights in main memory
     python tests/benchmarks/gpu.py --rehearse     # a tiny shape on the CPU: does it run?
 
 Meant to take under ten minutes on one 80 GB card. Needs torch, transformers and this repository.
@@ -15,7 +16,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from common import print_environment
@@ -38,6 +39,10 @@ SHAPE = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 3
          "max_position_embeddings": 8192, "rope_theta": 500000.0}  # fmt: skip
 TINY = SHAPE | {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
                 "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 256}  # fmt: skip
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (Magnitude(), Wanda(), SwiftPrune(), SketchedOBS(), SparseGPT())
+}
 GOALS = {"wanda": "2.2 bare passes", "swiftprune": "1.3 bare passes", "sparsegpt": "264 s"}
 
 
@@ -98,33 +103,40 @@ def random_model(shape: dict[str, object], device: torch.device) -> Decoder:
     return describe(model.eval().requires_grad_(False))
 
 
-def run(method: Method, decoder: Decoder, target: str, tokens_NL: Tensor) -> None:
+def run(
+    method: Method, decoder: Decoder, target: str, tokens_NL: Tensor, device: torch.device
+) -> None:
     """Statistics and pruning, as a sweep runs them."""
     statistics = None
     if isinstance(method, LayerMethod):
         tokens_NL = tokens_NL[: method.calibration_windows(*tokens_NL.shape)]
         if method.uses_statistics:
-            statistics = driver.collect_statistics(decoder, tokens_NL, sketch=method.sketch)
+            statistics = driver.collect_statistics(
+                decoder, tokens_NL, sketch=method.sketch, device=device
+            )
     driver.prune(
         method,
         decoder,
         parse_target(target),
         tokens_NL=tokens_NL,
         statistics=statistics,
+        device=device,
         into=Discarded(),
     )
 
 
 def measure(
-    methods: Sequence[Method], decoder: Decoder, tokens_NL: Tensor, options: argparse.Namespace
+    methods: Sequence[Method],
+    decoder: Decoder,
+    tokens_NL: Tensor,
+    device: torch.device,
+    options: argparse.Namespace,
 ) -> None:
-    device = next(decoder.model.parameters()).device
-
     def bare() -> None:
         def visit(block: BlockAtWork) -> None:
             block.run()
 
-        walk(decoder, tokens_NL, visit, batch=options.batch)
+        walk(decoder, tokens_NL, visit, device=device, batch=options.batch)
 
     bare()  # proves the walk and warms kernels up
     whole = spent(device, bare)
@@ -140,7 +152,7 @@ def measure(
             if isinstance(method, LayerMethod):
                 windows = method.calibration_windows(*tokens_NL.shape)
                 seen = windows * tokens_NL.shape[1] if method.uses_statistics else 0
-            took = spent(device, lambda m=method, t=target: run(m, decoder, t, tokens_NL))
+            took = spent(device, lambda m=method, t=target: run(m, decoder, t, tokens_NL, device))
             # Against a pass over the tokens that this method sees.
             passes = took.seconds / whole.seconds * count / seen if seen else None
             print(
@@ -161,6 +173,8 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=SHAPE["num_hidden_layers"])
     parser.add_argument("--batch", type=int, default=4, help="windows of one forward pass")
     parser.add_argument("--targets", nargs="+", default=["0.5", "2:4"])
+    parser.add_argument("--methods", nargs="+", choices=[*METHODS], default=[*METHODS])
+    parser.add_argument("--onload", action="store_true", help="weights stay in main memory")
     parser.add_argument("--all-tokens", action="store_true", help="sketched_obs sees all of them")
     parser.add_argument("--rehearse", action="store_true", help="a tiny shape, on the CPU")
     options = parser.parse_args()
@@ -173,14 +187,19 @@ def main() -> None:
         options.samples, options.length = min(options.samples, 8), min(options.length, 64)
     else:
         shape, device = SHAPE | {"num_hidden_layers": options.layers}, torch.device("cuda")
-        print(torch.cuda.get_device_name(device))
     decoder = random_model(shape, device)
     generator = torch.Generator().manual_seed(0)
     size = (options.samples, options.length)
     tokens_NL = torch.randint(0, int(str(shape["vocab_size"])), size, generator=generator)
-    sketched = SketchedOBS(tokens=tokens_NL.numel()) if options.all_tokens else SketchedOBS()
-    methods = (Magnitude(), Wanda(), SwiftPrune(), sketched, SparseGPT())
-    measure(methods, decoder, tokens_NL, options)
+    methods = [METHODS[name] for name in options.methods]
+    if options.all_tokens:
+        methods = [
+            replace(method, tokens=tokens_NL.numel()) if isinstance(method, SketchedOBS) else method
+            for method in methods
+        ]
+    if options.onload:
+        decoder.model.to("cpu")
+    measure(methods, decoder, tokens_NL, device, options)
 
 
 if __name__ == "__main__":

@@ -67,9 +67,15 @@ def prune(
     """(CPU seconds by phase of statistics and pruning, weights)."""
     assert torch.get_num_threads() == 1, "waiting threads would count as work"
     with measured_phases(method) as seconds:
-        statistics = None
-        if isinstance(method, LayerMethod):
-            tokens_NL = tokens_NL[: method.calibration_windows(*tokens_NL.shape)]
-            statistics = driver.collect_statistics(decoder, tokens_NL, sketch=method.sketch)
-        result = driver.prune(method, decoder, target, tokens_NL=tokens_NL, statistics=statistics)
-    return seconds, result.weights
+        weights = prune_only(method, decoder, target, tokens_NL)
+    return seconds, weights
+
+
+def prune_only(method: Method, decoder: Decoder, target: Target, tokens_NL: Any) -> dict[str, Any]:
+    """Statistics and pruning, as a sweep runs them: the weights."""
+    statistics = None
+    if isinstance(method, LayerMethod):
+        tokens_NL = tokens_NL[: method.calibration_windows(*tokens_NL.shape)]
+        statistics = driver.collect_statistics(decoder, tokens_NL, sketch=method.sketch)
+    result = driver.prune(method, decoder, target, tokens_NL=tokens_NL, statistics=statistics)
+    return dict(result.weights)

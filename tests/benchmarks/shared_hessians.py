@@ -64,7 +64,7 @@ def straightforward(bench: Bench) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(one_a_layer(bench))
         stack.enter_context(patch.object(hessian, "inverse_factor", textbook_factor))
-        stack.enter_context(patch.object(hessian, "PANEL", 1 << 20))
+        stack.enter_context(patch.dict(hessian.PANELS, cpu=1 << 20))
         stack.enter_context(patch.object(sparsegpt, "STRIP", 1 << 20))
         yield
 

@@ -20,11 +20,14 @@ from support.contract import METHODS, made, sketch_of, target_of
 from transformers import PreTrainedModel
 
 from tasks.measures.perplexity.perplexity import perplexity
-from tasks.pruning.core import driver
+from tasks.pruning.core import driver, masks
 from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.hessian import Hessian
 from tasks.pruning.core.methods import PruneResult
 from tasks.pruning.core.registry import parse_target
 from tasks.pruning.core.sparsity import layer_sparsity, sparsity
+from tasks.pruning.core.statistics import ColumnCollector
+from tasks.pruning.sparsegpt import SparseGPT
 
 REHEARSAL = os.environ.get("SECATEUR_GPU_REHEARSAL") == "1"
 DEVICE = torch.device("cpu" if REHEARSAL else "cuda")
@@ -120,6 +123,78 @@ def test_perplexity_is_the_cpus(architecture: str) -> None:
     assert isinstance(other, PreTrainedModel)
     there = perplexity(other, windows).perplexity
     assert there == pytest.approx(here, rel=1e-5)
+
+
+@pytest.mark.parametrize("target", ["0.3", "2:4", "1:4"])
+@pytest.mark.parametrize("across", ["row", "layer"])
+def test_masks_are_the_cpus(target: str, across: str) -> None:
+    """Scores that tie nowhere, in few rows and in many."""
+    for rows in (4, 300):
+        order = torch.randperm(rows * 64, generator=torch.Generator().manual_seed(rows))
+        scores_OI = order.view(rows, 64).float()
+        here = masks.lowest(scores_OI, parse_target(target), across=across)
+        there = masks.lowest(scores_OI.to(DEVICE), parse_target(target), across=across)
+        assert there.cpu().equal(here)
+
+
+def test_of_equal_scores_the_first_of_a_group_goes() -> None:
+    mask = masks.lowest_of_groups(torch.ones(3, 8, device=DEVICE), 2, 4)
+    assert mask.sum(dim=1).tolist() == [4, 4, 4]
+    if not REHEARSAL:  # topk's choice on a CPU
+        assert mask[0].tolist() == [True, True, False, False] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_hessian_of_16_bits_is_the_float32_sum(dtype: torch.dtype) -> None:
+    """Wider than a panel. Products of 16 bits are exact, so only the sums' rounding is left."""
+    inputs_NLI = torch.randn(3, 50, 2100, generator=torch.Generator().manual_seed(0)).to(dtype)
+    collector = Hessian(2100, DEVICE, 0.01)
+    for batch in inputs_NLI.split(2):
+        collector.add(batch.to(DEVICE))
+    inputs_TI = inputs_NLI.flatten(0, 1).double()
+    expected = 2 * inputs_TI.T @ inputs_TI / len(inputs_TI)
+    assert torch.allclose(collector.hessian().cpu().double(), expected, atol=2e-6, rtol=1e-5)
+
+
+def test_tf32_is_taken_where_asked_and_left_as_it_was() -> None:
+    inputs_NLI = torch.randn(2, 64, 256, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    exact, rounded = Hessian(256, DEVICE, 0.01), Hessian(256, DEVICE, 0.01, tf32=True)
+    exact.add(inputs_NLI)
+    rounded.add(inputs_NLI)
+    assert not torch.backends.cuda.matmul.allow_tf32
+    away = (exact.hessian() - rounded.hessian()).abs().max()
+    assert away < 1e-2 and (REHEARSAL or away > 1e-6)
+
+
+def test_a_sweep_of_columns_is_the_cpus() -> None:
+    """A CUDA graph of a strip, an uneven last strip, several layers side by side."""
+    generator = torch.Generator().manual_seed(0)
+    inputs_NLI = torch.randn(4, 64, 200, generator=generator)
+    weights = {"a": torch.randn(40, 200, generator=generator), "b": torch.randn(24, 200)}
+    for target in ("0.5", "2:4"):
+        results = []
+        for device in (torch.device("cpu"), DEVICE):
+            collector = SparseGPT(block_size=72).collector(200, device)
+            collector.add(inputs_NLI.to(device))
+            given = {name: weight.to(device) for name, weight in weights.items()}
+            found = SparseGPT(block_size=72).prune_layers(
+                given, collector, parse_target(target), generator
+            )
+            results.append({name: weight.cpu() for name, weight in found.items()})
+        for name in weights:
+            assert torch.allclose(results[0][name], results[1][name], atol=1e-3)
+
+
+def test_statistics_of_16_bits_are_the_float32_sums() -> None:
+    inputs_NLI = torch.randn(3, 50, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    collector = ColumnCollector(64, DEVICE)
+    collector.add(inputs_NLI.to(DEVICE))
+    found = collector.result()
+    rest_TI = inputs_NLI[:, 1:].double().flatten(0, 1)
+    assert torch.allclose(found.rest_energy_I.cpu().double(), rest_TI.square().sum(0), rtol=1e-5)
+    assert torch.allclose(found.rest_sum_I.cpu().double(), rest_TI.sum(0), atol=1e-4)
+    first_NI = inputs_NLI[:, 0].double()
+    assert torch.allclose(found.first_energy_I.cpu().double(), first_NI.square().sum(0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["magnitude", "wanda", "sparsegpt", "swiftprune", "sketched_obs"])

@@ -175,8 +175,7 @@ def test_on_a_gpu_the_same_is_computed() -> None:
     assert (given_logits - wanted).abs().max() <= 0.05 * wanted.abs().max()
     numbers = {"prompt_tokens": 8, "new_tokens": 2, "batch_size": 1, "warmup": 0, "repetitions": 1}
     result = measure_speed(model, **numbers)
-    assert result.nonzero_parameters is not None
-    assert result.nonzero_parameters < result.parameters
+    assert result.prefill_tokens_per_second > 0 and result.decode_tokens_per_second > 0
     assert set(unsuitable(describe(model).layers(), report.backend).values()) == {
         "it is packed already"
     }

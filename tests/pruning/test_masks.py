@@ -144,3 +144,10 @@ def test_lowest_dispatches_on_the_target() -> None:
     by_row = masks.lowest(scores_OI, Fraction(0.5))
     assert by_row.sum(dim=1).tolist() == [2, 2]
     assert torch.equal(masks.lowest(scores_OI, SemiStructured(2, 4)), by_row)
+
+
+def test_ranks_count_what_goes_before_and_ties_go_in_order() -> None:
+    scores_NG = torch.randint(3, (500, 5), generator=torch.Generator().manual_seed(0)).float()
+    order = scores_NG.sort(dim=1, stable=True).indices
+    expected = torch.empty_like(order).scatter_(1, order, torch.arange(5).expand(500, 5))
+    assert masks.ranks_in_groups(scores_NG).long().equal(expected)

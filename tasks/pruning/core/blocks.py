@@ -22,6 +22,7 @@ from tasks.pruning.core.calls import Call, Memo, recorded_calls
 from tasks.pruning.core.exclusion import ExclusionError, is_excluded, require_named
 from tasks.pruning.core.experts import Sent, experts_watched
 from tasks.pruning.core.layers import LinearLayer, exempt_weights, linear_layers
+from tasks.pruning.core.onload import Onload
 from tasks.pruning.core.proof import proven_forms
 from tasks.pruning.core.structure import BlockStructure
 
@@ -236,22 +237,22 @@ def walk(
             linear layer sees every token.
     """
     blocks = decoder.blocks
-    home = next(decoder.model.parameters()).device
-    device = device or home
+    device = device or next(decoder.model.parameters()).device
     hidden, calls = _first_inputs(decoder, tokens_NL.split(batch), device)
-    for index, block in enumerate(blocks):
-        block.to(device)
-        try:
-            at_work = BlockAtWork(
-                f"{decoder.blocks_name}.{index}", block, hidden, [batch[index] for batch in calls]
-            )
-            weights = visit(at_work)
-            if index + 1 < len(blocks):
-                hidden = at_work.advance(weights)
-        finally:
-            block.to(home)
-        if progress:
-            progress(index + 1, len(blocks))
+    with Onload(blocks, device) as onload:
+        for index in range(len(blocks)):
+            with onload.block(index) as block:
+                at_work = BlockAtWork(
+                    f"{decoder.blocks_name}.{index}",
+                    block,
+                    hidden,
+                    [batch[index] for batch in calls],
+                )
+                weights = visit(at_work)
+                if index + 1 < len(blocks):
+                    hidden = at_work.advance(weights)
+            if progress:
+                progress(index + 1, len(blocks))
 
 
 def _first_inputs(

@@ -7,11 +7,14 @@ columns before c, and U_c,:/U_cc the way in which the later weights make up for 
 U is never made from H⁻¹: H = RRᵀ with R upper triangular gives U = R⁻¹ and U_cc = 1/R_cc, one
 factorisation in place of two and an inversion.
 
-All float32. λI bounds the condition number by (columns + damping)/damping; on SmolLM2 the median
-over inputs of the worst pivot's deviation from float64 is 2e-5 and the largest is 1e-3, which no
-perplexity shows (tests/benchmarks/sparsegpt.md). Exact pivots R_cc² are at least λ: where rounding
-leaves less than half of it, the damping is raised tenfold until it does not, which is warned about
-and recorded.
+Sums and factors are float32. On a GPU, inputs of 16 bits are multiplied as they are: such products
+are exact in float32, and it adds them up many times as fast. ``tf32`` does so with float32 inputs
+as well, which rounds them to 10 bits first.
+
+λI bounds the condition number by (columns + damping)/damping; on SmolLM2 the median over inputs of
+the worst pivot's deviation from float64 is 2e-5 and the largest is 1e-3, which no perplexity shows
+(tests/benchmarks/sparsegpt.md). Exact pivots R_cc² are at least λ: where rounding leaves less than
+half of it, the damping is raised tenfold until it does not, which is warned about and recorded.
 
 Shapes: ``T`` tokens, ``I`` in-features, ``P`` columns of a panel.
 """
@@ -19,7 +22,8 @@ Shapes: ``T`` tokens, ``I`` in-features, ``P`` columns of a panel.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,7 +32,7 @@ from torch import Tensor
 
 from tasks.pruning.core.methods import Collector
 
-PANEL = 384
+PANELS = {"cpu": 384, "cuda": 2048}
 """Columns of a product when XᵀX is accumulated: only the panels on and above the diagonal are."""
 
 
@@ -73,19 +77,48 @@ def inverse_factor(hessian_II: Tensor, damping: float) -> InverseFactor:
     return InverseFactor(rows_II, pivot_I, damping)
 
 
-class Hessian(Collector):
-    """Σ XᵀX of one input, and the factor of H's inverse once it is asked for."""
+@contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    """Products of float32 on a GPU inside; they are as they were afterwards."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = before or allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
-    def __init__(self, in_features: int, device: torch.device, damping: float) -> None:
+
+class Hessian(Collector):
+    """Σ XᵀX of one input, and the factor of H's inverse once it is asked for.
+
+    Args:
+        tf32: on a GPU, round float32 inputs to TF32.
+    """
+
+    def __init__(
+        self, in_features: int, device: torch.device, damping: float, *, tf32: bool = False
+    ) -> None:
         self._sum_II = torch.zeros(in_features, in_features, device=device)
         self._tokens = 0
         self._damping = damping
+        self._tf32 = tf32
 
     def add(self, inputs_NLI: Tensor) -> None:
-        inputs_TI = inputs_NLI.flatten(0, -2).float()
-        for start in range(0, inputs_TI.shape[1], PANEL):
-            panel_TP = inputs_TI[:, start : start + PANEL]
-            self._sum_II[start : start + PANEL, start:].addmm_(panel_TP.T, inputs_TI[:, start:])
+        inputs_TI = inputs_NLI.flatten(0, -2)
+        kind = inputs_TI.device.type
+        # Only a GPU's libraries add products of 16 bits up in float32.
+        halves = kind == "cuda" and inputs_TI.dtype in (torch.bfloat16, torch.float16)
+        if not halves:
+            inputs_TI = inputs_TI.float()
+        size = PANELS.get(kind, PANELS["cuda"])
+        with _tf32(self._tf32):
+            for start in range(0, inputs_TI.shape[1], size):
+                sum_PJ = self._sum_II[start : start + size, start:]
+                panel_TP, right_TJ = inputs_TI[:, start : start + size], inputs_TI[:, start:]
+                if halves:
+                    sum_PJ += torch.mm(panel_TP.T, right_TJ, out_dtype=torch.float32)
+                else:
+                    sum_PJ.addmm_(panel_TP.T, right_TJ)
         self._tokens += len(inputs_TI)
 
     def hessian(self) -> Tensor:

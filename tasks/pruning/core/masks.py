@@ -15,6 +15,9 @@ from tasks.pruning.core.targets import Fraction, SemiStructured, Target
 
 TOLERANCE = 0.005
 """How far the share of zeros of a matrix may be from what was asked; half a point."""
+_FEW_ROWS = 128
+_SMALL_GROUP = 8
+"""Largest group whose scores a GPU compares with each other, one kernel a pair."""
 
 
 def lowest_per_row(scores_OI: Tensor, fraction: float, zero_OI: Tensor | None = None) -> Tensor:
@@ -46,7 +49,11 @@ def _lowest(scores_OI: Tensor, count: int) -> Tensor:
     """Mark ``count`` scores of each row."""
     if count == 0:
         return torch.zeros_like(scores_OI, dtype=torch.bool)
-    threshold_O1 = scores_OI.kthvalue(count, dim=1, keepdim=True).values
+    if scores_OI.device.type == "cuda" and len(scores_OI) < _FEW_ROWS:
+        # A GPU selects with one of its many processors a row, and sorts with all of them.
+        threshold_O1 = scores_OI.sort(dim=1).values[:, count - 1, None]
+    else:
+        threshold_O1 = scores_OI.kthvalue(count, dim=1, keepdim=True).values
     pruned_OI = scores_OI <= threshold_O1
     if int(pruned_OI.sum()) != count * scores_OI.shape[0]:
         pruned_OI = _break_ties(scores_OI, threshold_O1, count)
@@ -113,7 +120,8 @@ def lowest_by_count(scores_OI: Tensor, count: int) -> Tensor:
 def lowest_of_groups(scores_OI: Tensor, keep: int, group: int) -> Tensor:
     """Mark all but the ``keep`` highest scores of every ``group`` consecutive ones of a row.
 
-    Which of several equal scores goes is ``torch.topk``'s choice, as in Wanda's code. Weights that
+    Which of several equal scores goes is ``torch.topk``'s choice, as in Wanda's code; on a GPU, in
+    small groups, the one with the lower index. Weights that
     were quantised tie often, and then the choice is no detail: in 15 % of SmolLM2's groups
     the magnitudes on both sides of the cut are equal, and magnitude pruning to 2:4 differs by a
     factor of two in perplexity between the rules (tests/benchmarks/ties.py).
@@ -129,9 +137,27 @@ def lowest_of_groups(scores_OI: Tensor, keep: int, group: int) -> Tensor:
     grouped = scores_OI.reshape(rows * columns // group, group)
     if torch.isnan(grouped).any():
         raise ValueError("a score is NaN: the weights or the calibration statistics are not finite")
-    lowest = grouped.topk(group - keep, dim=1, largest=False).indices
-    mask = torch.zeros_like(grouped, dtype=torch.bool).scatter_(1, lowest, True)
-    return mask.view(rows, columns)
+    return lowest_in_groups(grouped, keep).view(rows, columns)
+
+
+def lowest_in_groups(scores_NG: Tensor, keep: int) -> Tensor:
+    """:func:`lowest_of_groups` of one group a row; nothing is checked."""
+    group = scores_NG.shape[1]
+    if scores_NG.device.type == "cuda" and group <= _SMALL_GROUP:
+        return ranks_in_groups(scores_NG) < group - keep
+    lowest = scores_NG.topk(group - keep, dim=1, largest=False).indices
+    return torch.zeros_like(scores_NG, dtype=torch.bool).scatter_(1, lowest, True)
+
+
+def ranks_in_groups(scores_NG: Tensor) -> Tensor:
+    """How many of a row go before each of its scores, by comparing all pairs; int8."""
+    ranks_NG = torch.zeros(scores_NG.shape, dtype=torch.int8, device=scores_NG.device)
+    columns = scores_NG.unbind(1)
+    for i, mine_N in enumerate(columns):
+        for j, other_N in enumerate(columns):
+            if j != i:
+                ranks_NG[:, i] += other_N <= mine_N if j < i else other_N < mine_N
+    return ranks_NG
 
 
 def lowest(

@@ -90,27 +90,36 @@ class ColumnCollector:
 
     def add(self, inputs_NLI: Tensor) -> None:
         """Add a batch of windows' inputs."""
-        inputs_NLI = inputs_NLI.float()
-        # Window by window: one window's squares and products fit the processor's cache.
-        for window_LI in inputs_NLI:
-            self._add("first", window_LI[:1])
-            self._add("rest", window_LI[1:])
+        # Window by window on a CPU: one window's squares and products fit its cache.
+        parts = inputs_NLI if inputs_NLI.device.type == "cpu" else [inputs_NLI]
+        for part_XLI in parts:
+            self._add("first", part_XLI[..., :1, :])
+            self._add("rest", part_XLI[..., 1:, :])
         self._windows += inputs_NLI.shape[0]
         self._tokens += inputs_NLI.shape[0] * inputs_NLI.shape[1]
 
     def add_sent(self, inputs_RI: Tensor, first_R: Tensor) -> None:
         """Add what an expert is sent of a batch: of its inputs there are no others."""
-        inputs_RI = inputs_RI.float()
         self._add("first", inputs_RI[first_R])
         self._add("rest", inputs_RI[~first_R])
         self._windows += int(first_R.sum())
         self._tokens += len(first_R)
 
-    def _add(self, part: str, inputs_TI: Tensor) -> None:
-        self._sums[f"{part}_sum_I"] += inputs_TI.sum(dim=0)
-        self._sums[f"{part}_energy_I"] += inputs_TI.square().sum(dim=0)
-        if part == "rest" and self._sketch_IS is not None:
-            assert self._probe_IS is not None
+    def _add(self, part: str, inputs_XI: Tensor) -> None:
+        sum_I, energy_I = self._sums[f"{part}_sum_I"], self._sums[f"{part}_energy_I"]
+        sketched = part == "rest" and self._sketch_IS is not None
+        if inputs_XI.device.type != "cpu" and not sketched:
+            # Read as they lie: a copy in float32 would cost several times the sums.
+            positions = tuple(range(inputs_XI.ndim - 1))
+            sum_I += inputs_XI.sum(dim=positions, dtype=torch.float32)
+            norm_I = torch.linalg.vector_norm(inputs_XI, dim=positions, dtype=torch.float32)
+            energy_I += norm_I.square()
+            return
+        inputs_TI = inputs_XI.flatten(0, -2).float()
+        sum_I += inputs_TI.sum(dim=0)
+        energy_I += inputs_TI.square().sum(dim=0)
+        if sketched:
+            assert self._sketch_IS is not None and self._probe_IS is not None
             self._sketch_IS.addmm_(inputs_TI.T, inputs_TI @ self._probe_IS)
 
     def result(self) -> ColumnStatistics:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tasks.pruning.core import masks
 
-_BLOCK = 64
+_BLOCKS = {"cpu": 64, "cuda": 256}
 """Columns scanned at once; a larger block wastes work on the triangular products."""
 _SAMPLED = 16384
 """Scores of whole rows that the first guess of the threshold looks at."""
@@ -63,8 +63,9 @@ def z_scores(scores_OI: Tensor, alpha: float, beta: float, shrink: float = 0.0) 
     deviation_O1 = (scores_OI - mean_O1).abs_().mean(dim=1, keepdim=True)
     matrix_mean, matrix_deviation = mean_O1.mean(), deviation_O1.mean()
     z_OI = torch.empty_like(scores_OI)
-    for start in range(0, scores_OI.shape[1], _BLOCK):
-        block_OB = scores_OI[:, start : start + _BLOCK]
+    size = _BLOCKS.get(scores_OI.device.type, _BLOCKS["cuda"])
+    for start in range(0, scores_OI.shape[1], size):
+        block_OB = scores_OI[:, start : start + size]
         width = block_OB.shape[1]
         means = _before_each_column(block_OB, mean_O1, alpha)
         judged_OB = block_OB - means[:, :width]
