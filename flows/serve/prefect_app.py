@@ -16,6 +16,8 @@ def application() -> Any:
     from prefect.server.api.server import create_app
     from prefect.server.schemas.core import Artifact
 
+    from flows.serve.patience import Patient
+
     Artifact.model_fields["id"].default_factory = uuid7
     Artifact.model_rebuild(force=True)
-    return create_app(final=True)
+    return Patient(create_app(final=True))

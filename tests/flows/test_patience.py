@@ -1,0 +1,50 @@
+"""What a page asks of a busy server is asked again; what it says in the end stands."""
+
+from __future__ import annotations
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from flows.serve.patience import Patient
+
+SUBMIT = "/api/deployments/1/create_flow_run"
+PAGE = {"Origin": "http://127.0.0.1:4200"}
+
+
+class Server:
+    """Busy for so many requests, then it says what it was sent."""
+
+    def __init__(self, busy: int) -> None:
+        self.busy, self.seen = busy, 0
+        inside = Starlette(routes=[Route("/{path:path}", self.answer, methods=["POST"])])
+        self.client = TestClient(Patient(inside, waits=[0.0, 0.0, 0.0]))
+
+    async def answer(self, request: Request) -> Response:
+        self.seen += 1
+        body = (await request.body()).decode()
+        status = 503 if self.seen <= self.busy else 201
+        return JSONResponse({"sent": body, "attempt": self.seen}, status)
+
+
+@pytest.mark.parametrize("busy", [0, 1, 3])
+def test_what_a_page_sends_is_sent_again_whole_until_the_server_takes_it(busy: int) -> None:
+    answer = Server(busy).client.post(SUBMIT, content="x" * 300_000, headers=PAGE)
+    assert answer.status_code == 201
+    assert answer.json() == {"sent": "x" * 300_000, "attempt": busy + 1}
+
+
+def test_a_server_that_stays_busy_says_so_in_the_end() -> None:
+    server = Server(busy=100)
+    answer = server.client.post(SUBMIT, headers=PAGE)
+    assert answer.status_code == 503
+    assert answer.json()["attempt"] == server.seen == 4
+
+
+def test_a_program_asks_again_by_itself() -> None:
+    server = Server(busy=1)
+    assert server.client.post(SUBMIT).status_code == 503
+    assert server.seen == 1
