@@ -89,11 +89,13 @@ def spent(device: torch.device, work: Callable[[], object]) -> Spent:
     return Spent(time.perf_counter() - start, peak)
 
 
-def random_model(shape: dict[str, object], device: torch.device) -> Decoder:
+def random_model(
+    shape: dict[str, object], device: torch.device, dtype: torch.dtype = torch.bfloat16
+) -> Decoder:
     """Weights as a fresh initialisation has them, made where they are to lie."""
     config = LlamaConfig(**shape, tie_word_embeddings=False)
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
+    torch.set_default_dtype(dtype)
     try:
         with torch.device(device):
             torch.manual_seed(0)

@@ -110,4 +110,5 @@ def test_report_and_plots_open_and_the_description_links(
     watched.shot("mlflow-run")
     page.get_by_role("link", name="quality against sparsity").first.click()
     target = page.context.pages[-1]
+    target.bring_to_front()  # a page in the background draws nothing
     target.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for(timeout=90_000)
