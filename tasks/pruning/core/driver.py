@@ -15,6 +15,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from tasks.pruning.core.allocation import Allocation, by_outliers
 from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
 from tasks.pruning.core.experts import prune_without_tokens, told_without_tokens
 from tasks.pruning.core.gates import Loss, plain_loss
@@ -26,6 +27,7 @@ from tasks.pruning.core.methods import (
     LayerMethod,
     LearningInputs,
     Method,
+    OneShotMethod,
     Progress,
     PruneResult,
     StructuredMethod,
@@ -111,11 +113,15 @@ def prune(
     # On the CPU whatever the device, so that a seed means the same everywhere.
     generator = torch.Generator().manual_seed(seed)
     if isinstance(method, LayerMethod):
-        return _prune_layers(method, decoder, target, generator, statistics, device, progress, into)
+        shares = _allocation(method, decoder, target, statistics)
+        return _prune_layers(method, decoder, shares, generator, statistics, device, progress, into)
     if isinstance(method, BlockMethod):
         if tokens_NL is None:
             raise ValueError(f"{method.name} needs calibration windows")
-        return _prune_blocks(method, decoder, target, generator, tokens_NL, device, progress, into)
+        if method.allocates:
+            statistics = collect_statistics(decoder, tokens_NL, device=device)
+        shares = _allocation(method, decoder, target, statistics)
+        return _prune_blocks(method, decoder, shares, generator, tokens_NL, device, progress, into)
     if isinstance(method, StructuredMethod):
         inputs = LearningInputs(
             tokens_NL=tokens_NL,
@@ -131,6 +137,24 @@ def prune(
             raise ValueError(f"{method.name} needs windows to learn from")
         return method.retrain(decoder, target, training_NL, seed=seed, progress=progress)
     raise TypeError(f"{type(method).__name__} is of no kind that the driver runs")
+
+
+def _allocation(
+    method: OneShotMethod, decoder: Decoder, target: Target, statistics: Statistics | None
+) -> Allocation:
+    """What each block is to lose."""
+    if not method.allocates:
+        return Allocation(target, {})
+    if statistics is None:
+        raise ValueError(f"{method.name} needs statistics of the dense model")
+    assert isinstance(target, Fraction)
+    return by_outliers(
+        decoder,
+        target,
+        statistics,
+        multiple=method.outlier_multiple,
+        spread=method.outlier_spread,
+    )
 
 
 @contextmanager
@@ -157,7 +181,7 @@ def _checked(layer: LinearLayer, name: str, pruned_OI: Tensor) -> Tensor:
 def _prune_layers(
     method: LayerMethod,
     decoder: Decoder,
-    target: Target,
+    shares: Allocation,
     generator: torch.Generator,
     statistics: Statistics | None,
     device: torch.device | None,
@@ -176,6 +200,7 @@ def _prune_layers(
         tensors: dict[str, Tensor] = {}
         for name, layer in members:
             known = statistics.get(name) if method.uses_statistics and statistics else None
+            target = shares.of(name)
             where = device or layer.stored.device
             weight_OI = layer.weight_OI.to(where)
             with _naming(name):
@@ -193,13 +218,13 @@ def _prune_layers(
             if progress:
                 progress(done, len(layers))
         weights.update(tensors)
-    return PruneResult(weights=weights, figures=told_without_tokens(idle))
+    return PruneResult(weights=weights, figures=shares.figures() | told_without_tokens(idle))
 
 
 def _prune_blocks(
     method: BlockMethod,
     decoder: Decoder,
-    target: Target,
+    shares: Allocation,
     generator: torch.Generator,
     tokens_NL: Tensor,
     device: torch.device | None,
@@ -214,6 +239,7 @@ def _prune_blocks(
 
     def visit(block: BlockAtWork) -> dict[str, Tensor]:
         nonlocal selecting
+        target = shares.of(block.name)
         layers = {
             n: layer
             for n, layer in block.layers.items()
@@ -251,7 +277,12 @@ def _prune_blocks(
     calibrating = _now(device) - start - selecting
     return PruneResult(
         weights=weights,
-        figures={"calibration_seconds": calibrating, **figures, **told_without_tokens(idle)},
+        figures={
+            "calibration_seconds": calibrating,
+            **figures,
+            **shares.figures(),
+            **told_without_tokens(idle),
+        },
     )
 
 

@@ -97,7 +97,41 @@ class Method(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerMethod(Method):
+class OneShotMethod(Method):
+    """Prunes the layers of each block to a share that the block is given (``allocation.py``)."""
+
+    allocation: Literal["uniform", "outliers"] = option(
+        "uniform",
+        "Fractions: of each block the same share, or less where more of its scores are outliers "
+        "(OWL, arXiv 2310.05175), which takes a pass of the dense model.",
+    )
+    outlier_multiple: float = option(
+        5.0, "allocation outliers: scores above so many times their block's mean.", gt=1
+    )
+    outlier_spread: float = option(
+        0.08, "allocation outliers: how far a block's share may be from the target.", gt=0, lt=0.5
+    )
+
+    @property
+    def departs(self) -> str:
+        said = [super().departs] if super().departs else []
+        return ", ".join([*said, *(["allocation outliers"] if self.allocates else [])])
+
+    @property
+    def allocates(self) -> bool:
+        """Whether blocks have targets of their own."""
+        return self.allocation == "outliers"
+
+    def refuses(self, target: Target) -> str | None:
+        if self.allocates and not self.uses_calibration:
+            return f"{self.name} sees no inputs, and allocation: outliers is made from them"
+        if self.allocates and not isinstance(target, Fraction):
+            return "allocation: outliers takes fractions such as 0.5"
+        return super().refuses(target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMethod(OneShotMethod):
     """Prunes each layer on its own, from its weight and at most the dense model's statistics."""
 
     uses_statistics: ClassVar[bool] = False
@@ -153,7 +187,7 @@ class Collector(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlockMethod(Method):
+class BlockMethod(OneShotMethod):
     """Prunes block after block: each block's statistics come from its pruned predecessors."""
 
     uses_calibration: ClassVar[bool] = True
