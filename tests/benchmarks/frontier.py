@@ -148,7 +148,7 @@ def show(found: list[Point]) -> None:
 
 def plot(found: list[Point], path: Path) -> None:
     """Perplexity against seconds, a panel for each model and target."""
-    import matplotlib
+    import matplotlib.ticker
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -169,8 +169,10 @@ def plot(found: list[Point], path: Path) -> None:
             look = {"color": styles[name].colour, "marker": styles[name].marker, "markersize": 5}
             axes.errorbar(x, y, yerr=error, label=name, lw=1.2, **look)
         axes.set(xscale="log", yscale="log", title=f"{model}, {target}", xlabel="processor seconds")
-        axes.yaxis.set_minor_formatter(matplotlib.ticker.ScalarFormatter())
-        axes.yaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+        for axis, ticks in ((axes.xaxis, (1, 2, 5)), (axes.yaxis, (1, 1.5, 2, 3, 5, 7))):
+            axis.set_major_locator(matplotlib.ticker.LogLocator(subs=ticks))
+            axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+            axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
         axes.grid(alpha=0.3, which="both", lw=0.4)
     grid[0][0].set_ylabel("perplexity")
     grid[0][-1].legend(frameon=False, fontsize=8)
