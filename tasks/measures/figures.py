@@ -16,8 +16,8 @@ Row = Mapping[str, Value]
 
 Format = Literal["number", "precise", "percent", "bytes", "seconds", "count", "rate", "text"]
 """How a value is shown: ``number`` and ``rate`` with three significant digits, ``precise`` with
-four, ``percent`` of a share between 0 and 1, ``bytes`` in binary units, ``count`` with k and M. A
-plot's axis is scaled the same way."""
+four, three decimals up to 1, ``percent`` of a share between 0 and 1, ``bytes`` in binary units,
+``count`` with k and M. A plot's axis is scaled the same way."""
 
 
 @dataclass(frozen=True, kw_only=True)

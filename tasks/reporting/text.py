@@ -24,6 +24,8 @@ def with_error(figure: Figure, value: Value, error: float | None) -> str:
     if not text or error is None:
         return text
     told = shown(figure, error)
+    if figure.format == "precise" and isinstance(value, int | float) and math.isfinite(error):
+        told = f"{error:.{_decimals(float(value))}f}"
     if error > 0 and not any(digit in told for digit in "123456789"):
         told = f"{scaled(figure, error):.1g}"
     return f"{text} ± {told}"
@@ -40,12 +42,17 @@ def with_unit(label: str, unit: str) -> str:
 
 
 def format_precise(value: float) -> str:
-    """Four digits or so: 28.12, 1481, 3.2e+07; ``diverged`` for infinity."""
+    """Four digits or so: 0.876, 28.12, 1481, 3.2e+07; ``diverged`` for infinity."""
     if math.isnan(value):
         return "nan"
     if math.isinf(value):
         return DIVERGED
-    return f"{value:.2f}" if value < 1000 else f"{value:.0f}" if value < 1e6 else f"{value:.1e}"
+    return f"{value:.{_decimals(value)}f}" if value < 1e6 else f"{value:.1e}"
+
+
+def _decimals(value: float) -> int:
+    """Of a precise figure: a share of 1, such as F1, needs a third."""
+    return 3 if abs(value) <= 1 else 2 if abs(value) < 1000 else 0
 
 
 def format_ratio(value: float | None) -> str:

@@ -9,11 +9,18 @@ import math
 import pytest
 from rich.console import Console, RenderableType
 
+from tasks.measures.registry import figures_of
 from tasks.reporting.rows import Row
 from tasks.reporting.tables import errors_text, results_artifact, results_table
 from tasks.reporting.tables.markdown import table_markdown
 from tasks.reporting.tables.table import DEPARTS, results_tables
-from tasks.reporting.text import format_bytes, format_count, format_number
+from tasks.reporting.text import (
+    format_bytes,
+    format_count,
+    format_number,
+    format_precise,
+    with_error,
+)
 from tasks.reporting.timings import CellTiming, Timings
 
 from .conftest import cell_row, dense_row, failed_row, figures_in
@@ -145,6 +152,14 @@ def test_standard_errors_stand_beside_their_figures() -> None:
     assert _cells(tables["Results"], "wanda") == ["60.00", "2.14", "55.0", "50.0"]
 
 
+def test_an_error_has_as_many_digits_as_its_figure() -> None:
+    (slots,) = figures_of(["slot_f1/covid"])
+    assert with_error(slots, 0.87561, 0.0214) == "0.876 ± 0.021"
+    (perplexity,) = figures_of(["perplexity/docs"])
+    assert with_error(perplexity, 28.123, 0.0524) == "28.12 ± 0.05"
+    assert with_error(perplexity, 28.123, 0.0024) == "28.12 ± 0.002"
+
+
 def test_speed_on_other_hardware_has_no_ratio_and_no_mark() -> None:
     rows = [dense_row() | {DECODE: 20.0, HARDWARE: "a"}]
     for method, speed, place in (
@@ -225,6 +240,10 @@ def test_figures_are_short() -> None:
     ]  # fmt: skip
     sizes = (512, 21.5 * 2**20, 1.25 * 2**30, 515 * 2**20)
     assert [format_bytes(size) for size in sizes] == ["512 B", "21.5 MiB", "1.25 GiB", "515 MiB"]
+    precise = (0.9541, 1.0, 28.123, 1481.4, 3.2e7, math.inf)
+    assert [format_precise(value) for value in precise] == [
+        "0.954", "1.000", "28.12", "1481", "3.2e+07", "diverged",
+    ]  # fmt: skip
     counts = (512, 51_200, 3e6, 5.24e9, 0)
     assert [format_count(count) for count in counts] == ["512", "51.2k", "3M", "5.24G", "0"]
 
