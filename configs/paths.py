@@ -39,7 +39,8 @@ def local_path(text: str, field: str) -> Path:
 
 def is_task_file(key: str, field: str) -> bool:
     """Whether a field is a path to the data of a task that models are tuned for."""
-    tuned = ("evaluation.slot_filling", "evaluation.text_classification")
+    measures = ("slot_filling", "text_classification", "token_classification")
+    tuned = tuple(f"evaluation.{measure}" for measure in measures)
     return field.startswith(tuned) and key in ("train", "dev", "test", "slots")
 
 

@@ -111,16 +111,17 @@ def test_a_sweeps_folder_that_is_a_link_out_of_the_home_is_refused(
     assert sweep_folder("other") == tmp_path / "home" / "sweeps" / "other"
 
 
+@pytest.mark.parametrize("measure", ["text_classification", "token_classification"])
 @pytest.mark.parametrize("field", ["train", "test"])
-def test_labelled_texts_lie_in_the_folder(field: str, data: Path) -> None:
+def test_labelled_texts_lie_in_the_folder(field: str, measure: str, data: Path) -> None:
     def sweep(path: str) -> dict[str, Any]:
         texts = {"train": "sub", field: path}
-        return {"evaluation": {"text_classification": [{"data": texts}]}}
+        return {"evaluation": {measure: [{"data": texts}]}}
 
-    (task,) = allowed(sweep("sub"), data)["evaluation"]["text_classification"]
+    (task,) = allowed(sweep("sub"), data)["evaluation"][measure]
     assert task["data"][field] == str(data / "sub")
     for outside in ("../secret.jsonl", "~/secret.jsonl", "/etc/passwd"):
-        with pytest.raises(ConfigurationError, match="text_classification"):
+        with pytest.raises(ConfigurationError, match=measure):
             allowed(sweep(outside), data)
 
 

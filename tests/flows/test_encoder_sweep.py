@@ -28,6 +28,7 @@ evaluation:
 """
 TEXTS = """
   text_classification: [{name: texts, data: {train: texts.jsonl}, epochs: 2}]
+  token_classification: [{name: spans, data: {train: spans.jsonl}, epochs: 2, finetune: before}]
 """
 
 
@@ -37,6 +38,11 @@ def swept(make_home: Callable[..., Home]) -> Home:
     encoders.write(home.path.parent / "encoder", max_position_embeddings=256)
     lines = [json.dumps({"text": f"text {n}", "label": ["even", "odd"][n % 2]}) for n in range(16)]
     (home.sweep_file.parent / "texts.jsonl").write_text("\n".join(lines))
+    lines = [
+        json.dumps({"tokens": ["see", f"a{n}", "b"], "labels": ["O", "B-X", "I-X"]})
+        for n in range(16)
+    ]
+    (home.sweep_file.parent / "spans.jsonl").write_text("\n".join(lines))
     home.sweep_file.write_text(SWEEP + TEXTS)
     status, output = home.run("run", "sweep.yaml")
     assert status == 0, output
@@ -78,13 +84,30 @@ def test_texts_of_one_s_own_stand_in_the_same_row(swept: Home) -> None:
 
 
 @pytest.mark.slow
+def test_labelled_words_of_one_s_own_stand_in_the_same_row(swept: Home) -> None:
+    for row in swept.rows("slots"):
+        for share in ("", "/precision", "/recall", "/token_accuracy"):
+            assert 0 <= row[f"span_f1/spans{share}"] <= 1
+            assert row[f"span_f1/spans{share}/stderr"] >= 0
+        assert "span_f1/spans/words_unread" not in row
+    assert len(artifacts(swept, "token_finetune")) == 1, "the dense model's, pruned afterwards"
+    for path in artifacts(swept, "token_score"):
+        with (path / "types.csv").open() as file:
+            assert [(line["label"], line["N"]) for line in csv.DictReader(file)] == [("X", "4")]
+    report = (swept.path / "sweeps" / "slots" / "report.md").read_text()
+    assert "test words: 12, of them cut: 0" in report
+
+
+@pytest.mark.slow
 def test_what_tuning_lost_and_found_is_drawn(swept: Home) -> None:
     """A curve of the loss by epoch in tracking; precision against recall, a map of events."""
     found = swept.mlflow("select key, step from metrics where key like 'learning/%' order by step")
     steps: dict[str, set[int]] = {}
     for key, step in found:
         steps.setdefault(key, set()).add(int(step))
-    names = ("slot_filling/after", "slot_filling/before", "text_classification/texts")
+    names = ("slot_filling/after", "slot_filling/before", "text_classification/texts",
+        "token_classification/spans",
+    )  # fmt: skip
     assert steps == {f"learning/{name}/loss": {1, 2} for name in names}
     drawn = {path.stem for path in (swept.path / "sweeps" / "slots" / "plots").iterdir()}
     assert any("-by-recall-" in name for name in drawn)

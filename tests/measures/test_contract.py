@@ -134,6 +134,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "question.yaml").write_text(QUESTION)
     labelled = [{"text": draw.choice("abcdef") * 5, "label": n % 2} for n in range(24)]
     (folder / "labelled.jsonl").write_text("\n".join(map(json.dumps, labelled)))
+    words = [[draw.choice("abc") * 3 for _ in range(draw.randint(2, 9))] for _ in range(24)]
+    named = [{"tokens": w, "labels": ["B-A" if "a" in t else "O" for t in w]} for w in words]
+    (folder / "sentences.jsonl").write_text("\n".join(map(json.dumps, named)))
     return folder
 
 
@@ -158,9 +161,10 @@ def asked_of(files: Path, **changes: Any) -> Any:
     zero_shot = {"tasks": ["question"], "include_path": str(files)}
     slots = [{"name": "tweets", "data": {"tweets": 20}, "epochs": 1, "batch_size": 8}]
     classes = {"data": {"train": str(files / "labelled.jsonl")}, "epochs": 2, "batch_size": 8}
+    spans = {**classes, "data": {"train": str(files / "sentences.jsonl")}, "max_tokens": 24}
     settings = {"perplexity": corpora, "speed_options": few, "zero_shot": zero_shot, "processes": 1,
                 "uncertainty": {"samples": 3}, "slot_filling": slots,
-                "text_classification": [classes]}  # fmt: skip
+                "text_classification": [classes], "token_classification": [spans]}  # fmt: skip
     return evaluation_module.Evaluation.model_validate({**switches, **settings, **changes})
 
 
@@ -277,6 +281,7 @@ def test_no_column_is_of_two_measures(sweep: Sweep) -> None:
         "zero_shot/mean",
         "slot_f1/tweets",
         "accuracy/texts",
+        "span_f1/entities",
     ]
 
 
@@ -352,7 +357,13 @@ def test_a_measure_that_nobody_asked_has_no_step(sweep: Sweep, files: Path, tmp_
     quiet = sweep_in(
         tmp_path,
         asked_of(
-            files, **off, zero_shot={}, uncertainty=None, slot_filling=[], text_classification=[]
+            files,
+            **off,
+            zero_shot={},
+            uncertainty=None,
+            slot_filling=[],
+            text_classification=[],
+            token_classification=[],
         ),
     )
     asked = {name for name in NAMES if any(measures()[name].steps(s) for s in quiet.subjects)}
@@ -416,9 +427,13 @@ def test_what_is_learned_to_be_measured_is_told_step_by_step(sweep: Sweep) -> No
     found = [(measures()[n], artifacts) for n in NAMES for artifacts in sweep.found(n)]
     told = [step for measure, artifacts in found for step in measure.history(artifacts)]
     losses = {name: value for step in told for name, value in step.items() if name != "step"}
-    assert losses.keys() == {"slot_filling/tweets/loss", "text_classification/texts/loss"}
+    assert losses.keys() == {
+        "slot_filling/tweets/loss",
+        "text_classification/texts/loss",
+        "token_classification/entities/loss",
+    }
     assert all(value > 0 for value in losses.values())
-    assert [step["step"] for step in told] == [1, 1, 1, 2, 1, 2], "epochs of each subject"
+    assert [step["step"] for step in told] == [1] * 2 + [1, 2] * 4, "epochs of each subject"
 
 
 def test_the_mean_waits_for_every_task(sweep: Sweep) -> None:

@@ -1,12 +1,10 @@
 """Accuracy, macro F1, and their bootstrap errors over texts.
 
-Shapes: ``N`` texts, ``C`` classes, ``P`` pairs of them, ``R`` resamples, ``F`` figures.
+Shapes: ``N`` texts, ``C`` classes, ``P`` pairs of them, ``F`` figures.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_RESAMPLES = 1_000
-_QUANTILES = (0.025, 0.975)
+from tasks.measures.tuning.scores import Counts, resampled, table, with_errors
 
 
 @dataclass(frozen=True)
@@ -32,39 +29,28 @@ class Score:
 
     def figures(self) -> dict[str, Any]:
         """Accuracy and macro F1, each with its standard error and the bootstrap's 95 %."""
-        count = len(self.gold_N)
-        generator = torch.Generator().manual_seed(0)
-        classes = len(self.labels)
-        # One resample at a time: a thousand of many texts or classes would fill the memory.
-        resampled_RF = torch.empty(_RESAMPLES, len(_FIGURES), dtype=torch.float64)
-        for figures_F in resampled_RF:
-            drawn_N = torch.randint(count, (count,), generator=generator)
-            confusion_CC = _confusion(self.gold_N[drawn_N], self.chosen_N[drawn_N], classes)
-            figures_F.copy_(torch.stack([of(confusion_CC) for of in _FIGURES.values()]))
+        count, classes = len(self.gold_N), len(self.labels)
         whole_CC = self.confusion_CC()
-        told: dict[str, Any] = {}
-        for place, (name, of) in enumerate(_FIGURES.items()):
-            resampled_R = resampled_RF[:, place]
-            ends = torch.quantile(resampled_R, torch.tensor(_QUANTILES, dtype=torch.float64))
-            told[name] = float(of(whole_CC))
-            told[f"{name}_stderr"] = float(resampled_R.std())
-            told[f"{name}_interval"] = ends.tolist()
-        told["largest_class"] = float(whole_CC.sum(1).max()) / count
-        return told
+        told_RF = resampled(
+            count,
+            lambda drawn_N: _figures(
+                _confusion(self.gold_N[drawn_N], self.chosen_N[drawn_N], classes)
+            ),
+        )
+        return {
+            **with_errors(tuple(_FIGURES), _figures(whole_CC), told_RF),
+            "largest_class": float(whole_CC.sum(1).max()) / count,
+        }
 
     def as_csv(self) -> str:
         """One line a class."""
-        out = io.StringIO()
-        lines = csv.writer(out, lineterminator="\n")
-        lines.writerow(("label", "N", "TP", "FP", "FN", "P", "R", "F1"))
-        confusion_CC = self.confusion_CC()
+        confusion_CC = self.confusion_CC().long()
+        found = {}
         for place, label in enumerate(self.labels):
             tp = int(confusion_CC[place, place])
-            fp = int(confusion_CC[:, place].sum()) - tp
-            fn = int(confusion_CC[place].sum()) - tp
-            shares = (tp / max(1, tp + fp), tp / max(1, tp + fn), 2 * tp / max(1, 2 * tp + fp + fn))
-            lines.writerow((label, tp + fn, tp, fp, fn, *shares))
-        return out.getvalue()
+            fp, fn = (int(confusion_CC.sum(axis)[place]) - tp for axis in (0, 1))
+            found[label] = Counts(tp, fp, fn)
+        return table(found)
 
 
 def _confusion(gold_N: Tensor, chosen_N: Tensor, classes: int) -> Tensor:
@@ -84,3 +70,7 @@ def _macro_f1(confusion_CC: Tensor) -> Tensor:
 
 
 _FIGURES = {"accuracy": _accuracy, "macro_f1": _macro_f1}
+
+
+def _figures(confusion_CC: Tensor) -> Tensor:
+    return torch.stack([of(confusion_CC) for of in _FIGURES.values()])

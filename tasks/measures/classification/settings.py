@@ -7,16 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from configs.frozen import Frozen, unique
-from tasks.measures.tuning.settings import TaskName, Tuning
-
-
-class LabelledTexts(Frozen):
-    """Where labelled texts come from: JSON lines with ``text`` and ``label``."""
-
-    train: str
-    """File to learn from; without test, a quarter of its texts is held back for that."""
-    test: str | None = None
-    """File that is scored."""
+from tasks.measures.tuning.settings import LabelledFiles, TaskName, Tuning
 
 
 class ClassificationTask(Tuning):
@@ -24,8 +15,8 @@ class ClassificationTask(Tuning):
 
     name: TaskName = "texts"
     """Names the results' columns: accuracy/<name>."""
-    data: LabelledTexts
-    """Labelled texts."""
+    data: LabelledFiles
+    """Labelled texts: JSON lines with text and label."""
 
 
 def _unique_names(entries: tuple[ClassificationTask, ...]) -> tuple[ClassificationTask, ...]:

@@ -3,7 +3,6 @@ a text, a decoder at the last one, a column is a class."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from tasks.data.windows import suffix_tokens
-from tasks.measures.classification.records import TEST, LabelledData, LabelledText, load_texts
+from tasks.measures.classification.records import LabelledData, LabelledText
 from tasks.measures.classification.scoring import Score
 from tasks.measures.classification.settings import ClassificationTask
-from tasks.measures.tuning.batches import Batch, Encoded
+from tasks.measures.tuning.batches import Batch, Encoded, Reading, label_counts
+from tasks.measures.tuning.records import TEST, load
 from tasks.measures.tuning.steps import Task
 from tasks.store.steps import Facts
 from tasks.store.store import Artifact
@@ -38,7 +38,7 @@ class TextClassificationTask(Task):
         self._places = {label: place for place, label in enumerate(data.labels)}
 
     def read(self, data: Artifact) -> Mapping[str, Sequence[LabelledText]]:
-        return load_texts(data)
+        return load(data, LabelledText)
 
     def encode(
         self, records: Sequence[LabelledText], tokenizer: Any, longest: int
@@ -51,22 +51,25 @@ class TextClassificationTask(Task):
             if cut:
                 ids = [*ids[: longest - len(after)], *after]
             label = frozenset({self._places[entry.label]})
-            encoded.append(Encoded(tuple(ids), 0, len(ids) - 1, columns, label, place, cut))
+            reading = Reading(0, len(ids) - 1, columns, label)
+            encoded.append(Encoded(tuple(ids), (reading,), place, cut))
         return encoded
 
-    def loss(self, logits_BS: Tensor, batch: Batch) -> Tensor:
-        return nn.functional.cross_entropy(logits_BS, batch.labels_BS.argmax(1))
+    def loss(self, logits_RS: Tensor, batch: Batch) -> Tensor:
+        return nn.functional.cross_entropy(logits_RS, batch.labels_RS.argmax(1))
 
     def learned(self, encoded: Sequence[Encoded]) -> Facts:
-        counts = Counter(column for entry in encoded for column in entry.labels)
+        counts = label_counts(encoded)
         return {"texts": {label: counts[place] for label, place in self._places.items()}}
 
     def score(
         self,
         records: Mapping[str, Sequence[LabelledText]],
+        encoded: Mapping[str, Sequence[Encoded]],
         logits: Mapping[str, Tensor],
         out: Path,
     ) -> Facts:
+        del encoded
         gold_N = torch.tensor([self._places[entry.label] for entry in records[TEST]])
         score = Score(gold_N, logits[TEST].argmax(1), self.labels)
         (out / _TABLE).write_text(score.as_csv(), encoding="utf-8")

@@ -18,13 +18,12 @@ from tasks.measures.slot_filling.records import Tweet
 from tasks.measures.slot_filling.schemes import Scheme
 from tasks.measures.slot_filling.scoring import (
     GRID,
-    Counts,
     best_threshold,
     compare,
-    pooled,
     standard_error,
 )
 from tasks.measures.slot_filling.typed import allowed
+from tasks.measures.tuning.scores import Counts, pooled
 
 Thresholds = Mapping[int, float]
 """Column → from which probability on a candidate fills its slot."""

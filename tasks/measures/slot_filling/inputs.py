@@ -11,7 +11,7 @@ from tasks.data.windows import suffix_tokens
 from tasks.measures.slot_filling.labels import Instance
 from tasks.measures.slot_filling.records import Span, Tweet
 from tasks.measures.slot_filling.schemes import Scheme
-from tasks.measures.tuning.batches import Encoded
+from tasks.measures.tuning.batches import Encoded, Reading
 
 OPEN, CLOSE, URL, USER = "<E>", "</E>", "<URL>", "@USER"
 TOKENS = (OPEN, CLOSE, URL, USER)
@@ -102,5 +102,6 @@ def encode(
                 )
             ids = [*ids[:room], *after]
         labels = frozenset(c for c in columns if scheme.columns[c][1].name in instance.labels)
-        encoded.append(Encoded(tuple(ids), *places, columns, labels, instance.tweet, cut))
+        reading = Reading(*places, columns, labels)
+        encoded.append(Encoded(tuple(ids), (reading,), instance.tweet, cut))
     return encoded

@@ -9,14 +9,13 @@ from tasks.measures.base import Subject
 from tasks.measures.figures import Figure, Row, Value, instances
 from tasks.measures.slot_filling.settings import SlotFillingSettings
 from tasks.measures.slot_filling.steps import SlotFillingTask, columns_of
-from tasks.measures.tuning.measure import TunedMeasure
+from tasks.measures.tuning.measure import STDERR, TunedMeasure, how_tuned, sizes_of
 from tasks.measures.tuning.steps import Task
 from tasks.store.store import Artifact
 
 PREFIX = "slot_f1/"
 _GROUP, _EVENTS = "slot filling", "slot F1 by event"
 _WHOLE = {"precision": "precision", "recall": "recall", "macro_f1": "macro-F1"}
-_STDERR = "stderr"
 
 
 class SlotFilling(TunedMeasure):
@@ -27,7 +26,7 @@ class SlotFilling(TunedMeasure):
     version = SlotFillingTask.version
     writes = (
         f"{PREFIX}<name>",
-        f"{PREFIX}<name>/{_STDERR}",
+        f"{PREFIX}<name>/{STDERR}",
         *(f"{PREFIX}<name>/{part}" for part in _WHOLE),
         f"{PREFIX}<name>/<event>",
     )
@@ -62,7 +61,7 @@ class SlotFilling(TunedMeasure):
         for name in names:
             said = f" {name}" if several else ""
             parts = [p.removeprefix(f"{name}/") for p in told if p.startswith(f"{name}/")]
-            error = f"{PREFIX}{name}/{_STDERR}" if _STDERR in parts else ""
+            error = f"{PREFIX}{name}/{STDERR}" if STDERR in parts else ""
             figures.append(
                 _figure(
                     name,
@@ -79,7 +78,7 @@ class SlotFilling(TunedMeasure):
                     label = f"{_WHOLE[part]} of slots on {name}"
                     heading = f"{_WHOLE[part]}{said}"
                     figures.append(_figure(f"{name}/{part}", label, heading, over="recall"))
-                elif part != _STDERR:
+                elif part != STDERR:
                     words = part.replace("_", " ")
                     label = f"slot F1 of {words} on {name}"
                     figures.append(
@@ -105,17 +104,14 @@ class SlotFilling(TunedMeasure):
         told: dict[str, str] = {}
         for task in subject.evaluation.slot_filling:
             if task.name in found:
-                counts = found[task.name].facts["tweets"]
-                size = ", ".join(f"{count} {part}" for part, count in counts.items())
+                size = sizes_of(found[task.name].facts["tweets"])
                 what = "annotated tweets of files"
                 if task.data.source == "generated":
                     what = "templated tweets, easy by design: no figures of the shared task"
-                when = "tuned, then pruned" if task.finetune == "before" else "pruned, then tuned"
                 never = ", ".join(found[task.name].facts["never_filled"])
                 told[f"slot filling {task.name}"] = (
-                    f"{what} ({size}); {when}; {task.epochs} epochs at {task.learning_rate:g}, "
-                    f"seed {task.seed}"
-                    + f"; test tweets whose end is cut: {found[task.name].facts['documents_cut']}"
+                    f"{what} ({size}); {how_tuned(task)}"
+                    f"; test tweets whose end is cut: {found[task.name].facts['documents_cut']}"
                     + (f"; without a positive in train: {never}" if never else "")
                 )
         return told

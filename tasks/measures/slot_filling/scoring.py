@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import median
 
 import torch
 
 from tasks.measures.slot_filling.records import NOT_SPECIFIED
+from tasks.measures.tuning.scores import Counts, resampled
 
 GRID = tuple(step / 20 for step in range(1, 20))
 """Thresholds that dev chooses from: 0.05 … 0.95."""
 _UNKNOWN = 0.5
 """The threshold where dev has no positive: any other would be an accident."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """True positives, false positives and false negatives."""
-
-    tp: int = 0
-    fp: int = 0
-    fn: int = 0
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
-
-    @property
-    def precision(self) -> float:
-        """Of what was predicted, how much is right; 0 where nothing was."""
-        return self.tp / (self.tp + self.fp) if self.tp + self.fp else 0.0
-
-    @property
-    def recall(self) -> float:
-        """Of what is there, how much was predicted; 0 where nothing is."""
-        return self.tp / (self.tp + self.fn) if self.tp + self.fn else 0.0
-
-    @property
-    def f1(self) -> float:
-        """Their harmonic mean; 0 where both are 0."""
-        total = 2 * self.tp + self.fp + self.fn
-        return 2 * self.tp / total if total else 0.0
-
-
-def pooled(counts: Iterable[Counts]) -> Counts:
-    """The sum, whose F1 is the micro average."""
-    return sum(counts, Counts())
 
 
 def compare(gold: Sequence[str], predicted: Sequence[str], *, unique: bool = False) -> Counts:
@@ -85,13 +52,12 @@ def best_threshold(probabilities: Sequence[float], labels: Sequence[bool]) -> fl
     return median(threshold for threshold, score in scores.items() if score == best)
 
 
-def standard_error(by_tweet: Sequence[Counts], *, seed: int = 0, resamples: int = 1_000) -> float:
+def standard_error(by_tweet: Sequence[Counts], *, seed: int = 0) -> float:
     """Of micro-F1, by drawing as many tweets with replacement, again and again."""
     if not by_tweet:
         return 0.0
     counts_T3 = torch.tensor([(c.tp, c.fp, c.fn) for c in by_tweet], dtype=torch.float64)
-    generator = torch.Generator().manual_seed(seed)
-    drawn_RT = torch.randint(len(by_tweet), (resamples, len(by_tweet)), generator=generator)
-    tp_R, fp_R, fn_R = counts_T3[drawn_RT].sum(1).unbind(1)
+    told_RF = resampled(len(by_tweet), lambda drawn_T: counts_T3[drawn_T].sum(0), seed=seed)
+    tp_R, fp_R, fn_R = told_RF.unbind(1)
     f1_R = 2 * tp_R / (2 * tp_R + fp_R + fn_R).clamp_min(1)
     return float(f1_R.std())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +15,7 @@ from tasks.measures.slot_filling.labels import instances_of
 from tasks.measures.slot_filling.loss import slot_loss
 from tasks.measures.slot_filling.records import Tweet
 from tasks.measures.slot_filling.settings import SlotTask
-from tasks.measures.tuning.batches import Batch, Encoded
+from tasks.measures.tuning.batches import Batch, Encoded, label_counts
 from tasks.measures.tuning.steps import Task
 from tasks.store.steps import Facts
 from tasks.store.store import Artifact
@@ -51,16 +50,16 @@ class SlotFillingTask(Task):
         instances = instances_of(records, self._scheme)
         return encode(records, instances, self._scheme, tokenizer, longest, self._field)
 
-    def loss(self, logits_BS: Tensor, batch: Batch) -> Tensor:
+    def loss(self, logits_RS: Tensor, batch: Batch) -> Tensor:
         return slot_loss(
-            logits_BS,
+            logits_RS,
             batch,
             negative_weight=self._task.negative_weight,
             mask_other_events=self._task.mask_other_events,
         )
 
     def learned(self, encoded: Sequence[Encoded]) -> Facts:
-        filled = Counter(column for entry in encoded for column in entry.labels)
+        filled = label_counts(encoded)
         return {
             "instances": len(encoded),
             "positives": filled.total(),
@@ -72,8 +71,13 @@ class SlotFillingTask(Task):
         }
 
     def score(
-        self, records: Mapping[str, Sequence[Tweet]], logits: Mapping[str, Tensor], out: Path
+        self,
+        records: Mapping[str, Sequence[Tweet]],
+        encoded: Mapping[str, Sequence[Encoded]],
+        logits: Mapping[str, Tensor],
+        out: Path,
     ) -> Facts:
+        del encoded
         scheme, typed = self._scheme, self._task.typed == "rules"
         found = {
             part: answers.Judged(

@@ -1,15 +1,35 @@
 """Examples as token ids, and batches of them.
 
-Shapes: ``B`` examples, ``L`` tokens of the longest, ``S`` columns of the network.
+Shapes: ``B`` examples, ``L`` tokens of the longest, ``R`` readings of all of them, ``S`` columns of
+the network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One place of an example where the network answers.
+
+    Attributes:
+        opens, closes: where an encoder and where a decoder is read.
+        columns: that are asked of it.
+        labels: of the columns, those that are true.
+        item: which part of its record it is about, such as a word's place; 0: the whole.
+    """
+
+    opens: int
+    closes: int
+    columns: range
+    labels: frozenset[int]
+    item: int = 0
 
 
 @dataclass(frozen=True)
@@ -18,37 +38,39 @@ class Encoded:
 
     Attributes:
         ids: special tokens included.
-        opens, closes: where an encoder and where a decoder is read.
-        columns: that are asked of it.
-        labels: of the columns, those that are true.
+        readings: where it is read; none where all that was asked about is cut.
         record: the place of the text that it is of.
         cut: whether that text's end is not among the tokens.
     """
 
     ids: tuple[int, ...]
-    opens: int
-    closes: int
-    columns: range
-    labels: frozenset[int]
+    readings: tuple[Reading, ...]
     record: int
     cut: bool
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples, padded on the right.
+    """Examples, padded on the right, and where they are read, in their order.
 
     Attributes:
         attended_BL: 0 at padding.
-        asked_BS: 1 at the columns that are asked of the example.
+        rows_R: which example each reading is of.
+        asked_RS: 1 at the columns that are asked there.
     """
 
     ids_BL: Tensor
     attended_BL: Tensor
-    opens_B: Tensor
-    closes_B: Tensor
-    asked_BS: Tensor
-    labels_BS: Tensor
+    rows_R: Tensor
+    opens_R: Tensor
+    closes_R: Tensor
+    asked_RS: Tensor
+    labels_RS: Tensor
+
+
+def label_counts(encoded: Iterable[Encoded]) -> Counter[int]:
+    """Column → how many readings it is true of."""
+    return Counter(c for entry in encoded for reading in entry.readings for c in reading.labels)
 
 
 def batches(
@@ -60,18 +82,23 @@ def batches(
         length = max(len(entry.ids) for entry in part)
         ids_BL = torch.full((len(part), length), padding)
         attended_BL = torch.zeros(len(part), length, dtype=torch.long)
-        asked_BS = torch.zeros(len(part), columns)
-        labels_BS = torch.zeros(len(part), columns)
         for row, entry in enumerate(part):
             ids_BL[row, : len(entry.ids)] = torch.tensor(entry.ids)
             attended_BL[row, : len(entry.ids)] = 1
-            asked_BS[row, entry.columns.start : entry.columns.stop] = 1
-            labels_BS[row, list(entry.labels)] = 1
+        readings = [(row, reading) for row, entry in enumerate(part) for reading in entry.readings]
+        asked_RS = torch.zeros(len(readings), columns)
+        labels_RS = torch.zeros(len(readings), columns)
+        for place, (_, reading) in enumerate(readings):
+            asked_RS[place, reading.columns.start : reading.columns.stop] = 1
+            labels_RS[place, list(reading.labels)] = 1
+        told = [(row, reading.opens, reading.closes) for row, reading in readings]
+        rows_R, opens_R, closes_R = torch.tensor(told, dtype=torch.long).view(-1, 3).unbind(1)
         yield Batch(
             ids_BL.to(device),
             attended_BL.to(device),
-            torch.tensor([entry.opens for entry in part], device=device),
-            torch.tensor([entry.closes for entry in part], device=device),
-            asked_BS.to(device),
-            labels_BS.to(device),
+            rows_R.to(device),
+            opens_R.to(device),
+            closes_R.to(device),
+            asked_RS.to(device),
+            labels_RS.to(device),
         )

@@ -1,6 +1,6 @@
-"""The network: a pre-trained body, its state at one place of the text, one linear layer.
+"""The network: a pre-trained body, its states where examples are read, one linear layer.
 
-Shapes: ``B`` examples, ``L`` tokens, ``H`` hidden size, ``S`` columns.
+Shapes: ``B`` examples, ``L`` tokens, ``R`` readings, ``H`` hidden size, ``S`` columns.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _SPREAD = 0.02
 
 
 class TaskNetwork(nn.Module):
-    """Logits of every column for one example a row.
+    """Logits of every column for one reading a row.
 
-    An encoder is read where an example opens, which sees the whole text; a decoder where it closes,
+    An encoder is read where a reading opens, which sees the whole text; a decoder where it closes,
     which has seen all that is asked about.
 
     Args:
@@ -61,23 +61,22 @@ class TaskNetwork(nn.Module):
         self.dropout = nn.Dropout(_DROPOUT)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, ``B × S``, float32."""
+        """Logits, ``R × S``, float32."""
         states = self.model.base_model(
             input_ids=batch.ids_BL,
             attention_mask=batch.attended_BL,
             output_hidden_states=True,
             use_cache=False,
         ).hidden_states
-        places_B = batch.opens_B if self.at_opening else batch.closes_B
-        rows_B = torch.arange(len(places_B), device=places_B.device)
-        found = [state_BLH[rows_B, places_B] for state_BLH in states[-_LAYERS:]]
+        places_R = batch.opens_R if self.at_opening else batch.closes_R
+        found = [state_BLH[batch.rows_R, places_R] for state_BLH in states[-_LAYERS:]]
         if self.pooling == "last":
-            pooled_BH = found[-1]
+            pooled_RH = found[-1]
         elif self.pooling == "sum4":
-            pooled_BH = torch.stack(found).sum(0)
+            pooled_RH = torch.stack(found).sum(0)
         else:
-            pooled_BH = torch.cat(found, dim=-1)
-        return self.head(self.dropout(pooled_BH.float()))
+            pooled_RH = torch.cat(found, dim=-1)
+        return self.head(self.dropout(pooled_RH.float()))
 
 
 def learn_tokens_(

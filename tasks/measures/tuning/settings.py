@@ -23,7 +23,7 @@ class Tuning(Frozen):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
     """AdamW's; 5e-4 for MiniLM, 2e-5 for BERT-base and larger."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 16
-    """Candidates or texts of one optimiser step."""
+    """Candidates, texts or sentences of one optimiser step."""
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the steps in which the learning rate rises; it falls to 0 in the others."""
     pooling: Literal["last", "sum4", "concat4"] = "last"
@@ -32,6 +32,15 @@ class Tuning(Frozen):
     """The end of longer texts is cut, never a candidate."""
     seed: Annotated[int, Field(ge=0, lt=2**40)] = 0
     """Of the new weights, the order of examples, and dropout."""
+
+
+class LabelledFiles(Frozen):
+    """Where labelled texts come from: files of JSON lines."""
+
+    train: str
+    """File to learn from; without test, a quarter of its texts is held back for that."""
+    test: str | None = None
+    """File that is scored."""
 
 
 SHARED = ("epochs", "learning_rate", "batch_size", "warmup", "pooling", "max_tokens", "seed")

@@ -75,8 +75,8 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def loss(self, logits_BS: Tensor, batch: Batch) -> Tensor:
-        """A batch's mean loss."""
+    def loss(self, logits_RS: Tensor, batch: Batch) -> Tensor:
+        """A batch's mean loss over its readings."""
 
     @abstractmethod
     def learned(self, encoded: Sequence[Encoded]) -> Facts:
@@ -84,11 +84,17 @@ class Task(ABC):
 
     @abstractmethod
     def score(
-        self, records: Mapping[str, Sequence[Any]], logits: Mapping[str, Tensor], out: Path
+        self,
+        records: Mapping[str, Sequence[Any]],
+        encoded: Mapping[str, Sequence[Encoded]],
+        logits: Mapping[str, Tensor],
+        out: Path,
     ) -> Facts:
-        """Figures, from the logits of every example of the parts that are ``judged``.
+        """Figures, from the logits of every reading of the parts that are ``judged``.
 
         Args:
+            records: of all parts.
+            encoded: of the parts that are judged, as the logits.
             out: a folder for tables.
         """
 
@@ -173,7 +179,7 @@ def _finetune(work: Work, subject: Subject, task: Task) -> Facts:
         with accelerator_for(best_device(), torch.float32) as accelerator:
             history = training.fine_tune_(
                 network,
-                encoded["train"],
+                [example for example in encoded["train"] if example.readings],
                 recipe,
                 task.loss,
                 held,
@@ -248,7 +254,7 @@ def _score(work: Work, subject: Subject, task: Task) -> Facts:
             )
             for part, examples in encoded.items()
         }
-    figures = task.score(parts, logits, work.out)
+    figures = task.score(parts, encoded, logits, work.out)
     # Only now: until the tuned model has its name, a kill must not cost the training.
     shutil.rmtree(_scratch(work, work.step.needs["tuned"]), ignore_errors=True)
     history = json.loads((extras / _HISTORY).read_text(encoding="utf-8"))

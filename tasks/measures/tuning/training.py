@@ -21,7 +21,7 @@ from tasks.pruning.core.retraining import Snapshot
 from tasks.training.engine import AccelerateEngine
 
 Loss = Callable[[Tensor, Batch], Tensor]
-"""(logits ``B × S``, batch) → its mean loss."""
+"""(logits ``R × S``, batch) → its mean loss."""
 _CLIP = 1.0
 _PRIME = 1_000_003
 """Keeps the epochs of one seed apart from those of the next."""
@@ -59,7 +59,8 @@ def fine_tune_(
     """Train all weights of the network, in place.
 
     Args:
-        loss_of: a batch's mean loss.
+        encoded: each with a reading.
+        loss_of: a batch's mean loss over its readings.
         held: parameter of the model → where it stays zero.
         engine: whose snapshots, one an epoch at most, a killed run goes on from.
 
@@ -80,7 +81,7 @@ def fine_tune_(
         generator = torch.Generator().manual_seed(number)
         order = torch.randperm(len(encoded), generator=generator).tolist()
         shuffled = [encoded[index] for index in order]
-        total = 0.0
+        total, read = 0.0, 0
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(number)
             network.train()
@@ -92,9 +93,10 @@ def fine_tune_(
                 engine.backward(loss, torch.ones_like(loss))
                 _step_(network, optimiser, masks)
                 rates.step()
-                total += loss.item() * len(batch.ids_BL)
+                total += loss.item() * len(batch.rows_R)
+                read += len(batch.rows_R)
                 progress(rates.last_epoch, steps)
-        history.append({"step": epoch + 1.0, "loss": total / len(encoded)})
+        history.append({"step": epoch + 1.0, "loss": total / read})
         engine.snapshot(epoch + 1, lambda: _snapshot(network, optimiser, rates, history))
     network.eval().requires_grad_(False)
     return history
@@ -166,7 +168,7 @@ def _weights(network: TaskNetwork) -> dict[str, Tensor]:
 def logits_of(
     network: TaskNetwork, encoded: Sequence[Encoded], batch_size: int, *, padding: int
 ) -> Tensor:
-    """Of every example and column, ``N × S``, float64 on the CPU."""
+    """Of every example's readings in order and every column, ``R × S``, float64 on the CPU."""
     network.eval()
     device, columns = network.head.weight.device, network.head.out_features
     parts = batches(encoded, batch_size, columns, padding, device)

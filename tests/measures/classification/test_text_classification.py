@@ -13,11 +13,12 @@ from support import encoders
 
 from configs.errors import ConfigurationError
 from configs.trust import Trust
-from tasks.measures.classification.records import LabelledData, LabelledText, resolve, split
+from tasks.measures.classification.records import LabelledData, LabelledText, resolve
 from tasks.measures.classification.scoring import Score
 from tasks.measures.classification.settings import ClassificationTask
 from tasks.measures.classification.steps import TextClassificationTask
 from tasks.measures.tuning.network import TaskNetwork
+from tasks.measures.tuning.records import split
 from tasks.measures.tuning.training import Recipe, fine_tune_, logits_of, zeros_of
 from tasks.models.architecture.decoder import describe
 from tasks.models.load import load_model, load_tokenizer
@@ -88,12 +89,12 @@ def test_a_label_that_nothing_is_learned_of_is_named(tmp_path: Path) -> None:
 
 def test_equal_texts_come_to_one_side_and_numbers_are_labels(tmp_path: Path) -> None:
     texts = [LabelledText(text, "x") for text in "abcdabcd"]
-    parts = split(texts)
+    parts = split(texts, lambda entry: entry.text)
     assert [entry.text for entry in parts["train"]] == list("abcabc")
     assert [entry.text for entry in parts["test"]] == list("dd")
     data = resolved(lines(tmp_path / "t.jsonl", *[labelled(n % 2, str(n)) for n in range(8)]))
     assert data.labels == ["0", "1"]
-    assert [len(data.parts[part]) for part in ("train", "test")] == [6, 2]
+    assert [len(data.read.parts[part]) for part in ("train", "test")] == [6, 2]
     same = lines(tmp_path / "other-name.jsonl", *[labelled(n % 2, str(n)) for n in range(8)])
     assert data.step.fingerprint == resolved(same).step.fingerprint
 
@@ -140,10 +141,10 @@ def test_a_pruned_encoder_learns_and_its_zeros_stay(tmp_path: Path) -> None:
         layer.whole.masked_fill_(lowest(layer.whole.abs(), parse_target("2:4")), 0.0)
     before = {name: layer.whole.clone() for name, layer in layers.items()}
     network = TaskNetwork(model, task.columns, "last", torch.Generator().manual_seed(0))
-    encoded = {part: task.encode(data.parts[part], tokenizer, 16) for part in data.parts}
+    encoded = {part: task.encode(data.read.parts[part], tokenizer, 16) for part in data.read.parts}
     assert max(len(entry.ids) for entry in encoded["train"]) == 16, "long texts are cut"
     assert all(entry.ids[-1] == tokenizer.sep_token_id for entry in encoded["train"])
-    whole = task.encode(data.parts["train"], tokenizer, 512)
+    whole = task.encode(data.read.parts["train"], tokenizer, 512)
     assert not any(entry.cut for entry in whole)
     assert [e.cut for e in encoded["train"]] == [len(entry.ids) > 16 for entry in whole]
     assert [entry.record for entry in whole] == list(range(len(whole)))
@@ -160,7 +161,7 @@ def test_a_pruned_encoder_learns_and_its_zeros_stay(tmp_path: Path) -> None:
     whole, single = (logits_of(network, encoded["test"], size, padding=0) for size in (16, 1))
     torch.testing.assert_close(whole, single, rtol=0, atol=1e-5)
     (tmp_path / "out").mkdir()
-    told = task.score(data.parts, {"test": whole}, tmp_path / "out")
+    told = task.score(data.read.parts, encoded, {"test": whole}, tmp_path / "out")
     assert told["accuracy"] > 0.9
     assert sum(told["texts"].values()) == 64
     assert (tmp_path / "out" / "classes.csv").read_text().startswith("label,N,TP")

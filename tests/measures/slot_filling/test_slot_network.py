@@ -113,10 +113,9 @@ def test_a_marker_is_never_cut(tmp_path: Path) -> None:
     assert first.cut
     (whole, *_) = encode([tweet], [instance((31, 34), "Ann")], COVID, tokenizer, 200, "field")
     assert not whole.cut
-    assert tokenizer.convert_ids_to_tokens([first.ids[first.opens], first.ids[first.closes]]) == [
-        OPEN,
-        CLOSE,
-    ]
+    (read,) = first.readings
+    places = [first.ids[read.opens], first.ids[read.closes]]
+    assert tokenizer.convert_ids_to_tokens(places) == [OPEN, CLOSE]
     with pytest.raises(ConfigurationError, match=r"positive\.jsonl:3, 'Ann' end with token 36"):
         encode([tweet], [instance((31, 34), "Ann")], COVID, tokenizer, 36, "field")
 
@@ -148,7 +147,8 @@ def test_few_layers_cannot_be_pooled_over_four(tmp_path: Path) -> None:
 
 def test_other_events_columns_learn_nothing(tmp_path: Path) -> None:
     network, tokenizer = network_of(tmp_path)
-    data = [entry for entry in encoded_by(tokenizer) if entry.columns == COVID.of_event("death")]
+    asked = COVID.of_event("death")
+    data = [entry for entry in encoded_by(tokenizer) if entry.readings[0].columns == asked]
     assert data
     (batch,) = batches(data, len(data), len(COVID.columns), 0, CPU)
     network.requires_grad_(True)
@@ -215,9 +215,9 @@ def test_a_decoder_is_read_at_the_closing_marker(tmp_path: Path) -> None:
     with torch.no_grad():
         before = network.eval()(batch)
         # What follows the marker cannot be seen there.
-        batch.ids_BL[0, data[0].closes + 1] += 1
+        batch.ids_BL[0, data[0].readings[0].closes + 1] += 1
         after = network(batch)
-        batch.ids_BL[0, data[0].closes - 1] += 1
+        batch.ids_BL[0, data[0].readings[0].closes - 1] += 1
         changed = network(batch)
     assert torch.equal(before, after)
     assert not torch.equal(before, changed)

@@ -11,12 +11,11 @@ from tasks.measures.slot_filling.records import Tweet
 from tasks.measures.slot_filling.schemes import COVID, scheme_of
 from tasks.measures.slot_filling.scoring import (
     GRID,
-    Counts,
     best_threshold,
     compare,
-    pooled,
     standard_error,
 )
+from tasks.measures.tuning.scores import Counts, pooled
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,102 @@
+"""Token classification as a task that models are tuned for: a column is a label, and an encoder is
+read at each word's first piece, a decoder at its last, which has not seen the words behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from configs.errors import ConfigurationError
+from tasks.data.windows import suffix_tokens
+from tasks.measures.token_classification.pieces import pieces_of
+from tasks.measures.token_classification.records import Sentence, SentenceData, load_sentences
+from tasks.measures.token_classification.scoring import Score
+from tasks.measures.token_classification.settings import TokenTask
+from tasks.measures.token_classification.spans import OUTSIDE
+from tasks.measures.tuning.batches import Batch, Encoded, Reading, label_counts
+from tasks.measures.tuning.records import TEST, TRAIN
+from tasks.measures.tuning.steps import Task
+from tasks.store.steps import Facts
+from tasks.store.store import Artifact
+
+_TABLE = "types.csv"
+
+
+class TokenClassificationTask(Task):
+    """Whole sentences, read at every word that is whole among their tokens."""
+
+    kind: ClassVar[str] = "token"
+    words: ClassVar[str] = "token classification"
+    version: ClassVar[int] = 1
+    judged: ClassVar[tuple[str, ...]] = (TEST,)
+
+    def __init__(self, options: TokenTask, data: SentenceData) -> None:
+        self.options, self.data, self.labels = options, data.step, data.labels()
+        self.columns = len(self.labels)
+        self.learning, self.scoring = {}, {"labels": options.labels}
+        self._task, self._field = options, data.field
+        self._columns = {label: column for column, label in enumerate(self.labels)}
+
+    def read(self, data: Artifact) -> Mapping[str, Sequence[Sentence]]:
+        return load_sentences(data)
+
+    def encode(self, records: Sequence[Sentence], tokenizer: Any, longest: int) -> list[Encoded]:
+        after = suffix_tokens(tokenizer)
+        encoded: list[Encoded] = []
+        for place, sentence in enumerate(records):
+            ids, pieces = pieces_of(sentence.words, tokenizer)
+            room, cut = len(ids), len(ids) > longest
+            if cut:
+                room = longest - len(after)
+                ids = [*ids[:room], *after]
+            readings = tuple(
+                Reading(*found, range(self.columns), self._column(label), word)
+                for word, (found, label) in enumerate(zip(pieces, sentence.labels, strict=True))
+                if found and found[1] < room
+            )
+            encoded.append(Encoded(tuple(ids), readings, place, cut))
+        if not any(entry.readings for entry in encoded):
+            told = "a word is read where all its pieces are, and of no sentence one is"
+            raise ConfigurationError(f"{self._field}.max_tokens", longest, told)
+        return encoded
+
+    def _column(self, label: str) -> frozenset[int]:
+        """None of a label that nothing was learned of."""
+        return frozenset(self._columns[name] for name in (label,) if name in self._columns)
+
+    def loss(self, logits_RS: Tensor, batch: Batch) -> Tensor:
+        return nn.functional.cross_entropy(logits_RS, batch.labels_RS.argmax(1))
+
+    def learned(self, encoded: Sequence[Encoded]) -> Facts:
+        counts = label_counts(encoded)
+        return {"words": {label: counts[column] for label, column in self._columns.items()}}
+
+    def score(
+        self,
+        records: Mapping[str, Sequence[Sentence]],
+        encoded: Mapping[str, Sequence[Encoded]],
+        logits: Mapping[str, Tensor],
+        out: Path,
+    ) -> Facts:
+        tested = records[TEST]
+        predicted = [[OUTSIDE] * len(sentence.words) for sentence in tested]
+        chosen = iter(logits[TEST].argmax(1).tolist())
+        for entry in encoded[TEST]:
+            for reading in entry.readings:
+                predicted[entry.record][reading.item] = self.labels[next(chosen)]
+        score = Score([sentence.labels for sentence in tested], predicted, self._task.labels)
+        (out / _TABLE).write_text(score.as_csv(), encoding="utf-8")
+        occurs = {label for sentence in tested for label in sentence.labels}
+        words = sum(len(sentence.words) for sentence in tested)
+        return {
+            **score.figures(),
+            "sentences": {part: len(records[part]) for part in (TRAIN, TEST)},
+            "words": words,
+            "words_unread": words - sum(len(entry.readings) for entry in encoded[TEST]),
+            "labels": len(self.labels),
+            "never_learned": sorted(occurs - set(self.labels)),
+            "never_tested": sorted(set(self.labels) - occurs),
+        }
