@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from support import encoders
+from support import encoders, families
 
 from configs.trust import Trust
 from tasks.data.windows import check_length, positions_of, prefix_tokens, suffix_tokens
+from tasks.measures.reconstruction.layer_errors import reconstruction_errors
 from tasks.models.architecture.decoder import describe
 from tasks.models.architecture.head import split_head
+from tasks.models.errors import UnsupportedModelError
 from tasks.models.examine import contents_of
 from tasks.models.load import load_config, load_model
 from tasks.models.saved.kept import kept_to_json
@@ -29,6 +31,8 @@ from tasks.pruning.core.targets import SemiStructured
 from tasks.pruning.policy_gradient.method import PolicyGradient
 
 FAMILIES = ("Bert", "Roberta", "DistilBert", "Electra")
+RELATIVE = ("Deberta", "DebertaV2")
+"""Whose blocks are called with a table of relative positions."""
 CPU = torch.device("cpu")
 
 
@@ -47,7 +51,7 @@ def encoder(folder: Path, kind: str = "Bert", **changes: Any) -> tuple[Any, Deco
     return model, decoder, tokens_NL
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", FAMILIES + RELATIVE)
 @pytest.mark.parametrize(
     "method", ["magnitude", "wanda", "sparsegpt", "swiftprune", "sketched_obs"]
 )
@@ -141,7 +145,67 @@ def test_a_policy_learns_which_heads_and_channels_of_an_encoder_stay(tmp_path: P
     torch.testing.assert_close(given, wanted, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", RELATIVE)
+def test_the_walk_of_an_encoder_with_relative_positions_is_the_model(
+    kind: str, tmp_path: Path
+) -> None:
+    _, decoder, tokens_NL = encoder(tmp_path, kind)
+    assert families.worst_difference(decoder, tokens_NL, batch=3) <= 1e-5
+
+
+@pytest.mark.parametrize("kind", RELATIVE)
+def test_positions_count_where_a_layer_sees_no_token(kind: str, tmp_path: Path) -> None:
+    """Once a window, however many windows a forward pass takes; tokens count alone elsewhere."""
+    model, decoder, tokens_NL = encoder(tmp_path, kind)
+    told: dict[str, list[torch.Tensor]] = {}
+    handles = [
+        layer.module.register_forward_pre_hook(
+            lambda _, args, name=name: told.setdefault(name, []).append(args[0])
+        )
+        for name, layer in decoder.layers().items()
+    ]
+    for window_1L in tokens_NL.split(1):
+        model(input_ids=window_1L)
+    for handle in handles:
+        handle.remove()
+    wanted = {}
+    for name, inputs in told.items():
+        tokens = [x for x in inputs if x.shape[:2] == (1, tokens_NL.shape[1])]
+        rows = torch.cat([x.flatten(0, -2) for x in tokens or inputs])
+        wanted[name] = rows.square().sum(0)
+    statistics = collect_statistics(decoder, tokens_NL)
+    assert statistics.keys() == wanted.keys()
+    for name, energy_I in wanted.items():
+        torch.testing.assert_close(statistics[name].energy_I, energy_I, rtol=1e-5, atol=1e-5)
+    alone = {name for name, found in statistics.items() if not found.windows}
+    assert len(alone) == (4 if kind == "Deberta" else 0)
+    both = {name for name, inputs in told.items() if len(inputs) > len(tokens_NL)}
+    assert len(both) == (0 if kind == "Deberta" else 4), "query and key of both blocks"
+
+
+@pytest.mark.parametrize("kind", RELATIVE)
+def test_errors_of_layers_with_relative_positions_are_those_of_any_batch(
+    kind: str, tmp_path: Path
+) -> None:
+    model, decoder, tokens_NL = encoder(tmp_path, kind)
+    pruned = prune(methods()["magnitude"](), decoder, parse_target("2:4"), tokens_NL=tokens_NL)
+    one, all_four = (
+        reconstruction_errors(model, decoder, pruned.weights, tokens_NL, batch_size=size)
+        for size in (1, 4)
+    )
+    assert one == pytest.approx(all_four, rel=1e-5)
+    assert one.keys() == decoder.layers().keys()
+    assert min(one.values()) > 0
+
+
+def test_a_convolution_between_blocks_is_refused(tmp_path: Path) -> None:
+    """It adds to the second block's input what no block computes."""
+    _, decoder, tokens_NL = encoder(tmp_path, "DebertaV2", conv_kernel_size=3, conv_act="gelu")
+    with pytest.raises(UnsupportedModelError, match=r"after encoder\.layer\.1 .* away"):
+        collect_statistics(decoder, tokens_NL)
+
+
+@pytest.mark.parametrize("kind", FAMILIES + RELATIVE)
 def test_an_encoder_is_retrained_towards_its_own_hidden_states(kind: str, tmp_path: Path) -> None:
     model, decoder, tokens_NL = encoder(tmp_path, kind)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}

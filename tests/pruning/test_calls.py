@@ -16,6 +16,7 @@ from tasks.models.architecture.decoder import describe
 from tasks.models.errors import UnsupportedModelError
 from tasks.pruning.core.blocks import Decoder, walk
 from tasks.pruning.core.calls import Call, recorded_calls
+from tasks.pruning.core.driver import collect_statistics
 from tasks.pruning.core.proof import proven_forms
 
 DIFFERING = [
@@ -174,6 +175,42 @@ def test_a_layer_that_does_not_see_each_token_once_is_refused() -> None:
     model.blocks[2].unused = nn.Linear(8, 8)
     with pytest.raises(UnsupportedModelError, match=r"blocks\.2\.unused is called with no rows"):
         proven(model)
+
+
+class Placed(Passes):
+    """A block with a layer for what the model tells of positions, ``P × 8``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Linear(8, 8)
+
+    def forward(self, hidden: Tensor, shift: Tensor) -> tuple[Tensor, None]:
+        return super().forward(hidden, self.places(shift[1:]).mean(0))
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_what_is_of_no_token_is_alike_in_every_window_or_refused(changes: bool) -> None:
+    model = Toy()
+    model.blocks = nn.ModuleList(Placed() for _ in range(3))
+
+    def forward(input_ids: Tensor, use_cache: bool) -> Tensor:
+        assert not use_cache
+        hidden, table = model.embedding(input_ids), model.embedding.weight[:5]
+        table = table + hidden.mean() if changes else table
+        for block in model.blocks:
+            hidden, _ = block(hidden=hidden, shift=table)
+        return hidden
+
+    model.forward = forward
+    decoder, tokens_NL = Decoder(model, "blocks"), tiny.tokens()
+    if changes:
+        with pytest.raises(UnsupportedModelError, match=r"places .* changes from window to window"):
+            collect_statistics(decoder, tokens_NL)
+        return
+    statistics = collect_statistics(decoder, tokens_NL)["blocks.1.places"]
+    assert (statistics.windows, statistics.tokens) == (0, 4 * len(tokens_NL))
+    energy_I = len(tokens_NL) * model.embedding.weight[1:5].square().sum(0)
+    torch.testing.assert_close(statistics.energy_I, energy_I)
 
 
 def test_what_fails_block_by_block_is_refused_with_the_error() -> None:

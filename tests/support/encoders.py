@@ -50,6 +50,12 @@ def config(kind: str = "Bert", **changes: Any) -> Any:
             "intermediate_size": "hidden_dim",
         }
         sizes = {names.get(name, name): value for name, value in sizes.items()}
+    if kind.startswith("Deberta"):
+        # V2 as version 3 is published: tokens and positions share their matrices.
+        sizes |= {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+    if kind == "DebertaV2":
+        sizes |= {"position_buckets": 16, "norm_rel_ebd": "layer_norm", "share_att_key": True}
+        sizes |= changes
     if kind == "Electra":
         sizes["embedding_size"] = 16
     return getattr(transformers, f"{kind}Config")(**sizes)

@@ -210,6 +210,11 @@ def verdict_of(family: str) -> Verdict:
     except Exception as error:  # noqa: BLE001 (whatever keeps transformers from building it)
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return Verdict(family, "", "not built", reason)
+    return judged(family, model, tokens_NL)
+
+
+def judged(family: str, model: Any, tokens_NL: Tensor) -> Verdict:
+    """Walk and prune a model that runs; raises as :func:`verdict_of`."""
     name = type(model).__name__
     try:
         decoder = describe(model)

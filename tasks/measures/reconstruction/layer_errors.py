@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from tasks.pruning.ast.slorb import SCALE, SUM
 from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
+from tasks.pruning.core.calls import Tables
 from tasks.pruning.core.experts import Sent, experts_watched
 from tasks.pruning.core.layers import LinearLayer
 
@@ -75,10 +76,13 @@ class _Energies:
 
     Args:
         lost_OI: Δ = W − Ŵ, float32.
+        tables: what the block is called with that is of no token; it counts once, and only where
+            the layer sees nothing else, as it does when layers are pruned.
     """
 
-    def __init__(self, layer: LinearLayer, lost_OI: Tensor) -> None:
-        self._layer, self._lost_OI = layer, lost_OI
+    def __init__(self, layer: LinearLayer, lost_OI: Tensor, tables: Tables) -> None:
+        self._layer, self._lost_OI, self._tables = layer, lost_OI, tables
+        self._table: Tensor | None = None
         self.lost = self.whole = 0.0
         self.rows = 0
 
@@ -88,7 +92,16 @@ class _Energies:
         self.lost += _energy(functional.linear(inputs_TI.float(), self._lost_OI))
         self.whole += _energy(functional.linear(inputs_TI.float(), self._layer.weight_OI.float()))
 
+    def finish(self) -> None:
+        """Take in the table of a layer that saw no token."""
+        if self._table is not None and not self.rows:
+            self.add(self._table.flatten(0, -2))
+        self._table = None
+
     def __call__(self, _: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> None:
+        if args[0] in self._tables:
+            self._table = args[0]
+            return
         inputs_TI = args[0].flatten(0, -2)
         if outputs.dtype == torch.float32 and getattr(self._layer.module, "bias", None) is None:
             self.rows += len(inputs_TI)
@@ -140,12 +153,13 @@ def reconstruction_errors(
 
     def visit(block: BlockAtWork) -> None:
         found: dict[str, _Energies] = {}
+        tables = block.tables
         with contextlib.ExitStack() as hooks:
             for short, layer in block.layers.items():
                 name = f"{block.name}.{short}"
                 if layer.parameter_of(name) in pruned_weights:
                     lost_OI = layer.weight_OI.float() - _effective(name, layer, pruned_weights)
-                    found[name] = _Energies(layer, lost_OI)
+                    found[name] = _Energies(layer, lost_OI, tables)
                     if layer.expert is None:
                         hooks.callback(layer.module.register_forward_hook(found[name]).remove)
 
@@ -155,6 +169,8 @@ def reconstruction_errors(
 
             hooks.enter_context(experts_watched(block.layers, take))
             block.run()
+        for energies in found.values():
+            energies.finish()
         errors.update((name, _relative(name, found[name])) for name in found if found[name].rows)
 
     walk(decoder, windows_NL, visit, batch=batch_size, progress=progress)

@@ -18,12 +18,13 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tasks.pruning.core.calls import Call, Memo, recorded_calls
+from tasks.pruning.core.calls import Call, Memo, Tables, recorded_calls
 from tasks.pruning.core.exclusion import ExclusionError, is_excluded, require_named
 from tasks.pruning.core.experts import Sent, experts_watched
 from tasks.pruning.core.layers import LinearLayer, exempt_weights, linear_layers
 from tasks.pruning.core.onload import Onload
 from tasks.pruning.core.proof import proven_forms
+from tasks.pruning.core.refusals import UnsupportedModelError
 from tasks.pruning.core.structure import BlockStructure
 
 
@@ -104,17 +105,24 @@ def _inputs_to(
     layers: Mapping[str, LinearLayer],
     collectors: dict[str, CollectorType],
     make: Callable[[int, torch.device], CollectorType],
+    windows: int,
     length: int,
+    tables: Tables,
 ) -> Iterator[None]:
     """Feed each layer's inputs to its collector; layers that share an input share a collector.
 
-    Experts that no token reached have none in the end.
+    A table, which every window has alike, counts where a layer sees nothing else: once a window.
+    Experts that no token reached have no collector in the end.
     """
     last: dict[str, Any] = {"input": None, "collector": None}
+    tabled: dict[str, Tensor] = {}
 
     def hook_of(name: str, layer: LinearLayer) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
             inputs = args[0]
+            if inputs in tables:
+                _require_same(name, tabled.setdefault(name, inputs), inputs)
+                return
             if name not in collectors:
                 shared = last["input"] is inputs
                 collectors[name] = (
@@ -143,9 +151,27 @@ def _inputs_to(
                 hooks.callback(handle.remove)
         hooks.enter_context(experts_watched(layers, take))
         yield
+    made: dict[tuple[int, int], CollectorType] = {}
+    for name, table in tabled.items():
+        if name not in collectors:
+            place, table_PI = (table.data_ptr(), table.numel()), table.flatten(0, -2)
+            if place not in made:
+                made[place] = make(table_PI.shape[1], table.device)
+                # None of its rows is a window's first position.
+                first_P = torch.zeros(len(table_PI), dtype=torch.bool, device=table.device)
+                for _ in range(windows):
+                    made[place].add_sent(table_PI, first_P)
+            collectors[name] = made[place]
     for name, layer in layers.items():
         if layer.expert is not None and name not in reached:
             collectors.pop(name, None)
+
+
+def _require_same(name: str, first: Tensor, again: Tensor) -> None:
+    if first is not again and not torch.equal(first, again):
+        raise UnsupportedModelError(
+            f"{name} is called with what is of no token and changes from window to window"
+        )
 
 
 class BlockAtWork:
@@ -160,6 +186,12 @@ class BlockAtWork:
         self._hidden = hidden
         self._calls = calls
         self._outputs: list[Tensor] | None = None
+
+    @property
+    def tables(self) -> Tables:
+        """What the block is called with that is of no token."""
+        found = (call.tables(h) for call, h in zip(self._calls, self._hidden, strict=True))
+        return Tables({storage for tables in found for storage in tables.storages})
 
     def _forward(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
         return [
@@ -187,8 +219,8 @@ class BlockAtWork:
         """
         collectors: dict[str, CollectorType] = {}
         layers = {n: layer for n, layer in self.layers.items() if names is None or n in names}
-        length = self._hidden[0].shape[1]
-        with _inputs_to(layers, collectors, make, length):
+        windows, length = sum(map(len, self._hidden)), self._hidden[0].shape[1]
+        with _inputs_to(layers, collectors, make, windows, length, self.tables):
             self.run()
         needed = {name for name, layer in layers.items() if layer.expert is None}
         missing = needed - collectors.keys()

@@ -10,7 +10,7 @@ Shapes: ``B`` windows, ``L`` tokens of a window, ``H`` hidden size.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +25,17 @@ Form = int | None
 """What a block returns: so many items of which the hidden states are the first; None: a tensor."""
 Memo = dict[int, tuple[Any, Any]]
 """``id`` of an object → the object, kept so that its id stays its own, and what became of it."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Tensors that blocks are called with and that have no row a token."""
+
+    storages: Collection[int]
+
+    def __contains__(self, inputs: Tensor) -> bool:
+        """Whether a layer's input is a part of one."""
+        return _storage(inputs) in self.storages
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,17 @@ class Call:
             },
         )
 
+    def tables(self, hidden_BLH: Tensor) -> Tables:
+        """What it hands over that is of no token, such as DeBERTa's relative embeddings."""
+        return Tables(
+            {
+                _storage(tensor)
+                for tensor in _tensors((self.arguments, self.keywords))
+                if tensor.shape[:2] != hidden_BLH.shape[:2]
+            }
+            - {_storage(hidden_BLH)}
+        )
+
     def versions(self) -> list[int]:
         """Of its tensors: each counts how often it was written to."""
         return [tensor._version for tensor in _tensors((self.arguments, self.keywords))]
@@ -93,6 +115,10 @@ def hidden_of(result: Any) -> Tensor:
 
 def form_of(result: Any) -> Form:
     return len(result) if isinstance(result, tuple | list) else None
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 class _Recorded(Exception):  # noqa: N818 (control flow, not an error)
