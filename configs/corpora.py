@@ -35,13 +35,16 @@ class Text(Frozen):
     """hub: read only the first so many rows (streamed), for data sets too large to read whole."""
     separator: str = "\n\n"
     """What joins documents before they are tokenised in one call."""
+    loss: Literal["all", "completion"] = "all"
+    """files, hub: what learning and a coreset's gradients count: all tokens, or completions alone
+    (rows of prompt and completion; of messages, what the assistant says)."""
 
     @model_validator(mode="after")
     def _only_fields_of_its_source(self) -> Self:
         belongs = {
             "part": ("python-docs",),
             "files": ("files",),
-            "column": ("files", "hub"),
+            **dict.fromkeys(("column", "loss"), ("files", "hub")),
             "separator": ("python-docs", "files", "hub"),
             **dict.fromkeys(
                 ("dataset", "config", "split", "data_files", "revision", "documents"), ("hub",)
@@ -75,6 +78,16 @@ class Corpus(Text):
     """python-docs: the reference of every CPython; files: your own; hub: a data set; mixture."""
     parts: Annotated[tuple[Part, ...], Field(max_length=100)] = ()
     """mixture: its texts; a list in place of a corpus is short for it."""
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """``loss`` of each of its texts."""
+        return tuple(text.loss for text in (self.parts or (self,)))
+
+    @property
+    def counts_completions(self) -> bool:
+        """Whether of any of its texts completions alone are counted."""
+        return "completion" in self.losses
 
     @model_validator(mode="before")
     @classmethod

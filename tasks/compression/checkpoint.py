@@ -15,7 +15,7 @@ import torch
 from configs.corpora import Training
 from tasks.compression.coresets import ChosenWindows
 from tasks.compression.statistics import load_statistics, statistics_step
-from tasks.data.texts import Windows, load_tokens
+from tasks.data.texts import Windows, load_counted, load_tokens
 from tasks.measures.perplexity.perplexity import mean_loss
 from tasks.models.architecture.decoder import describe
 from tasks.models.examine import unread_tensors
@@ -160,6 +160,7 @@ def _prune(work: Work, recipe: Recipe) -> Facts:
         load_tokens(work.need(role)) if role in work.step.needs else None
         for role in ("calibration", "training")
     )
+    counted = load_counted(work.need("training")) if training is not None else None
     source = work.need("model").path
     dense = dense_model(work.context, source, recipe.dtype)
     decoder = describe(dense, recipe.exclude)
@@ -167,7 +168,7 @@ def _prune(work: Work, recipe: Recipe) -> Facts:
         start = time.perf_counter()
         if isinstance(recipe.method, RetrainingMethod):
             assert training is not None
-            result = _retrain(work, recipe, recipe.method, decoder, training)
+            result = _retrain(work, recipe, recipe.method, decoder, training, counted)
         else:
             result = driver.prune(
                 recipe.method,
@@ -177,6 +178,7 @@ def _prune(work: Work, recipe: Recipe) -> Facts:
                 tokens_NL=tokens,
                 statistics=statistics,
                 training_NL=training,
+                counted_NL=counted,
                 loss=None if training is None or decoder.encoder else mean_loss(dense),
                 progress=work.progress,
                 into=SpilledWeights(work.out / _SPILL),
@@ -225,6 +227,7 @@ def _retrain(
     method: RetrainingMethod,
     decoder: Decoder,
     training_NL: torch.Tensor,
+    counted_NL: torch.Tensor | None,
 ) -> PruneResult:
     from tasks.training.run import retrain
 
@@ -235,6 +238,7 @@ def _retrain(
         method,
         recipe.target,
         training_NL,
+        counted_NL=counted_NL,
         seed=recipe.seed,
         processes=recipe.processes,
         scratch=scratch_of(work.step, work.context.store),

@@ -11,7 +11,7 @@ from typing import Any
 
 from configs.errors import ConfigurationError
 from tasks.compression.coresets import ChosenWindows, load_picks
-from tasks.data.texts import load_tokens
+from tasks.data.texts import load_counted, load_tokens
 from tasks.models.load import load_tokenizer
 from tasks.store.context import Context
 from tasks.store.files import write_atomically
@@ -41,6 +41,8 @@ def budget_of(text: str, pool: int) -> int:
 def write_coreset(chosen: ChosenWindows, budget: str | None, to: Path, context: Context) -> Facts:
     """Choose and write the windows: text, tokens, where they are from and what they stand for.
 
+    Where completions alone are counted, ``counted`` says 1 or 0 of each token.
+
     Args:
         budget: see :func:`budget_of`; None for as many as the sweep file says.
 
@@ -53,12 +55,15 @@ def write_coreset(chosen: ChosenWindows, budget: str | None, to: Path, context: 
     found = context.make(chosen.step)
     tokenizer = load_tokenizer(context.make(chosen.pool.model).path, context.trust)
     prefix = len(found.facts["prefix"])
-    windows = load_tokens(found).tolist()
+    windows, counted_NL = load_tokens(found).tolist(), load_counted(found)
 
     def lines() -> Iterator[str]:
-        for pick, tokens in zip(load_picks(found), windows, strict=True):
+        for number, (pick, tokens) in enumerate(zip(load_picks(found), windows, strict=True)):
             line: dict[str, Any] = {**pick, "text": tokenizer.decode(tokens[prefix:])}
-            yield json.dumps({**line, "tokens": tokens}, ensure_ascii=False) + "\n"
+            line["tokens"] = tokens
+            if counted_NL is not None:
+                line["counted"] = counted_NL[number].int().tolist()
+            yield json.dumps(line, ensure_ascii=False) + "\n"
 
     write_atomically(to, "".join(lines()).encode())
     return found.facts

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from configs.corpora import Coreset
 from tasks.data.corpora import ResolvedCorpus
-from tasks.data.texts import Windows, load_places, load_tokens, save_tokens
+from tasks.data.texts import Windows, load_counted, load_places, load_tokens, save_tokens
 from tasks.measures.perplexity.windows import halves_of, token_losses
 from tasks.models.architecture.decoder import describe
 from tasks.models.architecture.head import input_device
@@ -115,7 +115,9 @@ class ChosenWindows:
             version=VERSION,
             inputs={
                 **{
-                    name: tokens.inputs[name] for name in ("corpus", "boundaries", "length", "skip")
+                    name: tokens.inputs[name]
+                    for name in ("corpus", "boundaries", "length", "skip", "loss")
+                    if name in tokens.inputs
                 },
                 "count": self.count,
                 "seed": self.seed,
@@ -129,7 +131,7 @@ class ChosenWindows:
             produce=lambda work: _select(work, self),
             label=f"select {self.count} of {pool.name}, seed {self.seed}",
             group=pool.model.group,
-            words={name: tokens.words[name] for name in ("corpus", "split", "format")},
+            words={name: tokens.words[name] for name in ("corpus", "split", "format", "loss")},
             about=self,
         )
 
@@ -146,15 +148,27 @@ class ChosenWindows:
         )
 
 
-def window_losses(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
-    """A function of windows that gives the mean loss of each one's predicted tokens, ``N``."""
+def window_losses(
+    model: PreTrainedModel, windows_NL: Tensor, counted_NL: Tensor | None = None
+) -> Callable[[Tensor], Tensor]:
+    """A function of numbers of windows: the mean loss of each one's predicted tokens, ``N``.
+
+    Args:
+        counted_NL: which tokens count; None: all. In every window one that is predicted does.
+    """
     halves, device = halves_of(model), input_device(model)
 
-    def losses(windows_NL: Tensor) -> Tensor:
-        ids_NL = windows_NL.long().to(device)
-        states_TX = halves.states(ids_NL)[:, :-1].flatten(0, 1)
-        each_T = token_losses(halves, states_TX, ids_NL[:, 1:].flatten())
-        return each_T.view(len(ids_NL), -1).mean(dim=1)
+    def losses(index_N: Tensor) -> Tensor:
+        ids_NL = windows_NL[index_N].long().to(device)
+        states_TX, next_T = halves.states(ids_NL)[:, :-1].flatten(0, 1), ids_NL[:, 1:].flatten()
+        if counted_NL is None:
+            return token_losses(halves, states_TX, next_T).view(len(ids_NL), -1).mean(dim=1)
+        counted_NT = counted_NL[index_N, 1:].to(device)
+        of_T, at_T = counted_NT.nonzero().unbind(1)
+        kept_T = of_T * counted_NT.shape[1] + at_T
+        each_T = token_losses(halves, states_TX[kept_T], next_T[kept_T])
+        sums_N = each_T.new_zeros(len(ids_NL)).index_add(0, of_T, each_T)
+        return sums_N / counted_NT.sum(dim=1)
 
     return losses
 
@@ -174,8 +188,9 @@ def _describe(work: Work, chosen: ChosenWindows) -> Facts:
     model = dense_model(work.context, work.need("model").path, chosen.dtype)
     decoder = describe(model)
     windows_NL = load_tokens(work.need("pool"))
+    numbers_N = torch.arange(len(windows_NL))
     batch = max(1, _TOKENS_AT_ONCE // chosen.length)
-    losses = window_losses(model)
+    losses = window_losses(model, windows_NL, load_counted(work.need("pool")))
     generator = torch.Generator().manual_seed(chosen.seed)
     branches = Branches(branch_places(decoder), options.rank, generator, input_device(model))
     start = time.perf_counter()
@@ -183,14 +198,14 @@ def _describe(work: Work, chosen: ChosenWindows) -> Facts:
     squares_NC = column_squares(
         {name: layer.module for name, layer in decoder.layers().items() if layer.expert is None},
         losses,
-        windows_NL,
+        numbers_N,
         batch=batch,
         progress=lambda done, total: work.progress(done, (1 + options.checkpoints) * total),
     )
     found = features(
         branches,
         losses,
-        windows_NL,
+        numbers_N,
         warmup=Warmup(
             steps=options.warmup_steps,
             checkpoints=options.checkpoints,
@@ -222,8 +237,10 @@ def _select(work: Work, chosen: ChosenWindows) -> Facts:
     generator = torch.Generator().manual_seed(chosen.seed)
     found = select(tensors["x_ND"], chosen.choice, generator)
     seconds = time.perf_counter() - start
-    windows_NL = load_tokens(pool)[found.index]
-    save_tokens(work.out, windows_NL)
+    windows_NL, counted_NL = load_tokens(pool)[found.index], load_counted(pool)
+    if counted_NL is not None:
+        counted_NL = counted_NL[found.index]
+    save_tokens(work.out, windows_NL, counted_NL)
     picks = _picks(found, pool)
     text = json.dumps({"picks": picks, "clusters": found.clusters}, indent=1, ensure_ascii=False)
     (work.out / _SELECTION).write_text(text, encoding="utf-8")
@@ -232,6 +249,7 @@ def _select(work: Work, chosen: ChosenWindows) -> Facts:
         "windows": len(windows_NL),
         "length": windows_NL.shape[1],
         **{name: pool.facts[name] for name in ("prefix", "vocabulary")},
+        **({} if counted_NL is None else {"counted_tokens": int(counted_NL.sum())}),
         "sources": {name: sources.count(name) for name in pool.facts["sources"]},
         "pool_sources": pool.facts["sources"],
         "pool": pool.facts["windows"],

@@ -48,12 +48,14 @@ class Passage:
     Attributes:
         share: of the corpus's windows, in proportion to the other passages' shares.
         sources: where each document is from, in words: a file's name, a data set's.
+        loss: which tokens learning counts: ``all``, or those of completions.
     """
 
     documents: list[Document]
     sources: list[str]
     separator: str
     share: float = 1.0
+    loss: str = "all"
 
     def source(self, document: int | None) -> str:
         """Where a document is from; where it is not known which one it is, all that it may be."""
@@ -66,14 +68,14 @@ def passages(corpus: Corpus, facts: ResolvedCorpus, documents: list[Document]) -
     """The texts that :func:`read_corpus` read, each by itself."""
     if corpus.source != "mixture":
         sources = _sources(facts.description, facts.facts, len(documents))
-        return [Passage(documents, sources, corpus.separator)]
+        return [Passage(documents, sources, corpus.separator, loss=corpus.loss)]
     found: list[Passage] = []
     begin = 0
     for part, told in zip(corpus.parts, facts.facts["parts"], strict=True):
         mine = documents[begin : begin + told["documents"]]
         begin += len(mine)
         sources = _sources(told["description"], told["facts"], len(mine))
-        found.append(Passage(mine, sources, part.separator, part.share))
+        found.append(Passage(mine, sources, part.separator, part.share, part.loss))
     return found
 
 
@@ -148,7 +150,7 @@ def _read_text(
         documents: list[Document] = [*texts]
     elif corpus.source == "files":
         description, documents, facts = read_files(
-            corpus.files, column=corpus.column, base=base, field=field
+            corpus.files, column=corpus.column, loss=corpus.loss, base=base, field=field
         )
     else:
         description, documents, facts = read_hub(corpus, base=base, field=field)

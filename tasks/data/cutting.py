@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from configs.errors import ConfigurationError
 from tasks.data import windows as token_windows
+from tasks.data.completions import places, spans_of
 from tasks.data.corpora import Passage
 from tasks.data.documents import rendered
 from tasks.data.windows import Tokens
@@ -31,6 +33,7 @@ class Cut:
         documents: how many the windows touch and cut; empty where the tokenizer does not tell.
         sources: of each window, where its middle token is from.
         offsets: of each window, tokens of its passage before it.
+        counted_NL: bool, which tokens learning counts; None: all.
     """
 
     windows_NL: Tensor
@@ -39,6 +42,7 @@ class Cut:
     documents: Mapping[str, int]
     sources: Sequence[str]
     offsets: Sequence[int]
+    counted_NL: Tensor | None = None
 
     def by_source(self) -> dict[str, int]:
         """How many windows are of each source, in order of appearance."""
@@ -69,22 +73,17 @@ def cut_passages(
     before = tokenizer.decode(prefix) if prefix else ""
     suffix = token_windows.suffix_tokens(tokenizer) if encoder else ()
     step = token_windows.text_step(windows.length, (*prefix, *suffix), field)
-    tokens = [
-        token_windows.tokenise(
-            tokenizer,
-            rendered(p.documents, tokenizer, before, field=f"{field}.corpus", given=given),
-            p.separator,
-        )
-        for p in passages
-    ]
+    tokens = [_tokens(windows, p, tokenizer, before, given) for p in passages]
     counts = _counts(windows, passages, tokens, step, (*prefix, *suffix))
     made: list[Tensor] = []
+    counted: list[Tensor] = []
     sources: list[str] = []
     offsets: list[int] = []
     documents: Counter[str] = Counter()
     for number, (passage, text, count) in enumerate(zip(passages, tokens, counts, strict=True)):
-        offsets_N = windows.skip + _offsets(windows, len(text.ids_T), step, count, number)
+        offsets_N = windows.skip + _offsets(windows, text, step, count, number, bool(prefix))
         made.append(token_windows.windows_at(text.ids_T, offsets_N, step, prefix))
+        counted.append(_counted_at(text, offsets_N, step, len(prefix)))
         found = offsets_N.tolist()
         documents.update(text.documents((first, first + step) for first in found))
         sources += [passage.source(text.document(first + step // 2)) for first in found]
@@ -94,7 +93,38 @@ def cut_passages(
     if suffix:
         after = torch.tensor(suffix, dtype=windows_NL.dtype).expand(len(windows_NL), len(suffix))
         windows_NL = torch.cat([windows_NL, after], dim=1)
-    return Cut(windows_NL, prefix, vocabulary, documents, sources, offsets)
+    counted_NL = torch.cat(counted) if windows.counted else None
+    assert counted_NL is None or not suffix, "an encoder predicts no completion"
+    return Cut(windows_NL, prefix, vocabulary, documents, sources, offsets, counted_NL)
+
+
+def _tokens(windows: Windows, passage: Passage, tokenizer: Any, before: str, given: str) -> Tokens:
+    """A passage's tokens, and which of them count where learning counts some alone."""
+    said = {"field": f"{windows.field}.corpus", "given": given}
+    texts = rendered(passage.documents, tokenizer, before, **said)
+    if not windows.counted or passage.loss == "all":
+        return token_windows.tokenise(tokenizer, texts, passage.separator)
+    spans = spans_of(passage.documents, texts, passage.separator, tokenizer, before, **said)
+    try:
+        return token_windows.tokenise(tokenizer, texts, passage.separator, spans)
+    except ValueError as error:
+        raise ConfigurationError(f"{said['field']}.loss", passage.loss, str(error)) from error
+
+
+def _counted_at(text: Tokens, offsets_N: Tensor, step: int, prefix: int) -> Tensor:
+    """Which tokens of windows count, ``N × L``; of those before them, where all do."""
+    if text.counted_T is None:
+        return torch.ones((len(offsets_N), prefix + step), dtype=torch.bool)
+    body_NS = text.counted_T[offsets_N[:, None] + torch.arange(step)]
+    return torch.cat([torch.zeros((len(offsets_N), prefix), dtype=torch.bool), body_NS], dim=1)
+
+
+def _places(windows: Windows, text: Tokens, step: int, *, prefixed: bool) -> Tensor | None:
+    """Where windows may begin behind what is skipped, if not all of them count."""
+    if text.counted_T is None:
+        return None
+    every = 1 if windows.sampling == "random" else step
+    return places(text.counted_T[windows.skip :], step, every=every, predicted=0 if prefixed else 1)
 
 
 def _counts(
@@ -105,14 +135,20 @@ def _counts(
     prefix: tuple[int, ...],
 ) -> list[int]:
     """How many windows each passage gives."""
-    there = [max(0, len(text.ids_T) - windows.skip) // step for text in tokens]
+    there = [
+        max(0, len(text.ids_T) - windows.skip) // step if places_N is None else len(places_N)
+        for text in tokens
+        for places_N in [_places(windows, text, step, prefixed=bool(prefix))]
+    ]
     length, field = windows.length, windows.field
     if windows.at_least is not None or windows.count is None:
         # As many as there are, up to what was asked for.
         total = min(windows.count or sum(there), sum(there))
         longest = max((text.ids_T[windows.skip :] for text in tokens), key=len)
         wanted = windows.at_least or 1
-        token_windows.require_windows(sum(there), wanted, longest, length, prefix, field)
+        token_windows.require_windows(
+            sum(there), wanted, longest, length, prefix, field, counted=windows.counted
+        )
         counts = positions.shares([p.share for p in passages], total, there)
         return there if windows.count is None else counts
     unlimited = [windows.count] * len(passages)
@@ -120,19 +156,28 @@ def _counts(
     for text, available, count in zip(tokens, there, counts, strict=True):
         wanted = min(count, 1) if windows.sampling == "random" else count
         left_T = text.ids_T[windows.skip :]
-        token_windows.require_windows(available, wanted, left_T, length, prefix, field)
+        token_windows.require_windows(
+            available, wanted, left_T, length, prefix, field, counted=text.counted_T is not None
+        )
     return counts
 
 
-def _offsets(windows: Windows, tokens: int, step: int, count: int, number: int) -> Tensor:
+def _offsets(
+    windows: Windows, text: Tokens, step: int, count: int, number: int, prefixed: bool
+) -> Tensor:
     """Where windows begin in a passage, behind what is skipped."""
-    left = tokens - windows.skip
     if not count:
         return torch.zeros(0, dtype=torch.int64)
+    places_N = _places(windows, text, step, prefixed=prefixed)
+    left = len(text.ids_T) - windows.skip
+    if places_N is not None:  # positions are then numbers of these
+        left, step = len(places_N), 1
     if windows.sampling == "random":
         assert windows.seed is not None
         # Each passage draws by itself; the first one as it would alone.
-        return positions.random(left, step, count, (windows.seed + 7919 * number) % 2**63)
-    if windows.sampling == "spread":
-        return positions.spread(left, step, count)
-    return positions.contiguous(step, count)
+        found_N = positions.random(left, step, count, (windows.seed + 7919 * number) % 2**63)
+    elif windows.sampling == "spread":
+        found_N = positions.spread(left, step, count)
+    else:
+        found_N = positions.contiguous(step, count)
+    return found_N if places_N is None else places_N[found_N]

@@ -24,7 +24,7 @@ _PARQUET_MARK = b"PAR1"
 
 
 def read_files(
-    files: Sequence[str], *, column: str, base: Path, field: str
+    files: Sequence[str], *, column: str, loss: str, base: Path, field: str
 ) -> tuple[str, list[Document], dict[str, Any]]:
     """Description, documents and facts of ``files``, in the order given.
 
@@ -34,7 +34,7 @@ def read_files(
     the same digest and the same perplexity.
 
     Args:
-        column: the field of a row that holds its text.
+        column, loss: see :class:`configs.corpora.Text`.
         base: what relative paths are relative to.
         field: dotted path of the corpus, for messages.
 
@@ -50,7 +50,7 @@ def read_files(
         path = base / Path(given).expanduser()
         packing, content = _unpacked(_bytes_of(path, where, given), where, given)
         plain = path.with_suffix("") if packing else path
-        source = Source(given, where, f"{field}.column", column, plain.suffix.lower())
+        source = Source(given, where, field, column, loss, plain.suffix.lower())
         if content.startswith(_PARQUET_MARK):
             form, found = PARQUET, source.parquet(content)
         else:

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.errors import ConfigurationError
-from tasks.data.documents import Document, checked_document, is_chat
+from tasks.data.documents import Document, checked_document, document_of, no_completion
 
 TEXT, LINES, ARRAY, TABLE, PARQUET = "text", "JSON lines", "JSON array", "CSV", "Parquet"
-_MESSAGES = "messages"
 _LINES_SUFFIXES = (".jsonl", ".ndjson", ".jsonlines")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
@@ -28,14 +27,16 @@ class Source:
 
     Attributes:
         given, where: as the sweep names it, and the field that does.
-        column, column_field: of a row that holds its text, and the field that says so.
+        corpus_field: dotted path of the corpus.
+        column, loss: see :class:`configs.corpora.Text`.
         suffix: of its name, packing aside, in lower case.
     """
 
     given: str
     where: str
-    column_field: str
+    corpus_field: str
     column: str
+    loss: str
     suffix: str
 
     def wrong(self, allowed: str) -> ConfigurationError:
@@ -44,13 +45,15 @@ class Source:
 
     def document(self, row: Mapping[str, Any], place: str) -> Document:
         """A row's text, or its conversation."""
-        if self.column in row:
-            return checked_document(row[self.column], place, self.column_field, self.column)
-        if is_chat(row.get(_MESSAGES)):
-            return row[_MESSAGES]
-        present = ", ".join(map(str, row)) or "none"
-        allowed = f"{place} has the fields: {present}"
-        raise ConfigurationError(self.column_field, self.column, allowed)
+        return document_of(row, place, field=self.corpus_field, column=self.column, loss=self.loss)
+
+    def prose(self, text: str, place: str) -> Document:
+        """Text that is no row."""
+        if self.loss == "completion":
+            raise no_completion(self.corpus_field, f"{place} is text without any")
+        found = checked_document(text, place, f"{self.corpus_field}.column", self.column)
+        assert isinstance(found, str)
+        return found
 
     def parquet(self, content: bytes) -> list[Document]:
         """The rows of a Parquet file."""
@@ -78,7 +81,7 @@ def rows_of(text: str, source: Source) -> tuple[str, list[Document]]:
     separator = _SEPARATORS.get(source.suffix) or _separator(text, source.column)
     if separator:
         return TABLE, list(_table(text, separator, source))
-    return TEXT, [text]
+    return TEXT, [source.prose(text, source.given)]
 
 
 def _first_line(text: str) -> str:
@@ -127,8 +130,7 @@ def _array(value: Any, source: Source) -> Iterator[Document]:
         if isinstance(row, dict):
             yield source.document(row, f"row {number} of {source.given}")
         elif isinstance(row, str):
-            place = f"row {number} of {source.given}"
-            yield checked_document(row, place, source.column_field, source.column)
+            yield source.prose(row, f"row {number} of {source.given}")
         else:
             raise source.wrong(f"a JSON array must hold objects or texts; row {number} is neither")
 
@@ -169,4 +171,4 @@ def _table(text: str, separator: str, source: Source) -> Iterator[Document]:
     except csv.Error as error:
         raise source.wrong(f"line {reader.line_num} is no CSV: {error}") from error
     if source.column not in header:
-        source.document(dict.fromkeys(header, ""), f"the header of {source.given}")
+        source.document(dict.fromkeys(header, "-"), f"the header of {source.given}")

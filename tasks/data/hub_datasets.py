@@ -14,7 +14,7 @@ from typing import Any
 
 from configs.corpora import Text
 from configs.errors import ConfigurationError
-from tasks.data.documents import Document, checked_document
+from tasks.data.documents import COMPLETION, INSTEAD, MESSAGES, PROMPT, Document, document_of
 from tasks.models.errors import SourceUnavailableError
 from tasks.models.sources.hub import COMMIT, TIMEOUT_SECONDS, explained, offline
 
@@ -111,7 +111,7 @@ def _revision(builder: Any, corpus: Text, field: str) -> str:
 
 
 def _split(builder: Any, corpus: Text, field: str) -> Any:
-    """The split with only the wanted column; streamed where only some rows are wanted."""
+    """The split with only the wanted columns; streamed where only some rows are wanted."""
     with _translated(corpus, field):
         streams = corpus.documents is not None
         if streams:
@@ -120,12 +120,14 @@ def _split(builder: Any, corpus: Text, field: str) -> Any:
             builder.download_and_prepare()
             split = builder.as_dataset(split=corpus.split)
         columns = split.column_names or list(next(iter(split), {}))
-    if corpus.column not in columns:
+    text = corpus.column in columns
+    instead = [] if text and corpus.loss == "all" else [c for c in INSTEAD if c in columns]
+    if not text and not (MESSAGES in instead or {PROMPT, COMPLETION} <= {*instead}):
         present = ", ".join(columns)
         raise ConfigurationError(
             f"{field}.column", corpus.column, f"{corpus.dataset} has the columns: {present}"
         )
-    split = split.select_columns(corpus.column)
+    split = split.select_columns(list(dict.fromkeys([*[corpus.column] * text, *instead])))
     return split.take(corpus.documents) if streams else split
 
 
@@ -137,10 +139,15 @@ def _texts(split: Any, corpus: Text, field: str) -> Iterator[Document]:
             batch = next(batches, None)
         if batch is None:
             return
-        for value in batch[corpus.column]:
+        for values in zip(*batch.values(), strict=True):
             number += 1
-            place = f"row {number} of {corpus.dataset}"
-            yield checked_document(value, place, f"{field}.column", corpus.column)
+            yield document_of(
+                dict(zip(batch, values, strict=True)),
+                f"row {number} of {corpus.dataset}",
+                field=field,
+                column=corpus.column,
+                loss=corpus.loss,
+            )
 
 
 @contextmanager

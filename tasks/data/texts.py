@@ -41,6 +41,8 @@ class Windows:
         seed: of random windows; None for others.
         skip: tokens of the corpus's start that are left to another use.
         at_least: where fewer than ``count`` will do: how many there must be.
+        loss: which tokens whatever learns from them counts, by the corpus's texts; empty: nothing
+            does.
     """
 
     model: Step
@@ -55,6 +57,12 @@ class Windows:
     seed: int | None = None
     skip: int = 0
     at_least: int | None = None
+    loss: str = ""
+
+    @property
+    def counted(self) -> bool:
+        """Whether some tokens alone count: each window then predicts one of them."""
+        return "completion" in self.loss
 
     def limited(self, count: int) -> Windows:
         """Those that a method looks at when it takes only ``count`` of them: spread ones, and those
@@ -79,6 +87,7 @@ class Windows:
                 # What was there before these had names keeps its own.
                 **({"sampling": self.sampling} if self.sampling == "spread" else {}),
                 **({"at_most": True} if self.at_least is not None else {}),
+                **({"loss": self.loss} if self.counted else {}),
             },
             needs={"model": self.model},
             produce=lambda work: _produce(work, self),
@@ -90,6 +99,7 @@ class Windows:
                 "format": ", ".join(dict.fromkeys(self.facts.facts.get("formats", ()))),
                 # Said here where it is no input.
                 "sampling": self.sampling if said else "",
+                "loss": "" if self.counted else self.loss,
             },
             about=self,
         )
@@ -120,15 +130,21 @@ class Texts:
         seed: int | None = None,
         skip: int = 0,
         at_least: int | None = None,
+        learns: bool = False,
     ) -> Windows:
         """The step that cuts a corpus into windows.
 
         Args:
             field: of the sweep file that asks for it, such as ``evaluation.perplexity[0]``.
+            learns: whether a loss is taken of them that counts what the corpus says.
 
         Raises:
-            ConfigurationError: when the corpus cannot be read.
+            ConfigurationError: when the corpus cannot be read, or is measured on and does not
+                count every token.
         """
+        if corpus.counts_completions and field.startswith("evaluation"):
+            allowed = "what is measured counts every token: all"
+            raise ConfigurationError(f"{field}.corpus.loss", "completion", allowed)
         facts = read_once(self.known, corpus, role, field)
         return Windows(
             self.model,
@@ -143,6 +159,7 @@ class Texts:
             seed if sampling == "random" else None,
             skip,
             at_least,
+            _loss(corpus) if learns else "",
         )
 
     def calibration(self, calibration: Calibration, sampling: Sampling, seed: int) -> Windows:
@@ -163,6 +180,7 @@ class Texts:
             sampling="spread" if chosen else sampling,
             seed=seed,
             at_least=least if chosen else None,
+            learns=chosen,
         )
 
     def training(
@@ -190,8 +208,13 @@ class Texts:
             sampling="spread" if chosen else training.sampling,
             seed=seed,
             at_least=least if chosen else None,
+            learns=True,
             skip=calibration.samples * calibration.sequence_length if rest and not own else 0,
         )
+
+
+def _loss(corpus: Corpus) -> str:
+    return ", ".join(corpus.losses) if corpus.counts_completions else "all"
 
 
 def read_once(
@@ -213,14 +236,19 @@ def corpus_key(corpus: Corpus, role: str) -> str:
     return fingerprint({"corpus": corpus.model_dump(mode="json"), "role": role})
 
 
-def save_tokens(folder: Path, windows_NL: Tensor) -> None:
+def save_tokens(folder: Path, windows_NL: Tensor, counted_NL: Tensor | None = None) -> None:
     """Write windows where :func:`load_tokens` finds them."""
-    token_windows.save_windows(folder / _FILE, windows_NL, {})
+    token_windows.save_windows(folder / _FILE, windows_NL, {}, counted_NL)
 
 
 def load_tokens(artifact: Artifact) -> Tensor:
     """Token windows, ``N × L``."""
     return token_windows.load_windows(artifact.path / _FILE)
+
+
+def load_counted(artifact: Artifact) -> Tensor | None:
+    """Which tokens of the windows learning counts, ``N × L``, bool; None: all."""
+    return token_windows.load_counted(artifact.path / _FILE)
 
 
 def load_places(artifact: Artifact) -> dict[str, list[Any]]:
@@ -269,7 +297,7 @@ def _produce(work: Work, windows: Windows) -> Facts:
     encoder = is_encoder(load_config(folder, context.trust))
     made = cut_once(context, windows, load_tokenizer(folder, context.trust), encoder)
     context.loaded.release(f"windows {windows.step.fingerprint}")
-    save_tokens(work.out, made.windows_NL)
+    save_tokens(work.out, made.windows_NL, made.counted_NL)
     if windows.sampling != "contiguous" or len(set(made.sources)) > 1:
         places = {"source": list(made.sources), "offset": list(made.offsets)}
         (work.out / _PLACES).write_text(json.dumps(places), encoding="utf-8")
@@ -279,5 +307,6 @@ def _produce(work: Work, windows: Windows) -> Facts:
         "prefix": list(made.prefix),
         "vocabulary": made.vocabulary,
         "sources": made.by_source(),
+        **({} if made.counted_NL is None else {"counted_tokens": int(made.counted_NL.sum())}),
         **made.documents,
     }

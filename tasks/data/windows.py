@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from configs.errors import ConfigurationError
+from tasks.data.completions import Span, tokens_in
 from tasks.models.files import share
 from tasks.selection import positions
 
-_NAME = "windows"
+_NAME, _COUNTED = "windows", "counted"
 _LIMITS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length",
     "max_target_positions", "n_ctx", "context_length",
@@ -43,12 +44,14 @@ class Tokens:
         ids_T: int64, without special tokens.
         starts, ends: of the documents, in characters of the text.
         character: token's index → its first character; None for tokenizers that do not say.
+        counted_T: bool, tokens that learning counts; None: all.
     """
 
     ids_T: Tensor
     starts: Sequence[int] = ()
     ends: Sequence[int] = ()
     character: Callable[[int], int] | None = None
+    counted_T: Tensor | None = None
 
     def documents(self, bounds: Iterable[tuple[int, int]]) -> dict[str, int]:
         """How many documents windows touch, and how many do not lie in one window as a whole.
@@ -76,13 +79,27 @@ class Tokens:
         return min(bisect_right(self.ends, self.character(token)), len(self.ends) - 1)
 
 
-def tokenise(tokenizer: Any, documents: Sequence[str], separator: str = "") -> Tokens:
-    """All documents in one call, joined, without special tokens."""
+def tokenise(
+    tokenizer: Any,
+    documents: Sequence[str],
+    separator: str = "",
+    counted: Sequence[Span] | None = None,
+) -> Tokens:
+    """All documents in one call, joined, without special tokens.
+
+    Args:
+        counted: characters of the joined text whose tokens count; None: all.
+
+    Raises:
+        ValueError: only some count, and the tokenizer does not say where its tokens lie.
+    """
     text = separator.join(documents)
     # verbose=False: that the text is longer than a window is no news.
     encoded = tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)
     ids_T = torch.tensor(encoded["input_ids"], dtype=torch.int64)
     if not getattr(encoded, "is_fast", False):
+        if counted is not None:
+            raise ValueError("the model's tokenizer does not say where in a text its tokens lie")
         return Tokens(ids_T)
     lengths = [len(document) for document in documents]
     ends = [end + index * len(separator) for index, end in enumerate(itertools.accumulate(lengths))]
@@ -92,7 +109,8 @@ def tokenise(tokenizer: Any, documents: Sequence[str], separator: str = "") -> T
         span = encoded.token_to_chars(0, index)
         return span.start if span else 0
 
-    return Tokens(ids_T, starts, ends, character)
+    counted_T = None if counted is None else tokens_in(counted, encoded[0].offsets)
+    return Tokens(ids_T, starts, ends, character, counted_T)
 
 
 def prefix_tokens(tokenizer: Any) -> tuple[int, ...]:
@@ -218,11 +236,18 @@ def check_vocabulary(
         )
 
 
-def save_windows(path: Path, windows_NL: Tensor, metadata: Mapping[str, str]) -> None:
-    """Write windows as int32 safetensors."""
+def save_windows(
+    path: Path,
+    windows_NL: Tensor,
+    metadata: Mapping[str, str],
+    counted_NL: Tensor | None = None,
+) -> None:
+    """Write windows as int32 safetensors, and which of their tokens count, where not all do."""
     from safetensors.torch import save_file
 
     tensors = {_NAME: windows_NL.to(torch.int32).contiguous()}
+    if counted_NL is not None:
+        tensors[_COUNTED] = counted_NL.to(torch.bool).contiguous()
     save_file(tensors, path, metadata=dict(metadata))
     share(path)
 
@@ -232,6 +257,13 @@ def load_windows(path: Path) -> Tensor:
     from safetensors.torch import load_file
 
     return load_file(path)[_NAME]
+
+
+def load_counted(path: Path) -> Tensor | None:
+    """Which tokens of a file's windows count, ``N × L``, bool; None: all."""
+    from safetensors.torch import load_file
+
+    return load_file(path).get(_COUNTED)
 
 
 def text_step(length: int, prefix: Sequence[int], field: str) -> int:
@@ -250,15 +282,26 @@ def text_step(length: int, prefix: Sequence[int], field: str) -> int:
 
 
 def require_windows(
-    available: int, wanted: int, tokens_T: Tensor, length: int, prefix: Sequence[int], field: str
+    available: int,
+    wanted: int,
+    tokens_T: Tensor,
+    length: int,
+    prefix: Sequence[int],
+    field: str,
+    *,
+    counted: bool = False,
 ) -> None:
     """Refuse to cut more windows than a corpus makes.
+
+    Args:
+        counted: whether these are windows with tokens of a completion alone.
 
     Raises:
         ConfigurationError: with how many there are.
     """
     if available < wanted:
         before = f" ({len(prefix)} of them the tokenizer's prefix)" if prefix else ""
+        before += " in which a completion is predicted" if counted else ""
         raise ConfigurationError(
             field,
             wanted,

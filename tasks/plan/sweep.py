@@ -21,6 +21,7 @@ from tasks.models.examine import contents_of
 from tasks.models.prepare import model_step, needs_preparation
 from tasks.models.sources.sources import ResolvedModel, resolve_model
 from tasks.plan import encoders
+from tasks.plan.completions import require_counted
 from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped
 from tasks.plan.sources import Sources, read_files
 from tasks.pruning.core.methods import Method
@@ -56,6 +57,7 @@ def plan_sweep(config: SweepConfig, *, dtype: str, sources: Sources = _NOTHING_R
         for index, model in enumerate(found)
     ]
     encoders.require_measurable(config, found)
+    require_counted(config, methods.values(), found)
     resolved = {m.name: m.resolve(config.evaluation, config.trust) for m in measures().values()}
     models: list[ModelPlan] = []
     cells: list[Cell] = []

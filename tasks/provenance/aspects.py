@@ -68,6 +68,12 @@ def _choosing(place: str, group: str, called: str) -> tuple[Aspect, ...]:
         Aspect(f"{place}/sampling", f"{called} sampling", group,
             "It decides which windows of the text are seen: of several sources, those at the start "
             "are of the first alone."),
+        Aspect(f"{place}/loss", f"{called} loss", group,
+            "Over completions alone, prompts are read and not learned."),
+        Aspect(f"{place}/counted_tokens", f"{called} tokens that count", group,
+            "What a loss is taken over.",
+            follows=tuple(f"{place}/{name}" for name in
+                          ("corpus", "loss", "sampling", "count", "length", "seed"))),
         Aspect(f"{place}/sources", f"{called} windows by source", group,
             "How many windows are of which source.",
             follows=tuple(f"{place}/{name}" for name in
@@ -236,6 +242,7 @@ FACTS = {
     "tokens": "tokens_read", "counted_weights": "counted_weights",
     "exempt": "exempt", "excluded": "excluded",
     "sources": "sources", "pool_sources": "pool_sources",
+    "counted_tokens": "counted_tokens",
     **{name: name for name in ("gradient_error", "raw_gradient_error", "column_norm_error",
                                "gradient_error_random", "gradient_error_spread")},
     "training_tokens": "training_tokens", "training_processes": "training_processes",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MODEL = "model"
 _WINDOWS = "windows.safetensors"
+_NAME, _COUNTED = "windows", "counted"
 _RESULT, _WEIGHTS, _BRANCHES = "result.json", "weights.safetensors", "branches.safetensors"
 
 
@@ -47,8 +48,10 @@ class Job:
     checkpoint_seconds: float
 
 
-def write_start(folder: Path, model: PreTrainedModel, training_NL: Tensor) -> None:
-    """The model and the windows that the workers start from."""
+def write_start(
+    folder: Path, model: PreTrainedModel, training_NL: Tensor, counted_NL: Tensor | None
+) -> None:
+    """The model and the windows that the workers start from, and which tokens count."""
     from safetensors.torch import save_file
 
     generation = getattr(model, "generation_config", None)  # an encoder has none
@@ -61,14 +64,18 @@ def write_start(folder: Path, model: PreTrainedModel, training_NL: Tensor) -> No
     finally:
         if generation is not None:
             model.generation_config = generation
-    save_file({"windows": training_NL.cpu().contiguous()}, folder / _WINDOWS)
+    tensors = {_NAME: training_NL.cpu().contiguous()}
+    if counted_NL is not None:
+        tensors[_COUNTED] = counted_NL.cpu().contiguous()
+    save_file(tensors, folder / _WINDOWS)
 
 
-def read_windows(folder: Path) -> Tensor:
-    """The training windows."""
+def read_windows(folder: Path) -> tuple[Tensor, Tensor | None]:
+    """The training windows, and which of their tokens count; None: all."""
     from safetensors.torch import load_file
 
-    return load_file(folder / _WINDOWS)["windows"]
+    tensors = load_file(folder / _WINDOWS)
+    return tensors[_NAME], tensors.get(_COUNTED)
 
 
 def write_result(folder: Path, result: PruneResult) -> None:

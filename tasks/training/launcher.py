@@ -31,6 +31,7 @@ def retrain_in_processes(
     target: Target,
     training_NL: Tensor,
     *,
+    counted_NL: Tensor | None = None,
     seed: int,
     processes: int,
     scratch: Path,
@@ -60,7 +61,7 @@ def retrain_in_processes(
         remote_code=type(model).__module__.startswith("transformers_modules"),
         checkpoint_seconds=checkpoint_seconds,
     )
-    write_start(scratch, model, training_NL)
+    write_start(scratch, model, training_NL, counted_NL)
     peaks = call(
         train_rank,
         dataclasses.asdict(job),

@@ -28,6 +28,7 @@ def retrain(
     target: Target,
     training_NL: Tensor,
     *,
+    counted_NL: Tensor | None = None,
     seed: int,
     processes: int,
     scratch: Path,
@@ -41,6 +42,7 @@ def retrain(
 
     Args:
         decoder: of ``model``.
+        counted_NL: which tokens are learned from; None: all.
         processes: data parallel, over the same global batch; 1 runs in this process.
         scratch: a folder of this run alone, which the caller may remove afterwards.
         checkpoint_seconds: of work between two checkpoints, at least; 0: one after every step.
@@ -58,6 +60,7 @@ def retrain(
             method,
             target,
             training_NL,
+            counted_NL=counted_NL,
             seed=seed,
             processes=processes,
             scratch=scratch,
@@ -70,6 +73,7 @@ def retrain(
         method,
         target,
         training_NL,
+        counted_NL=counted_NL,
         seed=seed,
         scratch=scratch,
         checkpoint_seconds=checkpoint_seconds,
@@ -84,6 +88,7 @@ def retrain_here(
     target: Target,
     training_NL: Tensor,
     *,
+    counted_NL: Tensor | None = None,
     seed: int,
     scratch: Path,
     progress: Progress | None = None,
@@ -97,6 +102,7 @@ def retrain_here(
             decoder,
             target,
             training_NL,
+            counted_NL=counted_NL,
             seed=seed,
             engine=AccelerateEngine(accelerator, checkpoints),
             split=split_head,

@@ -25,13 +25,15 @@ def train_rank(facts: dict[str, Any], rank: Rank) -> int:
         model = load_model(rank.scratch / MODEL, DTYPES[job.dtype], device, trust)
         method = get(job.method)(**job.options)
         assert isinstance(method, RetrainingMethod)
+        training_NL, counted_NL = read_windows(rank.scratch)
         with measured(device.type) as peak:
             result = retrain_here(
                 model,
                 describe(model, tuple(job.exclude)),
                 method,
                 parse_target(job.target),
-                read_windows(rank.scratch),
+                training_NL,
+                counted_NL=counted_NL,
                 seed=job.seed,
                 scratch=rank.scratch,
                 # All ranks take every step together.

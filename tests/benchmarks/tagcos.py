@@ -84,7 +84,7 @@ def measured(data: Path, cache: Path, seed: int) -> dict[str, Tensor]:
         parts.append(windows_at(ids_T, spread(len(ids_T), LENGTH, SHARES[name]), LENGTH, ()))
     windows_NL = torch.cat(parts)
     model = load_model(folder, torch.float32, torch.device("cpu"), trust)
-    decoder, losses = describe(model), window_losses(model)
+    decoder, losses = describe(model), window_losses(model, windows_NL)
     first = len(decoder.blocks) - BLOCKS
     places = {
         name: place
@@ -94,13 +94,14 @@ def measured(data: Path, cache: Path, seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     branches = Branches(places, RANK, generator, torch.device("cpu"))
     begun = time.perf_counter()
-    forward_and_backward(branches, losses, windows_NL)
+    numbers_N = torch.arange(len(windows_NL))
+    forward_and_backward(branches, losses, numbers_N)
     bare = time.perf_counter() - begun
     begun = time.perf_counter()
     found = features(
         branches,
         losses,
-        windows_NL,
+        numbers_N,
         warmup=WARMUP,
         dimensions=DIMENSIONS,
         form="adam",
@@ -116,20 +117,20 @@ def measured(data: Path, cache: Path, seed: int) -> dict[str, Tensor]:
         f"forward and backward pass {bare_rate:.0f} tokens/s ({rate / bare_rate:.0%})\n"
     )
     modules = {name: layer.module for name, layer in decoder.layers().items()}
-    squares_NC = column_squares(modules, losses, windows_NL, batch=BATCH)
+    squares_NC = column_squares(modules, losses, numbers_N, batch=BATCH)
     tensors = {"x_ND": found.x_ND, "raw_ND": found.raw_ND, "squares_NC": squares_NC}
     save_file(tensors, kept)
     return tensors
 
 
-def forward_and_backward(branches: Branches, losses: object, windows_NL: Tensor) -> None:
+def forward_and_backward(branches: Branches, losses: object, numbers_N: Tensor) -> None:
     """What autograd alone takes for the sum of all losses."""
     assert callable(losses)
     for tensor in branches.parameters():
         tensor.requires_grad_()
-    for part_NL in windows_NL.split(BATCH):
+    for part_N in numbers_N.split(BATCH):
         with branches.attached():
-            torch.autograd.grad(losses(part_NL).sum(), branches.parameters())
+            torch.autograd.grad(losses(part_N).sum(), branches.parameters())
     for tensor in branches.parameters():
         tensor.requires_grad_(False)
 

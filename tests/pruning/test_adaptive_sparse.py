@@ -281,3 +281,48 @@ def test_divergence_is_an_error_that_names_the_step() -> None:
         decoder.model.get_submodule("model.norm").weight.fill_(torch.inf)  # type: ignore[operator]
     with pytest.raises(FloatingPointError, match=r"step 1: .*not finite"):
         SHORT.retrain(decoder, HALF, tiny.tokens(8, 24), seed=0)
+
+
+def counting(counted_NL: Tensor | None, method: AdaptiveSparseTrainer = SHORT) -> PruneResult:
+    decoder = tiny.decoder("llama")
+    return method.retrain(
+        decoder, HALF, tiny.tokens(8, 24), counted_NL=counted_NL, seed=0, split=split_head
+    )
+
+
+def test_all_tokens_counted_are_all_tokens() -> None:
+    every, plain = counting(torch.ones(8, 24, dtype=torch.bool)), counting(None)
+    for name, weight in plain.weights.items():
+        torch.testing.assert_close(every.weights[name], weight)
+    assert every.figures["counted_tokens"] == 8 * 3 * 23
+    assert "counted_tokens" not in plain.figures
+
+
+def test_the_loss_is_the_mean_over_what_counts() -> None:
+    """A window's target that does not count changes nothing; one that does, does."""
+    counted_NL = torch.zeros(8, 24, dtype=torch.bool)
+    counted_NL[:, 5:8] = True
+    counted_NL[3, 1] = True
+    method = replace(SHORT, steps=1, batch=8)
+    found = counting(counted_NL, method).history[0]
+    decoder, windows_NL = tiny.decoder("llama"), tiny.tokens(8, 24)
+    student = Student(decoder, HALF, torch.device("cpu"), weight_decay=0.1, slorb_group=None)
+    with torch.no_grad():
+        mine, dense = (
+            model(input_ids=windows_NL).logits[:, :-1][counted_NL[:, 1:]]
+            for model in (student.model, decoder.model)
+        )
+        ce = functional.cross_entropy(mine, windows_NL[:, 1:][counted_NL[:, 1:]])
+        kl = functional.kl_div(
+            (mine / 2).log_softmax(-1), (dense / 2).softmax(-1), reduction="batchmean"
+        )
+    assert found["ce"] == pytest.approx(float(ce), rel=1e-5)
+    assert found["kl"] == pytest.approx(float(kl), rel=1e-4)
+    assert found["counted_tokens"] == 8 * 3 + 1
+
+
+def test_a_window_that_predicts_nothing_that_counts_is_refused() -> None:
+    counted_NL = torch.ones(8, 24, dtype=torch.bool)
+    counted_NL[2, 1:] = False
+    with pytest.raises(ValueError, match="must predict a token that counts"):
+        counting(counted_NL)

@@ -23,7 +23,10 @@ def test_a_model_is_written_and_stays_as_it_is(kind: str, tmp_path: Path) -> Non
     before = getattr(model, "generation_config", None)
     windows = tiny.tokens()
     (tmp_path / "run").mkdir()
-    write_start(tmp_path / "run", model, windows)
+    write_start(tmp_path / "run", model, windows, windows > 2)
     assert getattr(model, "generation_config", None) is before
     assert (tmp_path / "run" / MODEL / "config.json").is_file()
-    assert torch.equal(read_windows(tmp_path / "run"), windows)
+    found, counted = read_windows(tmp_path / "run")
+    assert torch.equal(found, windows)
+    assert counted is not None
+    assert torch.equal(counted, windows > 2)

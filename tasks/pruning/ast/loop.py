@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from tasks.pruning.ast.method import AdaptiveSparseTrainer
 
 
+_COUNTED = "counted_tokens"
+"""Figure: tokens that the loss was taken over."""
+
+
 class Run:
     """Trains a student until its last step, from the start or from the engine's snapshot."""
 
@@ -47,17 +51,25 @@ class Run:
         self._body, self._head = halves(student.model)
         self._teacher = halves(decoder.model) if method.distillation else None
 
-    def train(self, training_NL: Tensor, seed: int, progress: Progress | None) -> PruneResult:
+    def train(
+        self,
+        training_NL: Tensor,
+        counted_NL: Tensor | None,
+        seed: int,
+        progress: Progress | None,
+    ) -> PruneResult:
         """All steps; see :meth:`RetrainingMethod.retrain`."""
         method, student = self._method, self._student
         order = schedules.WindowOrder(len(training_NL), seed)
-        identity = _identity(method, student, training_NL, seed)
+        identity = _identity(method, student, training_NL, counted_NL, seed)
         history, spent = self._restored(identity)
         start = time.perf_counter() - spent
         for step in range(len(history) + 1, method.steps + 1):
-            batch_NL = training_NL[order.batch(step, method.batch)]
+            drawn = order.batch(step, method.batch)
+            counts_NL = None if counted_NL is None else counted_NL[drawn]
             flip_rate = history[-1]["flip_rate"] if history else 0.0
-            history.append({"step": step, **self._step(step, batch_NL, flip_rate)})
+            figures = self._step(step, training_NL[drawn], counts_NL, flip_rate)
+            history.append({"step": step, **figures})
             if step < method.steps:
                 seconds = time.perf_counter() - start
                 facts = {"identity": identity, "history": history, "seconds": seconds}
@@ -72,6 +84,7 @@ class Run:
                 "training_tokens": float(tokens),
                 "training_seconds": seconds,
                 "tokens_per_second": tokens / seconds,
+                **_counted(history),
             },
             history=tuple(history),
             branches=student.exported_branches(self._dtype),
@@ -85,14 +98,17 @@ class Run:
         self._student.load_state_(found.tensors)
         return list(found.facts["history"]), found.facts["seconds"]
 
-    def _step(self, step: int, batch_NL: Tensor, flip_rate: float) -> dict[str, float]:
+    def _step(
+        self, step: int, batch_NL: Tensor, counted_NL: Tensor | None, flip_rate: float
+    ) -> dict[str, float]:
         """One optimiser step; its figures.
 
         Args:
+            counted_NL: which tokens of the batch the loss is taken over; None: all.
             flip_rate: of the latest choice of masks, to be told until the next one.
         """
         method, student = self._method, self._student
-        losses = self._accumulate(batch_NL)
+        losses = self._accumulate(batch_NL, counted_NL)
         rate = schedules.learning_rate(step, method.steps, method.learning_rate)
         decay = schedules.decay(
             step, method.steps, method.decay_max, method.decay, method.decay_ramp
@@ -110,37 +126,51 @@ class Run:
             "decay": decay,
         }
 
-    def _accumulate(self, batch_NL: Tensor) -> dict[str, float]:
+    def _accumulate(self, batch_NL: Tensor, counted_NL: Tensor | None) -> dict[str, float]:
         """Gradients of a whole batch, summed over the processes; its losses."""
         method, engine = self._method, self._engine
         predicted = batch_NL.shape[0] * (batch_NL.shape[1] - (not self._encoder))
-        backward = self._backward_hidden if self._encoder else self._backward
+        if counted_NL is not None:
+            predicted = int(counted_NL[:, 1:].sum())
         sums = torch.zeros(2, dtype=torch.float64, device=engine.device)
-        mine_NL = batch_NL[engine.rank :: engine.processes]
-        for ids_BL in mine_NL.split(method.micro_batch) if len(mine_NL) else ():
-            sums += backward(ids_BL.long().to(engine.device), 1 / predicted)
+        mine = torch.arange(engine.rank, len(batch_NL), engine.processes)
+        for rows in mine.split(method.micro_batch) if len(mine) else ():
+            ids_BL = batch_NL[rows].long().to(engine.device)
+            if self._encoder:
+                sums += self._backward_hidden(ids_BL, 1 / predicted)
+            else:
+                counted_BL = None if counted_NL is None else counted_NL[rows].to(engine.device)
+                sums += self._backward(ids_BL, counted_BL, 1 / predicted)
         engine.sum_([*self._student.gradients(), sums])
         if self._encoder:
             return {"loss": float(sums[0]) / predicted}
         ce, kl = (float(value) / predicted for value in sums)
         alpha = method.alpha if method.distillation else 0.0
         loss = (1 - alpha) * ce + alpha * method.temperature**2 * kl
-        return {"loss": loss, "ce": ce, "kl": kl}
+        losses = {"loss": loss, "ce": ce, "kl": kl}
+        return losses if counted_NL is None else {**losses, _COUNTED: float(predicted)}
 
-    def _backward(self, ids_BL: Tensor, scale: float) -> Tensor:
+    def _backward(self, ids_BL: Tensor, counted_BL: Tensor | None, scale: float) -> Tensor:
         method, engine = self._method, self._engine
+
+        def predicting(of_BLX: Tensor) -> Tensor:
+            """What stands before the tokens that count, ``T × X``."""
+            of_TX = of_BLX[:, :-1].flatten(0, 1)
+            return of_TX if counted_BL is None else of_TX[counted_BL[:, 1:].flatten()]
+
+        next_T = ids_BL[:, 1:] if counted_BL is None else ids_BL[:, 1:][counted_BL[:, 1:]]
         teacher = None
         if self._teacher is not None:
             body, head = self._teacher
             with torch.inference_mode():
-                teacher = body(ids_BL)[:, :-1].flatten(0, 1), head
+                teacher = predicting(body(ids_BL)), head
         with engine.autocast():
-            hidden_TH = self._body(ids_BL)[:, :-1].flatten(0, 1)
+            hidden_TH = predicting(self._body(ids_BL))
             gradient_TH, sums = backward_through_head(
                 hidden_TH.detach(),
                 self._head,
                 teacher,
-                ids_BL[:, 1:].flatten(),
+                next_T.flatten(),
                 engine.backward,
                 alpha=method.alpha,
                 temperature=method.temperature,
@@ -176,11 +206,23 @@ def _halves(model: Any, split: Split | None) -> tuple[Body, Head]:
     return lambda ids_BL: model(input_ids=ids_BL, use_cache=False).logits, lambda logits: logits
 
 
+def _counted(history: list[dict[str, float]]) -> dict[str, float]:
+    """How many tokens the loss was taken over, where not all count."""
+    counts = [entry[_COUNTED] for entry in history if _COUNTED in entry]
+    return {_COUNTED: sum(counts)} if counts else {}
+
+
 def _identity(
-    method: AdaptiveSparseTrainer, student: Student, training_NL: Tensor, seed: int
+    method: AdaptiveSparseTrainer,
+    student: Student,
+    training_NL: Tensor,
+    counted_NL: Tensor | None,
+    seed: int,
 ) -> Mapping[str, Any]:
     """What a snapshot must agree with: everything that determines the run but the dense weights."""
     text = hashlib.sha256(training_NL.long().contiguous().numpy().tobytes()).hexdigest()
+    if counted_NL is not None:
+        text += hashlib.sha256(counted_NL.contiguous().numpy().tobytes()).hexdigest()
     shapes = {v.name: list(v.value.shape) for v in student.all_variables()}
     options = dataclasses.asdict(method)
     facts = {"method": method.name, "version": method.version, "options": options,

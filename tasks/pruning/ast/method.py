@@ -24,6 +24,9 @@ Deviations: no dropout, so that nothing but the order of windows is random; the 
 All parameters are trained, embeddings and norms included. ``criterion: activation`` is not the
 paper's: masks compare |W|·‖x‖ as Wanda does, which starts closer to the dense model.
 
+Where some tokens of the training windows count alone, both parts of the loss are means over these;
+the rest is read, and decides with them the masks of ``criterion: activation``.
+
 Shapes: ``N`` windows, ``L`` tokens of a window.
 """
 
@@ -56,6 +59,7 @@ class AdaptiveSparseTrainer(RetrainingMethod):
     summary: ClassVar[str] = "Retrains keep:group weights with an adaptive mask and distillation."
     source: ClassVar[str] = "AST, arXiv 2407.20584"
     version: ClassVar[int] = 2
+    counts_tokens: ClassVar[bool] = True
     published: ClassVar[Mapping[str, Any]] = {
         "criterion": "magnitude",
         "momentum": "published",
@@ -116,6 +120,7 @@ class AdaptiveSparseTrainer(RetrainingMethod):
         target: Target,
         training_NL: Tensor,
         *,
+        counted_NL: Tensor | None = None,
         seed: int,
         engine: Engine | None = None,
         split: Split | None = None,
@@ -125,6 +130,7 @@ class AdaptiveSparseTrainer(RetrainingMethod):
             raise ValueError(self.refuses(target))  # noqa: TRY004 (as the driver does)
         if training_NL.ndim != 2 or training_NL.shape[0] < 1 or training_NL.shape[1] < 2:
             raise ValueError(f"no token to learn from in windows of {tuple(training_NL.shape)}")
+        counted_NL = _required(decoder, training_NL, counted_NL)
         engine = engine or LocalEngine(decoder.model)
         student = Student(
             decoder,
@@ -135,7 +141,7 @@ class AdaptiveSparseTrainer(RetrainingMethod):
             norms=self._norms(decoder, training_NL),
         )
         run = Run(self, decoder, student, engine, split)
-        return run.train(training_NL.cpu(), seed, progress)
+        return run.train(training_NL.cpu(), counted_NL, seed, progress)
 
     def _norms(self, decoder: Decoder, training_NL: Tensor) -> dict[str, Tensor] | None:
         """Norm of every layer's inputs in the dense model, on the first training windows."""
@@ -143,3 +149,18 @@ class AdaptiveSparseTrainer(RetrainingMethod):
             return None
         statistics = collect_statistics(decoder, training_NL[:_NORM_WINDOWS])
         return {name: entry.energy_I.sqrt() for name, entry in statistics.items()}
+
+
+def _required(decoder: Decoder, training_NL: Tensor, counted_NL: Tensor | None) -> Tensor | None:
+    """Which tokens count, on the CPU.
+
+    Raises:
+        ValueError: a window predicts none of them, or the model is an encoder.
+    """
+    if counted_NL is None:
+        return None
+    if decoder.encoder:
+        raise ValueError("an encoder learns from all hidden states: it predicts no token")
+    if counted_NL.shape != training_NL.shape or not counted_NL[:, 1:].any(dim=1).all():
+        raise ValueError("each training window must predict a token that counts")
+    return counted_NL.cpu()

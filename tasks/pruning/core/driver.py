@@ -83,6 +83,7 @@ def prune(
     tokens_NL: Tensor | None = None,
     statistics: Statistics | None = None,
     training_NL: Tensor | None = None,
+    counted_NL: Tensor | None = None,
     loss: Loss | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
@@ -95,6 +96,7 @@ def prune(
         tokens_NL: calibration windows, for methods with ``uses_calibration``.
         statistics: from :func:`collect_statistics`, for layer methods that use them.
         training_NL: windows to learn from, for methods with ``uses_training``.
+        counted_NL: which of their tokens are learned from; None: all.
         loss: the model's mean loss on windows; by default, from all logits at once.
         device: where the work is done; by default, where the model is.
         into: takes the pruned weights one by one, and becomes the result's ``weights``; by default
@@ -109,6 +111,8 @@ def prune(
     decoder.require_exclusion()
     if reason := method.refuses(target):
         raise ValueError(reason)
+    if counted_NL is not None and not method.counts_tokens:
+        raise ValueError(f"{method.name} learns from all tokens of its windows, not from some")
     into = {} if into is None else into
     # On the CPU whatever the device, so that a seed means the same everywhere.
     generator = torch.Generator().manual_seed(seed)
@@ -135,7 +139,9 @@ def prune(
     if isinstance(method, RetrainingMethod):
         if training_NL is None:
             raise ValueError(f"{method.name} needs windows to learn from")
-        return method.retrain(decoder, target, training_NL, seed=seed, progress=progress)
+        return method.retrain(
+            decoder, target, training_NL, counted_NL=counted_NL, seed=seed, progress=progress
+        )
     raise TypeError(f"{type(method).__name__} is of no kind that the driver runs")
 
 

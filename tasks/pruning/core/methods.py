@@ -59,6 +59,8 @@ class Method(ABC):
     """Whether it learns from the sweep's training text."""
     cuts_training: ClassVar[bool] = False
     """Whether it learns from pieces of ``training_length`` tokens, cut from the windows."""
+    counts_tokens: ClassVar[bool] = False
+    """Whether it can learn from some tokens of the training windows alone, and reads the rest."""
     structured: ClassVar[bool] = False
     """Whether whole heads and channels go, so that the model gets smaller."""
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "nothing"

@@ -128,6 +128,7 @@ class RetrainingMethod(Method):
         target: Target,
         training_NL: Tensor,
         *,
+        counted_NL: Tensor | None = None,
         seed: int,
         engine: Engine | None = None,
         split: Split | None = None,
@@ -137,6 +138,8 @@ class RetrainingMethod(Method):
 
         Args:
             training_NL: token ids of the windows to learn from.
+            counted_NL: which of them the loss is taken over; None: all. Given to methods with
+                ``counts_tokens`` alone.
             seed: of the windows' order.
             engine: by default, this process and nothing else.
             split: splits a model into body and head, so that logits need not exist for all tokens
