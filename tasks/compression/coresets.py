@@ -14,16 +14,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from configs.corpora import Coreset
+from tasks.compression.mapped import mapped
 from tasks.data.corpora import ResolvedCorpus
 from tasks.data.texts import Windows, load_counted, load_places, load_tokens, save_tokens
 from tasks.measures.perplexity.windows import halves_of, token_losses
 from tasks.models.architecture.decoder import describe
 from tasks.models.architecture.head import input_device
-from tasks.models.files import share
 from tasks.models.resident import dense_model
 from tasks.pruning.core.blocks import Decoder
 from tasks.selection.coreset.gradients import Warmup, features
@@ -202,6 +202,10 @@ def _describe(work: Work, chosen: ChosenWindows) -> Facts:
         batch=batch,
         progress=lambda done, total: work.progress(done, (1 + options.checkpoints) * total),
     )
+    shape = (pool, options.projection)
+    shapes = {"x_ND": shape, "raw_ND": shape, "squares_NC": tuple(squares_NC.shape)}
+    tensors = mapped(work.out / _FEATURES, shapes)
+    tensors["squares_NC"].copy_(squares_NC)
     found = features(
         branches,
         losses,
@@ -217,11 +221,9 @@ def _describe(work: Work, chosen: ChosenWindows) -> Facts:
         generator=generator,
         seed=chosen.seed,
         batch=batch,
+        into=(tensors["x_ND"], tensors["raw_ND"]),
         progress=lambda done, total: work.progress(pool + done, pool + total),
     )
-    tensors = {"x_ND": found.x_ND, "raw_ND": found.raw_ND, "squares_NC": squares_NC}
-    save_file(tensors, work.out / _FEATURES)
-    share(work.out / _FEATURES)
     return {
         "seconds": time.perf_counter() - start,
         "windows": pool,

@@ -85,16 +85,20 @@ def features(
     generator: torch.Generator,
     seed: int,
     batch: int,
+    into: tuple[Tensor, Tensor] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Features:
     """Warm the branches up on the windows and describe each window by its gradients.
 
     Args:
         loss: of the model that the branches stand beside.
+        windows_NT: whatever ``loss`` takes some rows of: tokens, or numbers of windows.
         form: Adam's form of a gradient, or the gradient itself.
         generator: draws the windows of the warm-up.
         seed: of the projection's signs.
         batch: windows of one backward pass; it changes speed and memory alone.
+        into: zeros that become ``x_ND`` and ``raw_ND``, such as those of a mapped file: apart from
+            them, memory does not grow with the pool.
         progress: called with (passes over windows done, in all).
 
     Raises:
@@ -112,8 +116,7 @@ def features(
         done += windows
         progress(done, total)
 
-    x_ND = torch.zeros((len(windows_NT), dimensions))
-    raw_ND = torch.zeros_like(x_ND)
+    x_ND, raw_ND = into or (torch.zeros((len(windows_NT), dimensions)) for _ in range(2))
     learned = _warmed(branches, loss, windows_NT, warmup, generator, told)
     for rate, (moments, last) in zip(rates, learned, strict=True):
         for rows, flat_NP in _gradients(branches, loss, windows_NT, batch, told):

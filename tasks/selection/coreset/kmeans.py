@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tasks.selection.coreset.rows import Rows, rows_of, squared_distances, sum_of
+
 _STARTS = 10
 _ITERATIONS = 300
 _TOLERANCE = 1e-4
@@ -31,7 +33,7 @@ class Clusters:
     inertia: float
 
 
-def kmeans(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Clusters:
+def kmeans(given: Tensor | Rows, clusters: int, generator: torch.Generator) -> Clusters:
     """Cluster rows by Euclidean distance.
 
     Of rows with fewer distinct values than ``clusters`` each value is one cluster.
@@ -39,62 +41,69 @@ def kmeans(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Clusters:
     Raises:
         ValueError: for more clusters than rows.
     """
-    if not 1 <= clusters <= len(x_ND):
-        raise ValueError(f"{clusters} clusters of {len(x_ND)} rows: at least 1, at most the rows")
-    x_ND = x_ND.to(torch.float64)
-    centred_ND = x_ND - x_ND.mean(dim=0)  # distances come from products: small numbers are exact
-    clusters = min(clusters, len(torch.unique(centred_ND, dim=0)))
-    starts = 1 if clusters in {1, len(x_ND)} else _STARTS
-    found = [_once(centred_ND, clusters, generator) for _ in range(starts)]
+    rows = rows_of(given)
+    if not 1 <= clusters <= len(rows):
+        raise ValueError(f"{clusters} clusters of {len(rows)} rows: at least 1, at most the rows")
+    mean_D = rows.mean()
+    centred = rows.less(mean_D)  # distances come from products: small numbers are exact
+    clusters = _distinct(centred, clusters)
+    starts = 1 if clusters in {1, len(rows)} else _STARTS
+    found = (_once(centred, clusters, generator) for _ in range(starts))
     best = min(found, key=lambda result: result.inertia)
-    return Clusters(best.label_N, best.centre_KD + x_ND.mean(dim=0), best.inertia)
+    return Clusters(best.label_N, best.centre_KD + mean_D, best.inertia)
 
 
-def squared_distances(x_ND: Tensor, centre_KD: Tensor) -> Tensor:
-    """``N × K``, not negative."""
-    products_NK = x_ND @ centre_KD.T
-    squares_N1, squares_K = x_ND.square().sum(1, keepdim=True), centre_KD.square().sum(1)
-    return (squares_N1 - 2 * products_NK + squares_K).clamp_min_(0)
+def _distinct(rows: Rows, most: int) -> int:
+    """How many different rows there are, up to ``most``."""
+    seen_XD = rows.take([0])
+    for _, block_BD in rows.blocks():
+        seen_XD = torch.unique(torch.cat([seen_XD, block_BD]), dim=0)
+        if len(seen_XD) >= most:
+            return most
+    return len(seen_XD)
 
 
-def _once(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Clusters:
-    centre_KD = _plus_plus(x_ND, clusters, generator)
-    enough = _TOLERANCE * float(x_ND.var(dim=0, correction=0).mean())
+def _once(rows: Rows, clusters: int, generator: torch.Generator) -> Clusters:
+    centre_KD = _plus_plus(rows, clusters, generator)
+    mean_D = rows.mean()
+    varying = sum_of((block_BD - mean_D).square().sum(dim=0) for _, block_BD in rows.blocks())
+    enough = _TOLERANCE * float((varying / len(rows)).mean())
     for _ in range(_ITERATIONS):
-        distance_NK = squared_distances(x_ND, centre_KD)
-        label_N = _without_empty(distance_NK)
-        moved_KD = _means(x_ND, label_N, clusters)
+        moved_KD = _means(rows, _nearest(rows, centre_KD), clusters)
         shift = float((moved_KD - centre_KD).square().sum())
         centre_KD = moved_KD
         if shift <= enough:
             break
-    distance_NK = squared_distances(x_ND, centre_KD)
-    label_N = _without_empty(distance_NK)
-    centre_KD = _means(x_ND, label_N, clusters)
-    inertia = float((x_ND - centre_KD[label_N]).square().sum())
+    label_N = _nearest(rows, centre_KD)
+    centre_KD = _means(rows, label_N, clusters)
+    inertia = sum(
+        float((block_BD - centre_KD[label_N[part]]).square().sum())
+        for part, block_BD in rows.blocks()
+    )
     return Clusters(label_N, centre_KD, inertia)
 
 
-def _plus_plus(x_ND: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+def _plus_plus(rows: Rows, clusters: int, generator: torch.Generator) -> Tensor:
     """Rows drawn with probability in proportion to the squared distance to those drawn before."""
-    first = int(torch.randint(len(x_ND), (1,), generator=generator))
+    first = int(torch.randint(len(rows), (1,), generator=generator))
     chosen = [first]
-    nearest_N = squared_distances(x_ND, x_ND[[first]])[:, 0]
+    nearest_N = rows.distances(rows.take([first])[0])
     for _ in range(clusters - 1):
         nearest_N[chosen] = 0
         if not float(nearest_N.sum()):  # rounding hid what little is left
-            nearest_N = torch.ones(len(x_ND), dtype=x_ND.dtype)
+            nearest_N = torch.ones(len(rows), dtype=nearest_N.dtype)
             nearest_N[chosen] = 0
         drawn = int(torch.multinomial(nearest_N.cpu(), 1, generator=generator))
         chosen.append(drawn)
-        nearest_N = torch.minimum(nearest_N, squared_distances(x_ND, x_ND[[drawn]])[:, 0])
-    return x_ND[chosen]
+        nearest_N = torch.minimum(nearest_N, rows.distances(rows.take([drawn])[0]))
+    return rows.take(chosen)
 
 
-def _without_empty(distance_NK: Tensor) -> Tensor:
+def _nearest(rows: Rows, centre_KD: Tensor) -> Tensor:
     """Each row's nearest centre; a centre that is nobody's gets the row farthest from its own."""
-    nearest_N, label_N = distance_NK.min(dim=1)
-    sizes = torch.bincount(label_N, minlength=distance_NK.shape[1])
+    found = [squared_distances(block_BD, centre_KD).min(dim=1) for _, block_BD in rows.blocks()]
+    nearest_N, label_N = (torch.cat(parts) for parts in zip(*found, strict=True))
+    sizes = torch.bincount(label_N, minlength=len(centre_KD))
     for cluster in (sizes == 0).nonzero().flatten().tolist():
         alone_N = sizes[label_N] == 1
         row = int(nearest_N.masked_fill(alone_N, -1).argmax())
@@ -104,7 +113,11 @@ def _without_empty(distance_NK: Tensor) -> Tensor:
     return label_N
 
 
-def _means(x_ND: Tensor, label_N: Tensor, clusters: int) -> Tensor:
-    sums_KD = torch.zeros((clusters, x_ND.shape[1]), dtype=x_ND.dtype, device=x_ND.device)
-    sums_KD.index_add_(0, label_N, x_ND)
+def _means(rows: Rows, label_N: Tensor, clusters: int) -> Tensor:
+    sums_KD: Tensor | None = None
+    for part, block_BD in rows.blocks():
+        if sums_KD is None:
+            sums_KD = block_BD.new_zeros((clusters, block_BD.shape[1]))
+        sums_KD.index_add_(0, label_N[part], block_BD)
+    assert sums_KD is not None
     return sums_KD / torch.bincount(label_N, minlength=clusters).unsqueeze(1)

@@ -33,20 +33,23 @@ def column_squares(
     Raises:
         ValueError: no layer sees the windows one by one.
     """
-    found: list[Tensor] = []
-    kept: Tensor | None = None
+    found_NC: Tensor | None = None
+    done = 0
     for part_NT in windows_NT.split(batch):
         with _watched(modules, len(part_NT)) as squares, torch.no_grad():
             forward(part_NT)
         if not squares:
             raise ValueError("no linear layer sees the windows one by one")
         all_NC = torch.cat([squares[name] for name in modules if name in squares], dim=1)
-        if kept is None:
-            most = max(1, _HELD // (4 * len(windows_NT)))
-            kept = evenly(all_NC.shape[1], min(most, all_NC.shape[1]))
-        found.append(all_NC.cpu()[:, kept])
-        progress(sum(map(len, found)), len(windows_NT))
-    return torch.cat(found)
+        most = max(1, _HELD // (4 * len(windows_NT)))
+        kept_NC = all_NC.cpu()[:, evenly(all_NC.shape[1], min(most, all_NC.shape[1]))]
+        if found_NC is None:
+            found_NC = torch.empty((len(windows_NT), kept_NC.shape[1]))
+        found_NC[done : done + len(part_NT)] = kept_NC
+        done += len(part_NT)
+        progress(done, len(windows_NT))
+    assert found_NC is not None, "there are windows"
+    return found_NC
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tasks.selection.coreset.rows import Rows, rows_of
 from tasks.selection.registry import Repeats
 
 _ENOUGH = 1e-4
@@ -41,19 +42,19 @@ class Picks:
 
 
 def pursue(
-    atoms_ND: Tensor, goal_D: Tensor, count: int, *, ridge: float, repeats: Repeats
+    given: Tensor | Rows, goal_D: Tensor, count: int, *, ridge: float, repeats: Repeats
 ) -> Picks:
     """Take exactly ``count`` atoms whose combination comes near ``goal_D``.
 
     Raises:
         ValueError: for more atoms than there are.
     """
-    if count > len(atoms_ND):
-        raise ValueError(f"{count} of {len(atoms_ND)} atoms are to be taken")
-    atoms_ND, goal_D = atoms_ND.to(torch.float64), goal_D.to(torch.float64)
-    relative = float(atoms_ND.square().sum(dim=1).mean()) if repeats == "exclude" else 1.0
-    run = _Run(atoms_ND, goal_D, ridge * relative, repeats)
-    left = set(range(len(atoms_ND)))
+    atoms, goal_D = rows_of(given), goal_D.to(torch.float64)
+    if count > len(atoms):
+        raise ValueError(f"{count} of {len(atoms)} atoms are to be taken")
+    relative = float(atoms.squares().mean()) if repeats == "exclude" else 1.0
+    run = _Run(atoms, goal_D, ridge * relative, repeats)
+    left = set(range(len(atoms)))
     index: list[int] = []
     coefficient: list[float] = []
     while len(index) < count:
@@ -63,51 +64,51 @@ def pursue(
         index += taken
         coefficient += x
         left -= set(taken)
-    towards_N = atoms_ND @ goal_D
+    towards_N = atoms.times(goal_D)
     spare = sorted(left, key=lambda row: (-float(towards_N[row]), row))[: count - len(index)]
     return Picks(index + spare, coefficient + [0.0] * len(spare))
 
 
 @dataclass(frozen=True)
 class _Run:
-    atoms_ND: Tensor
+    atoms: Rows
     goal_D: Tensor
     ridge: float
     repeats: Repeats
 
     def __call__(self, rows: Sequence[int], most: int) -> tuple[list[int], list[float]]:
         """At most ``most`` of ``rows``, and their coefficients."""
-        atoms_ND = self.atoms_ND[list(rows)]
-        allowed_N = torch.ones(len(rows), dtype=torch.bool, device=atoms_ND.device)
+        atoms = self.atoms.only(rows)
+        allowed_N = torch.ones(len(rows), dtype=torch.bool)
         length = float(self.goal_D.norm())
         taken: list[int] = []
-        x = torch.zeros(0, dtype=torch.float64, device=atoms_ND.device)
+        x = torch.zeros(0, dtype=torch.float64)
         residual_D = self.goal_D
         while len(taken) < most and allowed_N.any() and length:
             if float(residual_D.norm()) / length < _ENOUGH:
                 break
-            match_N = (atoms_ND @ residual_D).masked_fill(~allowed_N, -torch.inf)
+            match_N = atoms.times(residual_D).masked_fill(~allowed_N, -torch.inf)
             newest = int(match_N.argmax())
             if newest in taken:
                 break
-            kept, x_kept = self._solved(atoms_ND, [*taken, newest])
+            kept, x_kept = self._solved(atoms, [*taken, newest])
             for dropped in set(taken) - set(kept):
                 allowed_N[dropped] = False
             if newest not in kept:
                 break
             taken, x = kept, x_kept
             allowed_N[newest] = self.repeats == "stop"
-            residual_D = self.goal_D - atoms_ND[taken].T @ x
+            residual_D = self.goal_D - atoms.take(taken).T @ x
         return [rows[j] for j in taken], x.tolist()
 
-    def _solved(self, atoms_ND: Tensor, taken: list[int]) -> tuple[list[int], Tensor]:
+    def _solved(self, atoms: Rows, taken: list[int]) -> tuple[list[int], Tensor]:
         """What stays of ``taken`` once no coefficient is negative, and the coefficients.
 
         It ends as well when the newest one is dropped, which then is not in what stays.
         """
         newest = taken[-1]
         while taken:
-            chosen_MD = atoms_ND[taken]
+            chosen_MD = atoms.take(taken)
             alone = self.repeats == "stop" and len(taken) == 1
             gram_MM = chosen_MD @ chosen_MD.T
             gram_MM.diagonal().add_(0.0 if alone else self.ridge)
@@ -118,4 +119,4 @@ class _Run:
             taken = [atom for atom in taken if atom != taken[worst]]
             if newest not in taken:
                 break
-        return [], torch.zeros(0, dtype=torch.float64, device=atoms_ND.device)
+        return [], torch.zeros(0, dtype=torch.float64)

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tasks.selection.coreset.rows import rows_of, sum_of
+
 
 def mean_error(x_ND: Tensor, index: Sequence[int], weight: Sequence[float]) -> float:
     """Of the weighted mean of the selected rows against the mean of all."""
-    x_ND = x_ND.to(torch.float64)
-    weight_n = torch.tensor(weight, dtype=torch.float64)
-    chosen_D = (weight_n[:, None] * x_ND[list(index)]).sum(dim=0) / weight_n.sum()
-    mean_D = x_ND.mean(dim=0)
-    return float((mean_D - chosen_D).norm() / mean_D.norm())
+    mean_D = rows_of(x_ND).mean()
+    return float((mean_D - _weighted_mean(x_ND, index, weight)).norm() / mean_D.norm())
 
 
 def random_error(x_ND: Tensor, count: int) -> float:
@@ -27,10 +26,11 @@ def random_error(x_ND: Tensor, count: int) -> float:
     total = len(x_ND)
     if count >= total:
         return 0.0
-    x_ND = x_ND.to(torch.float64)
-    mean_D = x_ND.mean(dim=0)
-    trace = (x_ND - mean_D).square().sum() / (total - 1)
-    return float((trace * (1 / count - 1 / total)).sqrt() / mean_D.norm())
+    rows = rows_of(x_ND)
+    mean_D = rows.mean()
+    squares = sum((part_BD - mean_D).square().sum() for _, part_BD in rows.blocks())
+    trace = squares / (total - 1)
+    return float((trace * (1 / count - 1 / total)) ** 0.5 / mean_D.norm())
 
 
 def column_norm_error(squares_NC: Tensor, index: Sequence[int], weight: Sequence[float]) -> float:
@@ -39,9 +39,14 @@ def column_norm_error(squares_NC: Tensor, index: Sequence[int], weight: Sequence
     Args:
         squares_NC: per window, the sum of squares of each input column of each layer.
     """
-    weight_n = torch.tensor(weight, dtype=torch.float64)
-    squares_NC = squares_NC.to(torch.float64)
-    pool_C = squares_NC.mean(dim=0).sqrt()
-    chosen_C = ((weight_n[:, None] * squares_NC[list(index)]).sum(0) / weight_n.sum()).sqrt()
+    pool_C = rows_of(squares_NC).mean().sqrt()
+    chosen_C = _weighted_mean(squares_NC, index, weight).sqrt()
     seen_C = pool_C > 0
     return float(((chosen_C - pool_C).abs() / pool_C)[seen_C].mean())
+
+
+def _weighted_mean(x_ND: Tensor, index: Sequence[int], weight: Sequence[float]) -> Tensor:
+    rows = rows_of(x_ND, torch.tensor(index))
+    weight_n = torch.tensor(weight, dtype=torch.float64)
+    parts = ((weight_n[part, None] * part_BD).sum(dim=0) for part, part_BD in rows.blocks())
+    return sum_of(parts) / weight_n.sum()

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasks.selection.coreset.kmeans import Clusters, kmeans, squared_distances
+from tasks.selection.coreset.kmeans import Clusters, kmeans
 from tasks.selection.coreset.pursuit import Picks, pursue
+from tasks.selection.coreset.rows import Rows, rows_of
 from tasks.selection.positions import shares
 from tasks.selection.registry import CoresetMethod, Repeats, Weights
 
@@ -73,7 +74,10 @@ class Selection:
 
 
 def select(x_ND: Tensor, choice: Choice, generator: torch.Generator) -> Selection:
-    """Choose ``choice.count`` rows.
+    """Choose ``choice.count`` rows, looking at a block of them at a time.
+
+    Args:
+        x_ND: in memory or in a mapped file.
 
     Raises:
         ValueError: for more rows or clusters than there are.
@@ -81,14 +85,14 @@ def select(x_ND: Tensor, choice: Choice, generator: torch.Generator) -> Selectio
     if not 1 <= choice.count <= len(x_ND):
         raise ValueError(f"{choice.count} of {len(x_ND)} windows are to be selected")
     order = _own_order(x_ND)
-    rows_ND = x_ND[order].to(torch.float64)
-    found = kmeans(rows_ND, choice.cluster_count(), generator)
+    rows = rows_of(x_ND, order)
+    found = kmeans(rows, choice.cluster_count(), generator)
     sizes = torch.bincount(found.label_N).tolist()
     budgets = shares(sizes, choice.count, sizes)
     picked: list[tuple[int, int, float]] = []
     for cluster, (size, budget) in enumerate(zip(sizes, budgets, strict=True)):
         members = (found.label_N == cluster).nonzero().flatten()
-        picks = _inside(rows_ND[members], found, cluster, budget, choice, generator)
+        picks = _inside(rows.only(members), found, cluster, budget, choice, generator)
         weights = _weights(picks, size, choice)
         picked += [
             (int(order[members[row]]), cluster, weight)
@@ -99,15 +103,33 @@ def select(x_ND: Tensor, choice: Choice, generator: torch.Generator) -> Selectio
 
 
 def _own_order(x_ND: Tensor) -> Tensor:
-    """Rows sorted by their values, the first column first: rows that tie are the same."""
+    """Rows sorted by their values, the first column first: rows that tie are the same.
+
+    A column is looked at only of rows that all before it leave tied: seldom the second.
+    """
     order = torch.arange(len(x_ND))
-    for column_N in reversed(x_ND.T.contiguous().unbind()):
-        order = order[column_N[order].argsort(stable=True)]
+    group = torch.zeros(len(x_ND), dtype=torch.int64)  # of each place in the order, ascending
+    for column in range(x_ND.shape[1]):
+        _, group, sizes = torch.unique_consecutive(group, return_inverse=True, return_counts=True)
+        tied = (sizes[group] > 1).nonzero().flatten()
+        if not len(tied):
+            break
+        value = x_ND[order[tied], column]
+        by = value.argsort(stable=True)
+        by = by[group[tied][by].argsort(stable=True)]
+        order[tied], value = order[tied][by], value[by]
+        # Where a group begins, now that the tied ones are sorted inside theirs.
+        new = torch.ones(len(tied), dtype=torch.int64)
+        new[1:] = (value[1:] != value[:-1]) | (group[tied][1:] != group[tied][:-1])
+        marks = torch.ones(len(order), dtype=torch.int64)
+        marks[1:] = group[1:] != group[:-1]
+        marks[tied] = new
+        group = marks.cumsum(0)
     return order
 
 
 def _inside(
-    rows_MD: Tensor,
+    rows: Rows,
     found: Clusters,
     cluster: int,
     budget: int,
@@ -117,14 +139,11 @@ def _inside(
     """``budget`` of one cluster's rows."""
     if choice.method in {"tagcos", "omp"}:
         # The mean of its rows is the cluster's centre.
-        return pursue(
-            rows_MD, rows_MD.mean(dim=0), budget, ridge=choice.ridge, repeats=choice.repeats
-        )
+        return pursue(rows, rows.mean(), budget, ridge=choice.ridge, repeats=choice.repeats)
     if choice.method == "stratified":
-        order = torch.randperm(len(rows_MD), generator=generator)
+        order = torch.randperm(len(rows), generator=generator)
     else:
-        distance_M = squared_distances(rows_MD, found.centre_KD[[cluster]])[:, 0]
-        order = distance_M.argsort(stable=True)
+        order = rows.distances(found.centre_KD[cluster]).argsort(stable=True)
     chosen = order[:budget].tolist()
     return Picks(chosen, [1.0] * len(chosen))
 
