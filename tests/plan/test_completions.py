@@ -91,6 +91,23 @@ def test_ast_and_its_coreset_count_completions_alone(home: Path) -> None:
     assert [line["counted"] for line in lines] == mine_NL.int().tolist()
 
 
+@pytest.mark.parametrize("method", ["policy_gradient", "flip_gradient"])
+def test_masks_are_learned_from_completions_alone(home: Path, method: str) -> None:
+    here = session()
+    options = {
+        "policy_gradient": {"steps": 2, "masks": 2, "sequence_length": 16},
+        "flip_gradient": {"tokens": 64, "sequence_length": 16, "swaps": 0},
+    }
+    learned = []
+    for loss in ("all", "completion"):
+        training = {"corpus": CHAT | {"loss": loss}, "sampling": "contiguous", "samples": 8}
+        settings = sweep(methods=[method], targets=["0.5"], options=options, training=training)
+        plan = here.checked_plan(validate(settings))
+        pruned = here.context(plan.config).make(plan.cells[0].pruned)
+        learned.append((pruned.path / "history.json").read_text())
+    assert learned[0] != learned[1]
+
+
 def test_losses_of_windows_are_means_over_what_counts(home: Path) -> None:
     here = session()
     plan = here.checked_plan(validate(sweep()))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tasks.pruning.core import driver
 from tasks.pruning.core.methods import LearningInputs
+from tasks.pruning.core.sequences import Sequences
 from tasks.pruning.core.structure import Kept, masked_weights, structure_of
 from tasks.pruning.core.targets import Fraction
 from tasks.pruning.flip_gradient.budget import allocated, fitted
@@ -74,7 +75,7 @@ def test_the_judge_is_the_divergence_of_the_masked_model() -> None:
     decoder, known = of_tiny()
     tokens_NL = tiny.tokens(3, 16, seed=5)
     choice = Choice.by_prior(known, 0.5)
-    with Judge(decoder, tokens_NL) as judge:  # type: ignore[arg-type]
+    with Judge(decoder, Sequences(tokens_NL)) as judge:  # type: ignore[arg-type]
         assert judge(Choice.dense(known)) == pytest.approx(0.0, abs=1e-6)
         found = judge(choice)
     assert judge.tokens == 2 * tokens_NL.numel()
@@ -85,7 +86,7 @@ def test_costs_of_groups_are_differences_of_flips() -> None:
     decoder, known = of_tiny()
     tokens_NL = tiny.tokens(2, 16, seed=6)
     rounds = Rounds(decoder, known, most=0.6)  # type: ignore[arg-type]
-    rounds.go_to_(0.25, tokens_NL, lambda *_: None)
+    rounds.go_to_(0.25, Sequences(tokens_NL), lambda *_: None)
     assert rounds.costs_LG is not None
     dense = Choice.dense(known)
     for block, group in itertools.product(*map(range, known.groups_LG.shape)):
@@ -144,7 +145,7 @@ def test_ranks_count_from_the_lowest() -> None:
 def test_choices_meet_the_budgets_of_both_kinds(share: float) -> None:
     decoder, known = of_tiny()
     rounds = Rounds(decoder, known, most=0.6)  # type: ignore[arg-type]
-    rounds.go_to_(share, tiny.tokens(2, 8, seed=7), lambda *_: None)
+    rounds.go_to_(share, Sequences(tiny.tokens(2, 8, seed=7)), lambda *_: None)
     for choice in (rounds.choice, Choice.by_prior(known, share)):
         groups = known.groups_LG.numel()
         assert int(choice.groups_LG.sum()) == max(len(known.groups_LG), round((1 - share) * groups))

@@ -17,6 +17,7 @@ from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.gates import gated_loss, plain_loss
 from tasks.pruning.core.methods import LearningInputs
 from tasks.pruning.core.registry import parse_target
+from tasks.pruning.core.sequences import Sequences
 from tasks.pruning.core.structure import Kept, Removable, masked_weights
 from tasks.pruning.core.targets import Fraction
 from tasks.pruning.policy_gradient.method import PolicyGradient, _batches
@@ -250,7 +251,7 @@ def test_losses_that_are_nan_are_dropped() -> None:
     found = decoder()
     calls = iter(range(10_000))
 
-    def sometimes_nan(tokens_NL: Tensor) -> Tensor:
+    def sometimes_nan(tokens_NL: Tensor, _: object = None) -> Tensor:
         call = next(calls)
         # All masks of the second step, and one of every other step.
         bad = 3 <= call < 6 or call % 3 == 0
@@ -266,9 +267,9 @@ def test_losses_that_are_nan_are_dropped() -> None:
 
 
 def test_batches_go_round_every_sequence_in_random_order() -> None:
-    windows = torch.arange(6 * 16).reshape(6, 16)
+    windows = Sequences(torch.arange(6 * 16).reshape(6, 16))
     batches = _batches(windows, 4, 8, torch.Generator().manual_seed(0))
-    drawn = torch.cat([next(batches) for _ in range(3)])
+    drawn = torch.cat([next(batches).ids_NL for _ in range(3)])
     assert drawn[:, 0].sort().values.tolist() == list(range(0, 96, 8))
     assert drawn[:, 0].tolist() != sorted(drawn[:, 0].tolist())
     with pytest.raises(ValueError, match="sequence_length 32"):
@@ -313,7 +314,7 @@ def test_the_best_choice_counts_and_is_judged_on_text_that_was_held_back() -> No
     seen: list[torch.Tensor] = []
     plain = plain_loss(decoder)
 
-    def loss(tokens_NL: torch.Tensor) -> torch.Tensor:
+    def loss(tokens_NL: torch.Tensor, _: object = None) -> torch.Tensor:
         seen.append(tokens_NL.clone())
         return plain(tokens_NL)
 

@@ -22,6 +22,8 @@ from tasks.measures.perplexity.windows import (
     token_losses,
 )
 from tasks.models.architecture.head import input_device
+from tasks.pruning.core.gates import Loss
+from tasks.pruning.core.sequences import predicted, predicting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -88,7 +90,7 @@ def result_of(figures: WindowFigures, windows_NL: Tensor) -> PerplexityResult:
     return PerplexityResult(_exp(nll / tokens), nll, tokens, figures.seconds, kl, agreement)
 
 
-def mean_loss(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
+def mean_loss(model: PreTrainedModel) -> Loss:
     """A function of windows that gives the mean negative log-likelihood of a predicted token.
 
     The model is split once; logits are bounded as in :func:`perplexity`. What changes inside the
@@ -97,10 +99,10 @@ def mean_loss(model: PreTrainedModel) -> Callable[[Tensor], Tensor]:
     halves = halves_of(model)
     device = input_device(model)
 
-    def loss(windows_NL: Tensor) -> Tensor:
+    def loss(windows_NL: Tensor, counted_NL: Tensor | None = None) -> Tensor:
         ids_NL = windows_NL.long().to(device)
-        states_TX = halves.states(ids_NL)[:, :-1].flatten(0, 1)
-        return token_losses(halves, states_TX, ids_NL[:, 1:].flatten()).double().mean()
+        states_TX = predicting(halves.states(ids_NL), counted_NL)
+        return token_losses(halves, states_TX, predicted(ids_NL, counted_NL)).double().mean()
 
     return loss
 

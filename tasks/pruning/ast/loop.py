@@ -24,6 +24,7 @@ from tasks.pruning.ast.student import Student
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.methods import Progress, PruneResult
 from tasks.pruning.core.retraining import Body, Engine, Head, Snapshot, Split
+from tasks.pruning.core.sequences import predicted, predicting
 
 if TYPE_CHECKING:
     from tasks.pruning.ast.method import AdaptiveSparseTrainer
@@ -152,25 +153,18 @@ class Run:
 
     def _backward(self, ids_BL: Tensor, counted_BL: Tensor | None, scale: float) -> Tensor:
         method, engine = self._method, self._engine
-
-        def predicting(of_BLX: Tensor) -> Tensor:
-            """What stands before the tokens that count, ``T × X``."""
-            of_TX = of_BLX[:, :-1].flatten(0, 1)
-            return of_TX if counted_BL is None else of_TX[counted_BL[:, 1:].flatten()]
-
-        next_T = ids_BL[:, 1:] if counted_BL is None else ids_BL[:, 1:][counted_BL[:, 1:]]
         teacher = None
         if self._teacher is not None:
             body, head = self._teacher
             with torch.inference_mode():
-                teacher = predicting(body(ids_BL)), head
+                teacher = predicting(body(ids_BL), counted_BL), head
         with engine.autocast():
-            hidden_TH = predicting(self._body(ids_BL))
+            hidden_TH = predicting(self._body(ids_BL), counted_BL)
             gradient_TH, sums = backward_through_head(
                 hidden_TH.detach(),
                 self._head,
                 teacher,
-                next_T.flatten(),
+                predicted(ids_BL, counted_BL),
                 engine.backward,
                 alpha=method.alpha,
                 temperature=method.temperature,

@@ -130,6 +130,7 @@ def prune(
         inputs = LearningInputs(
             tokens_NL=tokens_NL,
             training_NL=training_NL,
+            counted_NL=counted_NL,
             loss=loss or plain_loss(decoder),
             device=device,
             progress=progress,

@@ -9,22 +9,42 @@ Shapes: ``L`` blocks, ``G`` key/value groups, ``C`` channels, ``N`` windows.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.sequences import predicted, predicting
 from tasks.pruning.core.structure import structure_of
 
-Loss = Callable[[Tensor], Tensor]
-"""Token windows → a scalar: the mean negative log-likelihood of a predicted token under the model,
-or what :func:`hidden_distance` tells of an encoder."""
-GatedLoss = Callable[[Tensor, Tensor, Tensor], float]
-"""(groups ``L × G``, channels ``L × C``, windows) → the loss with these gates."""
+
+class Loss(Protocol):
+    """Token windows → a scalar: the mean negative log-likelihood of a predicted token under the
+    model, or what :func:`hidden_distance` tells of an encoder."""
+
+    def __call__(self, tokens_NL: Tensor, counted_NL: Tensor | None = None, /) -> Tensor:
+        """
+        Args:
+            counted_NL: tokens that the mean is taken over; None: all.
+        """
+        ...
+
+
+class GatedLoss(Protocol):
+    """The loss with gates."""
+
+    def __call__(
+        self,
+        groups_LG: Tensor,
+        channels_LC: Tensor,
+        tokens_NL: Tensor,
+        counted_NL: Tensor | None = None,
+        /,
+    ) -> float: ...
 
 
 def plain_loss(decoder: Decoder) -> Loss:
@@ -32,10 +52,10 @@ def plain_loss(decoder: Decoder) -> Loss:
     if decoder.encoder:
         return hidden_distance(decoder.model)
 
-    def loss(tokens_NL: Tensor) -> Tensor:
+    def loss(tokens_NL: Tensor, counted_NL: Tensor | None = None) -> Tensor:
         ids = tokens_NL.long().to(next(decoder.model.parameters()).device)
-        logits = decoder.model(input_ids=ids, use_cache=False).logits[:, :-1]
-        return functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+        logits_TV = predicting(decoder.model(input_ids=ids, use_cache=False).logits, counted_NL)
+        return functional.cross_entropy(logits_TV.float(), predicted(ids, counted_NL))
 
     return loss
 
@@ -54,7 +74,9 @@ def hidden_distance(model: nn.Module) -> Loss:
     def states(of: nn.Module, ids_NL: Tensor) -> Tensor:
         return of(input_ids=ids_NL, use_cache=False).last_hidden_state.float()
 
-    def loss(tokens_NL: Tensor) -> Tensor:
+    def loss(tokens_NL: Tensor, counted_NL: Tensor | None = None) -> Tensor:
+        if counted_NL is not None:
+            raise ValueError("an encoder learns from all hidden states: it predicts no token")
         ids_NL = tokens_NL.long().to(next(model.parameters()).device)
         # All masks of a step are judged on the same windows.
         if not known or not torch.equal(known[0], ids_NL):
@@ -80,13 +102,18 @@ def gated_loss(decoder: Decoder, loss: Loss) -> Iterator[GatedLoss]:
     ]
 
     @torch.no_grad()
-    def evaluate(groups_LG: Tensor, channels_LC: Tensor, tokens_NL: Tensor) -> float:
+    def evaluate(
+        groups_LG: Tensor,
+        channels_LC: Tensor,
+        tokens_NL: Tensor,
+        counted_NL: Tensor | None = None,
+    ) -> float:
         for (attention, mlp), groups_G, channels_C in zip(
             pairs, groups_LG, channels_LC, strict=True
         ):
             factors[attention] = structure.query_features(groups_G).to(attention.weight)  # type: ignore[arg-type]
             factors[mlp] = channels_C.to(mlp.weight)  # type: ignore[arg-type]
-        return float(loss(tokens_NL))
+        return float(loss(tokens_NL, counted_NL))
 
     handles = [module.register_forward_pre_hook(hook) for pair in pairs for module in pair]
     try:

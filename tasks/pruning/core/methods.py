@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from tasks.pruning.core.gates import Loss
+from tasks.pruning.core.sequences import Sequences
 from tasks.pruning.core.statistics import ColumnStatistics
 from tasks.pruning.core.structure import Kept
 from tasks.pruning.core.targets import Fraction, SemiStructured, Target
@@ -233,31 +235,24 @@ class LearningInputs:
     Attributes:
         tokens_NL: calibration windows, for methods with ``uses_calibration``.
         training_NL: windows to learn from, for methods with ``uses_training``.
-        loss: token windows → mean negative log-likelihood of the model as it is; of an encoder,
-            the distance of its hidden states from the dense model's.
+        counted_NL: which of their tokens count; None: all.
+        loss: token windows, and which tokens count → mean negative log-likelihood of the model as
+            it is; of an encoder, the distance of its hidden states from the dense model's.
         device: where blocks are worked on; None: where the model is.
         progress: called with (steps done, steps in all).
     """
 
     tokens_NL: Tensor | None = None
     training_NL: Tensor | None = None
-    loss: Callable[[Tensor], Tensor]
+    counted_NL: Tensor | None = None
+    loss: Loss
     device: torch.device | None = None
     progress: Progress | None = None
 
-
-def sequences_of(windows_NL: Tensor, length: int) -> Tensor:
-    """Training windows cut into sequences of ``length`` tokens; what is left of a window goes.
-
-    Raises:
-        ValueError: a window is shorter.
-    """
-    available = windows_NL.shape[1]
-    if available < length:
-        raise ValueError(
-            f"sequence_length {length} is more than the {available} tokens of a training window"
-        )
-    return windows_NL[:, : available // length * length].reshape(-1, length)
+    def training(self) -> Sequences:
+        """The windows to learn from."""
+        assert self.training_NL is not None
+        return Sequences(self.training_NL, self.counted_NL)
 
 
 @dataclass(frozen=True, kw_only=True)

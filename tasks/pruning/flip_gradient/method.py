@@ -19,7 +19,7 @@ taken at the current choice, not averaged over draws around it, and the choice f
 - then a few groups are swapped where text that no round saw says so, and the result is taken only
   where that text prefers it to the prior alone.
 
-Shapes: ``L`` blocks, ``G`` groups, ``C`` channels, ``N`` windows.
+Shapes: ``L`` blocks, ``G`` groups, ``C`` channels.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
 
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.methods import (
@@ -40,9 +39,9 @@ from tasks.pruning.core.methods import (
     LearningInputs,
     StructuredMethod,
     option,
-    sequences_of,
 )
 from tasks.pruning.core.registry import register
+from tasks.pruning.core.sequences import Sequences
 from tasks.pruning.core.targets import Fraction
 from tasks.pruning.flip_gradient.choice import Choice, Judge
 from tasks.pruning.flip_gradient.prior import prior
@@ -61,6 +60,7 @@ class FlipGradient(StructuredMethod):
     uses_calibration: ClassVar[bool] = True
     uses_training: ClassVar[bool] = True
     cuts_training: ClassVar[bool] = True
+    counts_tokens: ClassVar[bool] = True
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "mask"
 
     tokens: int = option(
@@ -95,7 +95,7 @@ class FlipGradient(StructuredMethod):
         generator: torch.Generator,
         inputs: LearningInputs,
     ) -> Chosen:
-        assert inputs.tokens_NL is not None and inputs.training_NL is not None
+        assert inputs.tokens_NL is not None
         start = time.perf_counter()
         quiet = LearningInputs(tokens_NL=inputs.tokens_NL, loss=inputs.loss, device=inputs.device)
         known = prior(decoder, quiet)
@@ -104,11 +104,11 @@ class FlipGradient(StructuredMethod):
         if not self.tokens:
             return Chosen(kept=alone.kept(), figures=figures)
         start = time.perf_counter()
-        learned_NL, judged_NL = self._split(inputs.training_NL, generator)
+        learned, judged = self._split(inputs.training(), generator)
         rounds = Rounds(decoder, known, most=self.most)
         history: list[Mapping[str, float]] = []
         count = max(1, math.ceil(target.value / self.round - 1e-9))
-        batches = self._batches(learned_NL, rounds.flips * count)
+        batches = self._batches(learned, rounds.flips * count)
         for at in range(count):
             share = target.value * (at + 1) / count
 
@@ -118,8 +118,8 @@ class FlipGradient(StructuredMethod):
 
             history.append({"step": at + 1.0, **rounds.go_to_(share, next(batches), told)})
         choice, read = rounds.choice, 0
-        if len(judged_NL):
-            choice, read, told_of = self._judged(decoder, judged_NL, rounds, alone)
+        if len(judged):
+            choice, read, told_of = self._judged(decoder, judged, rounds, alone)
             figures |= told_of
         figures |= {
             "training_tokens": float(rounds.tokens + read),
@@ -128,28 +128,30 @@ class FlipGradient(StructuredMethod):
         return Chosen(kept=choice.kept(), figures=figures, history=tuple(history))
 
     def _judged(
-        self, decoder: Decoder, judged_NL: Tensor, rounds: Rounds, alone: Choice
+        self, decoder: Decoder, judged: Sequences, rounds: Rounds, alone: Choice
     ) -> tuple[Choice, int, dict[str, float]]:
         """The better of the prior's choice and the rounds' with its swaps, on text of its own.
 
         Returns:
             The choice, how many tokens were judged, and figures.
         """
-        with Judge(decoder, judged_NL) as judge:
+        with Judge(decoder, judged) as judge:
             initial = judge(alone)
             choice, value = rounds.swapped(judge, self.swaps)
         if not value <= initial:
             choice, value = alone, initial
         return choice, judge.tokens, {"initial_divergence": initial, "divergence": value}
 
-    def _split(self, training_NL: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _split(
+        self, training: Sequences, generator: torch.Generator
+    ) -> tuple[Sequences, Sequences]:
         """Sequences to learn from in random order, and those held back."""
-        sequences_NL = sequences_of(training_NL, self.sequence_length)
-        sequences_NL = sequences_NL[torch.randperm(len(sequences_NL), generator=generator)]
-        held = min(self.validation_tokens // self.sequence_length, len(sequences_NL) // 4)
-        return sequences_NL[held:], sequences_NL[:held]
+        sequences = training.cut(self.sequence_length)
+        sequences = sequences[torch.randperm(len(sequences), generator=generator)]
+        held = min(self.validation_tokens // self.sequence_length, len(sequences) // 4)
+        return sequences[held:], sequences[:held]
 
-    def _batches(self, sequences_NL: Tensor, flips: int) -> Iterator[Tensor]:
+    def _batches(self, sequences: Sequences, flips: int) -> Iterator[Sequences]:
         """A batch a round, so large that all flips together judge ``tokens``; text comes round."""
         size = max(1, self.tokens // (flips * self.sequence_length))
         if self.tokens < flips * self.sequence_length:
@@ -161,6 +163,6 @@ class FlipGradient(StructuredMethod):
             )
         at = 0
         while True:
-            chosen = torch.arange(at, at + size) % len(sequences_NL)
-            yield sequences_NL[chosen]
+            chosen = torch.arange(at, at + size) % len(sequences)
+            yield sequences[chosen]
             at += size

@@ -1,6 +1,6 @@
 """Rounds of flips: each moves the choice one step towards the target.
 
-Shapes: ``L`` blocks, ``G`` groups, ``C`` channels, ``N`` windows.
+Shapes: ``L`` blocks, ``G`` groups, ``C`` channels.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.sequences import Sequences
 from tasks.pruning.flip_gradient.budget import allocated, fitted
 from tasks.pruning.flip_gradient.choice import Choice, Judge, highest_groups
 from tasks.pruning.flip_gradient.prior import Prior
@@ -55,11 +56,11 @@ class Rounds:
         return 1 + len(self._prior.group_places) + _POINTS * len(self._prior.channel_blocks)
 
     def go_to_(
-        self, share: float, windows_NL: Tensor, told: Callable[[int, int], None]
+        self, share: float, windows: Sequences, told: Callable[[int, int], None]
     ) -> dict[str, float]:
         """One round: flip everything at the current choice, then choose for ``share``."""
         free, channels = self._prior.channel_blocks, self._prior.order_LC.shape[1]
-        with Judge(self._decoder, windows_NL) as judge:
+        with Judge(self._decoder, windows) as judge:
             flipped = [0]
 
             def loss(choice: Choice) -> float:

@@ -3,8 +3,6 @@
 Losses of drawn masks move a policy, and say little of the one mask that it stands for. So that
 mask, the deterministic choice, is judged on windows held back from learning: at the start, now and
 then, and in the end.
-
-Shapes: ``N`` windows, ``L`` tokens of a window.
 """
 
 from __future__ import annotations
@@ -12,9 +10,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
 from tasks.pruning.core.gates import GatedLoss
+from tasks.pruning.core.sequences import Sequences
 from tasks.pruning.core.structure import Kept
 from tasks.pruning.policy_gradient.policy import Policy
 
@@ -25,7 +23,7 @@ class Best:
     """Keeps the best choice seen so far.
 
     Args:
-        windows_NL: to judge on; with none, the latest choice counts.
+        windows: to judge on; with none, the latest choice counts.
 
     Attributes:
         kept: what stays by that choice.
@@ -33,9 +31,9 @@ class Best:
     """
 
     def __init__(
-        self, policy: Policy, loss: GatedLoss, windows_NL: Tensor, *, across_layers: bool
+        self, policy: Policy, loss: GatedLoss, windows: Sequences, *, across_layers: bool
     ) -> None:
-        self._loss, self._windows_NL, self._across = loss, windows_NL, across_layers
+        self._loss, self._windows, self._across = loss, windows, across_layers
         self._lowest = math.inf
         self.kept = policy.kept(across_layers=across_layers)
         self.tokens = 0
@@ -43,11 +41,11 @@ class Best:
     def judge_(self, policy: Policy) -> dict[str, float]:
         """Judge the policy's choice; its mean loss on the windows, where there are any."""
         kept = policy.kept(across_layers=self._across)
-        if not len(self._windows_NL):
+        if not len(self._windows):
             self.kept = kept
             return {}
         loss = self._mean_loss(kept)
-        self.tokens += self._windows_NL.numel()
+        self.tokens += self._windows.ids_NL.numel()
         if loss < self._lowest:
             self._lowest, self.kept = loss, kept
         # A model that overflows has no loss to draw.
@@ -57,7 +55,8 @@ class Best:
         groups_LG = torch.stack([block.groups_G for block in kept]).float()
         channels_LC = torch.stack([block.channels_C for block in kept]).float()
         total = 0.0
-        for batch_NL in self._windows_NL.split(_WINDOWS_AT_ONCE):
-            total += self._loss(groups_LG, channels_LC, batch_NL) * len(batch_NL)
-        mean = total / len(self._windows_NL)
+        for batch in self._windows.split(_WINDOWS_AT_ONCE):
+            loss = self._loss(groups_LG, channels_LC, batch.ids_NL, batch.counted_NL)
+            total += loss * batch.weight()
+        mean = total / self._windows.weight()
         return mean if not math.isnan(mean) else math.inf

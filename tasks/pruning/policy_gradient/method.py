@@ -31,7 +31,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
 
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.gates import GatedLoss, gated_loss
@@ -40,9 +39,9 @@ from tasks.pruning.core.methods import (
     LearningInputs,
     StructuredMethod,
     option,
-    sequences_of,
 )
 from tasks.pruning.core.registry import register
+from tasks.pruning.core.sequences import Sequences
 from tasks.pruning.core.targets import Fraction
 from tasks.pruning.policy_gradient import bernoulli
 from tasks.pruning.policy_gradient.choice import Best
@@ -61,6 +60,7 @@ class PolicyGradient(StructuredMethod):
     uses_calibration: ClassVar[bool] = True
     uses_training: ClassVar[bool] = True
     cuts_training: ClassVar[bool] = True
+    counts_tokens: ClassVar[bool] = True
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "mask"
     version: ClassVar[int] = 3
     published: ClassVar[Mapping[str, Any]] = {
@@ -131,8 +131,9 @@ class PolicyGradient(StructuredMethod):
         generator: torch.Generator,
         inputs: LearningInputs,
     ) -> Chosen:
-        assert inputs.tokens_NL is not None and inputs.training_NL is not None
-        sequences_of(inputs.training_NL, self.sequence_length)  # refused before the pass below
+        assert inputs.tokens_NL is not None
+        training = inputs.training()
+        training.cut(self.sequence_length)  # refused before the pass below
         start = time.perf_counter()
         policy = initial_policy(
             decoder,
@@ -146,15 +147,14 @@ class PolicyGradient(StructuredMethod):
             floor=self.floor,
         )
         initialised = time.perf_counter()
-        held_back = min(self.validation_windows, len(inputs.training_NL) // 4) if self.steps else 0
-        learned_NL, judged_NL = inputs.training_NL.split(
-            [len(inputs.training_NL) - held_back, held_back]
-        )
+        held_back = min(self.validation_windows, len(training) // 4) if self.steps else 0
+        first = len(training) - held_back
+        learned, judged = training[:first], training[first:]
         history: list[Mapping[str, float]] = []
         with gated_loss(decoder, inputs.loss) as loss:
-            best = Best(policy, loss, judged_NL, across_layers=self.final == "global")
+            best = Best(policy, loss, judged, across_layers=self.final == "global")
             initial = best.judge_(policy)
-            for figures in self._learn(policy, loss, learned_NL, generator):
+            for figures in self._learn(policy, loss, learned, generator):
                 step = len(history) + 1
                 due = step % self.validation_interval == 0 or step == self.steps
                 history.append({**figures, **(best.judge_(policy) if due else {})})
@@ -170,19 +170,21 @@ class PolicyGradient(StructuredMethod):
         return Chosen(kept=best.kept, figures=figures, history=tuple(history))
 
     def _learn(
-        self, policy: Policy, loss: GatedLoss, training_NL: Tensor, generator: torch.Generator
+        self, policy: Policy, loss: GatedLoss, training: Sequences, generator: torch.Generator
     ) -> Iterator[Mapping[str, float]]:
         """Move the policy step by step, yielding each step's figures."""
         averaged = self.baseline == "moving-average" or self.masks == 1
         baseline = bernoulli.MovingAverage() if averaged else bernoulli.LeaveOneOut()
-        batches = _batches(training_NL, self.batch_size, self.sequence_length, generator)
+        batches = _batches(training, self.batch_size, self.sequence_length, generator)
         for step in range(self.steps):
             rate = bernoulli.decayed(self.learning_rate, step, self.steps)
-            batch_NL = next(batches)
+            batch = next(batches)
             masks_KV = bernoulli.draw(
                 policy.scores_V, self.masks, generator, antithetic=self.antithetic
             )
-            losses_K = torch.tensor([loss(*policy.gates(mask_V), batch_NL) for mask_V in masks_KV])
+            losses_K = torch.tensor(
+                [loss(*policy.gates(m_V), batch.ids_NL, batch.counted_NL) for m_V in masks_KV]
+            )
             usable = torch.isfinite(losses_K)
             figures = {"step": float(step + 1), "learning_rate": rate}
             if usable.any():
@@ -196,13 +198,13 @@ class PolicyGradient(StructuredMethod):
 
 
 def _batches(
-    windows_NL: Tensor, batch_size: int, length: int, generator: torch.Generator
-) -> Iterator[Tensor]:
+    windows: Sequences, batch_size: int, length: int, generator: torch.Generator
+) -> Iterator[Sequences]:
     """Endless batches of sequences cut from the windows, in a new random order each time round."""
-    sequences_NL = sequences_of(windows_NL, length)
+    sequences = windows.cut(length)
     order: list[int] = []
     while True:
         while len(order) < batch_size:
-            order += torch.randperm(len(sequences_NL), generator=generator).tolist()
+            order += torch.randperm(len(sequences), generator=generator).tolist()
         chosen, order = order[:batch_size], order[batch_size:]
-        yield sequences_NL[torch.tensor(chosen)]
+        yield sequences[torch.tensor(chosen)]

@@ -1,0 +1,106 @@
+"""Sequences of which some tokens count: how they are cut, and who learns from these alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+from torch.nn import functional
+
+from tasks.measures.perplexity.perplexity import mean_loss
+from tasks.pruning.core import driver
+from tasks.pruning.core.gates import gated_loss, hidden_distance, plain_loss
+from tasks.pruning.core.methods import Method
+from tasks.pruning.core.sequences import Sequences
+from tasks.pruning.core.targets import Fraction, SemiStructured
+from tasks.pruning.flip_gradient.choice import Choice, Judge
+from tasks.pruning.flip_gradient.method import FlipGradient
+from tasks.pruning.flip_gradient.prior import prior
+from tasks.pruning.policy_gradient.method import PolicyGradient
+from tasks.pruning.wanda import Wanda
+
+POLICY = PolicyGradient(steps=3, masks=2, batch_size=2, sequence_length=8, channel_group=16)
+FLIPS = FlipGradient(tokens=600, sequence_length=8, swaps=1)
+
+
+def some(windows: int = 8, length: int = 16) -> torch.Tensor:
+    """Two tokens of every eight."""
+    counted_NL = torch.zeros(windows, length, dtype=torch.bool)
+    counted_NL[:, 3::8] = counted_NL[:, 4::8] = True
+    return counted_NL
+
+
+def test_sequences_that_predict_nothing_that_counts_go() -> None:
+    ids_NL = torch.arange(24).view(2, 12)
+    counted_NL = torch.zeros(2, 12, dtype=torch.bool)
+    counted_NL[0, 5] = counted_NL[1, 8] = True  # the latter is a sequence's first
+    found = Sequences(ids_NL, counted_NL).cut(4)
+    assert found.ids_NL.tolist() == [[4, 5, 6, 7]]
+    assert found.weight() == 1
+    assert len(Sequences(ids_NL).cut(4)) == 6
+    assert Sequences(ids_NL).cut(5).ids_NL[:, 0].tolist() == [0, 5, 12, 17]
+    with pytest.raises(ValueError, match="no sequence of 4 tokens predicts"):
+        Sequences(ids_NL, torch.zeros_like(counted_NL)).cut(4)
+    with pytest.raises(ValueError, match="sequence_length 13 is more than the 12 tokens"):
+        Sequences(ids_NL).cut(13)
+
+
+def test_losses_are_means_over_what_counts() -> None:
+    decoder, ids_NL, counted_NL = tiny.decoder("llama"), tiny.tokens(8), some()
+    with torch.no_grad():
+        logits_NLV = decoder.model(input_ids=ids_NL).logits
+        kept = counted_NL[:, 1:]
+        expected = functional.cross_entropy(logits_NLV[:, :-1][kept], ids_NL[:, 1:][kept])
+        for loss in (plain_loss(decoder), mean_loss(decoder.model)):  # type: ignore[arg-type]
+            assert float(loss(ids_NL, counted_NL)) == pytest.approx(float(expected), rel=1e-5)
+            assert float(loss(ids_NL)) != pytest.approx(float(expected), rel=1e-3)
+
+
+def test_the_judge_looks_where_what_counts_is_predicted() -> None:
+    decoder, ids_NL, counted_NL = tiny.decoder("llama"), tiny.tokens(8, seed=5), some()
+    counted_NL[0, 3] = False  # windows with fewer count for less
+    known = prior(decoder, driver.LearningInputs(tokens_NL=ids_NL, loss=plain_loss(decoder)))
+    choice = Choice.by_prior(known, 0.5)
+    kept = counted_NL[:, 1:]
+    with torch.no_grad():
+        dense = decoder.model(input_ids=ids_NL).logits[:, :-1][kept].log_softmax(-1)
+
+        def divergence(tokens_NL: torch.Tensor, _: object = None) -> torch.Tensor:
+            mine = decoder.model(input_ids=tokens_NL).logits[:, :-1][kept].log_softmax(-1)
+            return (dense.exp() * (dense - mine)).sum(-1).mean()
+
+        with gated_loss(decoder, divergence) as gated:
+            expected = gated(choice.groups_LG.float(), choice.channels_LC().float(), ids_NL)
+    with Judge(decoder, Sequences(ids_NL, counted_NL)) as judge:
+        assert judge(choice) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("method", [POLICY, replace(POLICY, validation_windows=0), FLIPS])
+def test_targets_that_do_not_count_change_nothing(method: Method) -> None:
+    """The last token of a window is predicted, and seen by no token that counts."""
+
+    def learned(last: int, counted_NL: torch.Tensor | None) -> list[dict[str, float]]:
+        training_NL = tiny.tokens(8, 8)
+        training_NL[:, -1] = last
+        result = driver.prune(
+            method,
+            tiny.decoder("llama"),
+            Fraction(0.25),
+            tokens_NL=tiny.tokens(),
+            training_NL=training_NL,
+            counted_NL=counted_NL,
+        )
+        return [dict(entry) for entry in result.history]
+
+    assert learned(5, some(8, 8)) == learned(9, some(8, 8))
+    assert learned(5, None) != learned(9, None)
+
+
+def test_who_learns_from_every_token_is_refused() -> None:
+    decoder = tiny.decoder("llama")
+    with pytest.raises(ValueError, match="wanda learns from all tokens of its windows"):
+        driver.prune(Wanda(), decoder, SemiStructured(2, 4), counted_NL=some())
+    with pytest.raises(ValueError, match="an encoder learns from all hidden states"):
+        hidden_distance(decoder.model)(tiny.tokens(8), some())
