@@ -35,7 +35,7 @@ from tasks.models.load import load_model, load_tokenizer
 from tasks.models.prepare import prepare
 from tasks.models.sources.sources import resolve_model
 from tasks.selection.coreset.gradients import Warmup, features
-from tasks.selection.coreset.lora import Branches
+from tasks.selection.coreset.lora import Branches, Loss
 from tasks.selection.coreset.norms import column_squares
 from tasks.selection.coreset.quality import column_norm_error, mean_error, random_error
 from tasks.selection.coreset.select import Choice, select
@@ -123,9 +123,8 @@ def measured(data: Path, cache: Path, seed: int) -> dict[str, Tensor]:
     return tensors
 
 
-def forward_and_backward(branches: Branches, losses: object, numbers_N: Tensor) -> None:
+def forward_and_backward(branches: Branches, losses: Loss, numbers_N: Tensor) -> None:
     """What autograd alone takes for the sum of all losses."""
-    assert callable(losses)
     for tensor in branches.parameters():
         tensor.requires_grad_()
     for part_N in numbers_N.split(BATCH):

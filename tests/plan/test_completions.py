@@ -96,7 +96,7 @@ def test_masks_are_learned_from_completions_alone(home: Path, method: str) -> No
     here = session()
     options = {
         "policy_gradient": {"steps": 2, "masks": 2, "sequence_length": 16},
-        "flip_gradient": {"tokens": 64, "sequence_length": 16, "swaps": 0},
+        "flip_gradient": {"tokens": 1_200, "sequence_length": 16, "swaps": 0},
     }
     learned = []
     for loss in ("all", "completion"):

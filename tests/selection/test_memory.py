@@ -88,8 +88,9 @@ def grows(held: Callable[[int], int], few: int, many: int) -> float:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 64 rows, in float64."""
-    monkeypatch.setattr(rows, "BLOCK_BYTES", 64 * COLUMNS * 8)
+    """Of 32 rows, in float64; 64 are held."""
+    monkeypatch.setattr(rows, "HELD_BYTES", 64 * COLUMNS * 8)
+    monkeypatch.setattr(rows, "BLOCK_BYTES", 32 * COLUMNS * 8)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -126,6 +127,7 @@ def test_picks_are_the_same_from_a_file_and_in_blocks(
 
     at_once = chosen(x_ND)
     require_same(chosen(file_ND), at_once)
+    monkeypatch.setattr(rows, "HELD_BYTES", 20 * 32 * 8)
     monkeypatch.setattr(rows, "BLOCK_BYTES", 7 * 32 * 8)
     require_same(chosen(x_ND), at_once)
     require_same(chosen(file_ND), at_once)
@@ -136,8 +138,9 @@ def test_rows_in_blocks_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     index = torch.randperm(30, generator=torch.Generator().manual_seed(1))[:20]
     expected = x_ND[index].double()
     shift_D = expected.mean(dim=0)
+    monkeypatch.setattr(rows, "BLOCK_BYTES", 3 * 4 * 8)
     for bytes_ in (32 << 20, 3 * 4 * 8):
-        monkeypatch.setattr(rows, "BLOCK_BYTES", bytes_)
+        monkeypatch.setattr(rows, "HELD_BYTES", bytes_)
         found = rows_of(x_ND, index).less(shift_D)
         assert isinstance(found, Rows)
         blocks = [block for _, block in found.blocks()]

@@ -1,7 +1,8 @@
 """Rows of a matrix that may be larger than memory: looked at in float64, a block at a time.
 
 The matrix may lie in a mapped file. Whether it does or not, it is looked at block by block, so that
-picks do not depend on where it lies. What fits in one block is held; of more, a few numbers a row.
+picks do not depend on where it lies. A small one is held; of others a block, and a few numbers
+a row.
 
 Shapes: ``N`` rows, ``B`` of a block, ``D`` columns, ``K`` vectors.
 """
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BLOCK_BYTES = 32 << 20
-"""Of a block in float64: 4096 rows of 1024 columns."""
+HELD_BYTES = 32 << 20
+"""Of rows in float64 that are held, as one block: 4096 of 1024 columns."""
+BLOCK_BYTES = 2 << 20
+"""Of a block of more than these: it stays in a processor's cache while it is worked on."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Rows:
     def only(self, rows: Tensor | Sequence[int]) -> Rows:
         """Some of the rows as rows of their own."""
         numbers = torch.as_tensor(rows, dtype=torch.int64)
-        if len(numbers) <= self._at_once():
+        if self._fits(len(numbers)):
             return Rows(self.take(numbers))
         return Rows(
             self.matrix_MD, numbers if self.index_N is None else self.index_N[numbers], self.shift_D
@@ -50,15 +53,16 @@ class Rows:
 
     def less(self, by_D: Tensor) -> Rows:
         """The same rows less a vector."""
-        if len(self) <= self._at_once():
+        if self._fits(len(self)):
             return Rows(torch.cat([block_BD - by_D for _, block_BD in self.blocks()]))
         shift_D = by_D if self.shift_D is None else self.shift_D + by_D
         return Rows(self.matrix_MD, self.index_N, shift_D)
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Which rows, and these."""
-        for start in range(0, len(self), self._at_once()):
-            part = slice(start, start + self._at_once())
+        size = len(self) if self._fits(len(self)) else max(1, BLOCK_BYTES // self._bytes())
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
             numbers = part if self.index_N is None else self.index_N[part]
             yield part, self._shifted(self.matrix_MD[numbers])
 
@@ -81,11 +85,15 @@ class Rows:
         )
 
     def _shifted(self, rows_BD: Tensor) -> Tensor:
-        rows_BD = rows_BD.to(torch.float64)
-        return rows_BD if self.shift_D is None else rows_BD - self.shift_D
+        if self.shift_D is None:
+            return rows_BD.to(torch.float64)
+        return rows_BD - self.shift_D  # in float64, as the shift is
 
-    def _at_once(self) -> int:
-        return max(1, BLOCK_BYTES // (8 * max(1, self.matrix_MD.shape[1])))
+    def _fits(self, rows: int) -> bool:
+        return rows * self._bytes() <= HELD_BYTES
+
+    def _bytes(self) -> int:
+        return 8 * max(1, self.matrix_MD.shape[1])
 
 
 def rows_of(given: Tensor | Rows, index_N: Tensor | None = None) -> Rows:
