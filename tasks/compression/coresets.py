@@ -73,6 +73,11 @@ class ChosenWindows:
         return self.pool.facts
 
     @property
+    def description(self) -> str:
+        """The text in words."""
+        return self.pool.description
+
+    @property
     def skip(self) -> int:
         """Tokens of the text's start that are left to another use."""
         return self.pool.skip

@@ -64,6 +64,12 @@ class Windows:
         """Whether some tokens alone count: each window then predicts one of them."""
         return "completion" in self.loss
 
+    @property
+    def description(self) -> str:
+        """The corpus in words, and that completions alone count."""
+        counted = f" (loss: {self.loss})" if self.counted else ""
+        return f"{self.facts.description}{counted}"
+
     def limited(self, count: int) -> Windows:
         """Those that a method looks at when it takes only ``count`` of them: spread ones, and those
         of a mixture, again over the whole text; of others it takes the first of this step."""

@@ -207,7 +207,7 @@ def _calibration_facts(
         return None
     calibration = plan.config.calibration
     return CalibrationFacts(
-        description=windows.facts.description,
+        description=windows.description,
         digest=windows.facts.digest,
         windows=calibration.samples,
         window_tokens=calibration.sequence_length,
@@ -223,7 +223,7 @@ def _training_facts(
         return None
     tokens = context.find(windows.step)
     return TrainingFacts(
-        description=windows.facts.description,
+        description=windows.description,
         digest=windows.facts.digest,
         windows=tokens.facts["windows"] if tokens else windows.count or 0,
         window_tokens=windows.length,

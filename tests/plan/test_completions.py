@@ -83,6 +83,7 @@ def test_ast_and_its_coreset_count_completions_alone(home: Path) -> None:
     index = [pick["index"] for pick in told["picks"]]
     assert torch.equal(mine_NL, counted_NL[index])
     assert picked.facts["counted_tokens"] == int(mine_NL.sum())
+    assert chosen.description == "chat.jsonl (JSON lines) (loss: completion)"
     pruned = context.make(plan.cells[0].pruned)
     assert 0 < pruned.facts["figures"]["counted_tokens"] < pruned.facts["training_tokens"]
     to = home / "coreset.jsonl"

@@ -35,7 +35,11 @@ test.train(test.ENDLESS, 2, Path(sys.argv[1]), lambda done, total: print(done, f
 
 
 def train(
-    method: AdaptiveSparseTrainer, processes: int, folder: Path, progress: object = None
+    method: AdaptiveSparseTrainer,
+    processes: int,
+    folder: Path,
+    progress: object = None,
+    counted_NL: torch.Tensor | None = None,
 ) -> PruneResult:
     decoder = tiny.decoder("llama")
     return retrain(
@@ -44,6 +48,7 @@ def train(
         method,
         SemiStructured(2, 4),
         tiny.tokens(8, 24),
+        counted_NL=counted_NL,
         seed=0,
         processes=processes,
         scratch=folder,
@@ -67,11 +72,14 @@ def workers(folder: Path) -> dict[int, int]:
 
 
 @pytest.mark.slow
-def test_two_processes_end_where_one_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("counted", [False, True])
+def test_two_processes_end_where_one_does(counted: bool, tmp_path: Path) -> None:
     """Three windows over two ranks: they need not share a batch evenly."""
     steps: list[tuple[int, int]] = []
-    one = train(METHOD, 1, tmp_path / "one")
-    two = train(METHOD, 2, tmp_path / "two", lambda *step: steps.append(step))
+    # Of each window as many tokens as its number, and one.
+    counted_NL = (torch.arange(24) - 1 <= torch.arange(8)[:, None]) if counted else None
+    one = train(METHOD, 1, tmp_path / "one", counted_NL=counted_NL)
+    two = train(METHOD, 2, tmp_path / "two", lambda *step: steps.append(step), counted_NL)
     assert one.weights.keys() == two.weights.keys()
     for name, weight in one.weights.items():
         assert (weight - two.weights[name]).norm() <= 1e-4 * weight.norm(), name
