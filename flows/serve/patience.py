@@ -42,9 +42,8 @@ class Patient:
         for wait in self.waits:
             answer = _Answer(send)
             await self.app(dict(scope), _again(body, receive), answer)
-            if not answer.busy:
+            if not answer.busy or await _left(receive, wait):
                 return
-            await asyncio.sleep(wait)
         await self.app(dict(scope), _again(body, receive), send)
 
 
@@ -60,6 +59,14 @@ class _Answer:
             self.busy = message["status"] == _BUSY
         if not self.busy:
             await self.send(message)
+
+
+async def _left(receive: Receive, wait: float) -> bool:
+    """Wait; whether whoever asked is gone by then, and no longer wants an answer."""
+    try:
+        return (await asyncio.wait_for(receive(), wait))["type"] == "http.disconnect"
+    except TimeoutError:
+        return False
 
 
 async def _whole(receive: Receive) -> bytes | None:

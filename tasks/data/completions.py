@@ -65,7 +65,9 @@ def _answers(chat: Chat, text: str, tokenizer: Any, prefix: str) -> Iterator[Spa
     for index, message in enumerate(chat):
         if not is_answer(message):
             continue
-        before = by_template(chat[:index], tokenizer, opens=True) if index else ""
+        if not index:
+            raise ValueError("it begins with one, and a template may write more before that")
+        before = by_template(chat[:index], tokenizer, opens=True)
         before = before.removeprefix(prefix)
         after = by_template(chat[: index + 1], tokenizer).removeprefix(prefix)
         if not (text.startswith(after) and after.startswith(before)):

@@ -266,7 +266,7 @@ ENVIRONMENT_ASPECTS: dict[str, tuple[str, str]] = {
     "accelerate": ("accelerate", "It spreads evaluation and training over processes and devices."),
     "datasets": ("datasets", "It reads hub data sets; an equal text digest excludes it."),
     "python": ("Python", "The Python reference as a corpus differs between versions."),
-    "gpus": ("GPUs", "Kernels differ between devices and add up in another order."),
+    "gpus": ("GPUs", "Kernels add up in another order, and choose otherwise between equal scores."),
     "cuda": ("CUDA", "Its libraries choose the kernels."),
     "processor": ("processor", "Kernels differ between processors and add up in another order."),
     "cpu_capability": ("CPU kernels", "Wider vectors add up in another order."),

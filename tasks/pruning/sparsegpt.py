@@ -133,17 +133,25 @@ def sweep_(
                 errors_BO[here],
             )
             if on_gpu:
-                _replayed(arguments[0].shape, target, weight_IO.device)(arguments, (0, 3, 4))
+                grouped = target if group > 1 else None
+                _replayed(arguments[0].shape, grouped, weight_IO.device)(arguments, (0, 3, 4))
             else:
                 _sweep_strip_(*arguments, target)
             part_BO[here.stop :].addmm_(rows_BB[here, here.stop :].T, errors_BO[here], alpha=-1)
+        # Beyond float32 an update is NaN, and so would be the losses that choose the next masks.
+        if not torch.isfinite(errors_BO).all():
+            raise ValueError("the updates of other weights exceed float32: are weights near 1e38?")
         weight_IO[stop:].addmm_(factor.rows_II[start:stop, stop:].T, errors_BO, alpha=-1)
         part_BO.masked_fill_(pruned_BO, 0)
 
 
 @lru_cache(maxsize=16)
-def _replayed(shape: torch.Size, target: Target, device: torch.device) -> Replayed:
-    """:func:`_sweep_strip_` of strips of a shape, ``S × O``, on a GPU."""
+def _replayed(shape: torch.Size, target: Target | None, device: torch.device) -> Replayed:
+    """:func:`_sweep_strip_` of strips of a shape, ``S × O``, on a GPU.
+
+    Args:
+        target: None for fractions, whose masks are chosen before.
+    """
     columns = shape[0]
     like = [
         torch.zeros(size, dtype=dtype, device=device)
@@ -164,7 +172,7 @@ def _sweep_strip_(
     pivot_S: Tensor,
     pruned_SO: Tensor,
     errors_SO: Tensor,
-    target: Target,
+    target: Target | None,
 ) -> None:
     """Column by column; writes the weights, the errors and, for keep:group, the mask."""
     for column in range(len(part_SO)):

@@ -10,7 +10,7 @@ from torch import Tensor
 from tasks.models.architecture.head import split_head
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.methods import Progress, PruneResult
-from tasks.pruning.core.retraining import RetrainingMethod
+from tasks.pruning.core.retraining import RetrainingMethod, counting
 from tasks.pruning.core.targets import Target
 from tasks.training.checkpoints import Checkpoints
 from tasks.training.engine import AccelerateEngine, accelerator_for
@@ -102,9 +102,9 @@ def retrain_here(
             decoder,
             target,
             training_NL,
-            counted_NL=counted_NL,
             seed=seed,
             engine=AccelerateEngine(accelerator, checkpoints),
             split=split_head,
             progress=progress,
+            **counting(method, counted_NL),
         )

@@ -5,7 +5,7 @@
 
 Random weights and tokens, float32, processor seconds of one thread. Forward passes and statistics
 grow with the tokens, factors and selection do not: the last columns say what follows for all blocks
-with each method's own number of tokens. That is an extrapolation. Results: width.md.
+with each method's own number of tokens. That is an extrapolation. Results: sketched_obs.md.
 """
 
 from __future__ import annotations

@@ -139,6 +139,18 @@ def test_a_template_that_rewrites_what_came_before_is_refused(
         spans_of([CHAT], texts, "", tokenizer, "", field="c", given="g")
 
 
+def test_a_conversation_that_begins_with_an_answer_is_refused(
+    make_tokenizer: MakeTokenizer,
+) -> None:
+    """What a template writes before it, a system's prompt, must not count."""
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "[system] be kind.\n" + TEMPLATE
+    chats = [CHAT[1:]]
+    texts = rendered(chats, tokenizer, "", field="c", given="g")
+    with pytest.raises(ConfigurationError, match=r"conversation 1.*begins with one"):
+        spans_of(chats, texts, "", tokenizer, "", field="c", given="g")
+
+
 @given(st.lists(st.integers(1, 4), max_size=12), st.data())
 def test_tokens_hold_a_character_of_a_span(lengths: list[int], data: st.DataObject) -> None:
     ends = torch.tensor(lengths, dtype=torch.int64).cumsum(0).tolist()

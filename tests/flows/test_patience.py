@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -48,3 +51,27 @@ def test_a_program_asks_again_by_itself() -> None:
     server = Server(busy=1)
     assert server.client.post(SUBMIT).status_code == 503
     assert server.seen == 1
+
+
+def test_who_has_left_gets_nothing_done() -> None:
+    """A page that was closed while the server was busy must not start a run later."""
+    seen = 0
+
+    async def busy(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal seen
+        seen += 1
+        await receive()
+        await send({"type": "http.response.start", "status": 503, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    messages = iter([{"type": "http.request", "body": b""}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    scope = {"type": "http", "path": SUBMIT, "headers": [(b"origin", b"http://127.0.0.1")]}
+    asyncio.run(Patient(busy, waits=[60.0])(scope, receive, send))
+    assert seen == 1

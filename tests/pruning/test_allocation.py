@@ -89,7 +89,24 @@ def test_what_it_cannot_be_made_of_is_refused() -> None:
     assert "sees no inputs" in str(magnitude.refuses(parse_target("0.5")))
     wanda = replace(made("wanda"), allocation="outliers")
     assert "fractions" in str(wanda.refuses(parse_target("2:4")))
+    assert "0.01 to 0.99" in str(wanda.refuses(parse_target("0.995")))
     assert wanda.refuses(parse_target("0.5")) is None
+
+
+def test_scores_are_per_token() -> None:
+    """A layer that was sent few of them has no smaller scores for that."""
+    decoder = lopsided()
+    once = driver.collect_statistics(decoder, tiny.tokens())
+    name = next(iter(once))
+    doubled = replace(
+        once[name],
+        first_energy_I=2 * once[name].first_energy_I,
+        rest_energy_I=2 * once[name].rest_energy_I,
+        tokens=2 * once[name].tokens,
+    )
+    assert outlier_parts(decoder, once | {name: doubled}, MULTIPLE) == outlier_parts(
+        decoder, once, MULTIPLE
+    )
 
 
 def test_every_one_shot_method_can_be_given_it() -> None:

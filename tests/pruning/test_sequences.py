@@ -12,7 +12,8 @@ from torch.nn import functional
 from tasks.measures.perplexity.perplexity import mean_loss
 from tasks.pruning.core import driver
 from tasks.pruning.core.gates import gated_loss, hidden_distance, plain_loss
-from tasks.pruning.core.methods import Method
+from tasks.pruning.core.methods import Method, PruneResult
+from tasks.pruning.core.retraining import RetrainingMethod, counting
 from tasks.pruning.core.sequences import Sequences
 from tasks.pruning.core.targets import Fraction, SemiStructured
 from tasks.pruning.flip_gradient.choice import Choice, Judge
@@ -104,3 +105,24 @@ def test_who_learns_from_every_token_is_refused() -> None:
         driver.prune(Wanda(), decoder, SemiStructured(2, 4), counted_NL=some())
     with pytest.raises(ValueError, match="an encoder learns from all hidden states"):
         hidden_distance(decoder.model)(tiny.tokens(8), some())
+
+
+def test_a_retraining_method_that_knows_of_no_such_tokens_is_called_as_before() -> None:
+    """A package's method may have been written before there were any."""
+
+    class Former(RetrainingMethod):
+        name, summary, source = "former", "", ""
+
+        def retrain(self, decoder, target, training_NL, *, seed, engine=None, split=None,  # type: ignore[no-untyped-def,override]
+                    progress=None):  # fmt: skip
+            return PruneResult(weights={}, figures={"windows": float(len(training_NL))})
+
+    decoder, target = tiny.decoder("llama"), SemiStructured(2, 4)
+    training_NL = tiny.tokens()
+    result = driver.prune(Former(), decoder, target, training_NL=training_NL)
+    assert result.figures == {"windows": len(training_NL)}
+    counted_NL = torch.ones_like(training_NL, dtype=torch.bool)
+    with pytest.raises(ValueError, match="former"):
+        driver.prune(Former(), decoder, target, training_NL=training_NL, counted_NL=counted_NL)
+    with pytest.raises(ValueError, match="former learns from all tokens"):
+        counting(Former(), counted_NL)

@@ -275,3 +275,11 @@ def test_inputs_that_are_not_finite_are_an_error() -> None:
     inputs[0, 0, 0] = float("inf")
     with pytest.raises(ValueError, match="not finite"):
         prune(random(16, 32), inputs, Fraction(0.5))
+
+
+@pytest.mark.parametrize("target", ["0.5", "2:4"])
+def test_updates_beyond_float32_are_an_error_and_no_zeros(target: str) -> None:
+    """A NaN among losses would choose masks in silence."""
+    weight_OI = torch.full((4, 64), 3e38)
+    with pytest.raises(ValueError, match="float32"):
+        prune(weight_OI, correlated(64), parse_target(target))

@@ -1,9 +1,9 @@
 """How much of each block goes: the same share, or less where outliers are (OWL, arXiv 2310.05175).
 
-With scores A = |W_oi|·‖X_i‖₂ of the dense model, a block's outliers are the part D of its scores
-that exceed ``M`` times the block's mean score. Blocks keep between S̄ − λ and S̄ + λ of their
-weights, linearly in D and S̄ on average: kept_b = (D_b − min D)/(max D − min D)·2λ + c, where c
-makes the weights that all blocks keep together what the target asks.
+With scores A = |W_oi|·‖X_i‖₂ of the dense model, ‖X_i‖ per token, a block's outliers are the part
+D of its scores that exceed ``M`` times the block's mean score. Blocks keep between S̄ − λ and S̄ + λ
+of their weights, linearly in D and S̄ on average: kept_b = (D_b − min D)/(max D − min D)·2λ + c,
+where c makes the weights that all blocks keep together what the target asks.
 
 Deviation from the authors' code: c weighs blocks by their size, which differs where layers are
 excluded or blocks are not alike; and where a block would keep all or nothing, λ shrinks until none
@@ -23,7 +23,7 @@ from tasks.pruning.core.statistics import ColumnStatistics
 from tasks.pruning.core.targets import Fraction, Target
 
 _MARGIN = 1e-3
-"""The least that every block keeps, and loses."""
+"""The least that every block keeps, and loses; targets lie further inside (``methods.py``)."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,11 @@ def outlier_parts(
         mine = {n: layer for n, layer in layers.items() if n.startswith(f"{block}.")}
         if not mine:
             continue
-        # Experts that no token reached have no scores.
+        # Experts that no token reached have no scores; others are sent fewer than attention sees.
         pairs = [
-            (mine[n].weight_OI, statistics[n].energy_I.sqrt()) for n in mine if n in statistics
+            (mine[n].weight_OI, (statistics[n].energy_I / max(1, statistics[n].tokens)).sqrt())
+            for n in mine
+            if n in statistics
         ]
         sizes = sum(weight_OI.numel() for weight_OI, _ in pairs)
         total = sum(float(_scores(*pair).sum(dtype=torch.float64)) for pair in pairs)

@@ -33,7 +33,7 @@ from tasks.pruning.core.methods import (
     StructuredMethod,
 )
 from tasks.pruning.core.refusals import UnsupportedLayerError
-from tasks.pruning.core.retraining import RetrainingMethod
+from tasks.pruning.core.retraining import RetrainingMethod, counting
 from tasks.pruning.core.statistics import ColumnCollector, ColumnStatistics
 from tasks.pruning.core.structure import masked_weights, removable
 from tasks.pruning.core.targets import Fraction, Target
@@ -122,10 +122,16 @@ def prune(
     if isinstance(method, BlockMethod):
         if tokens_NL is None:
             raise ValueError(f"{method.name} needs calibration windows")
+        start = _now(device)
         if method.allocates:
             statistics = collect_statistics(decoder, tokens_NL, device=device)
+        seconds = _now(device) - start
         shares = _allocation(method, decoder, target, statistics)
-        return _prune_blocks(method, decoder, shares, generator, tokens_NL, device, progress, into)
+        result = _prune_blocks(
+            method, decoder, shares, generator, tokens_NL, device, progress, into
+        )
+        result.figures["calibration_seconds"] += seconds
+        return result
     if isinstance(method, StructuredMethod):
         inputs = LearningInputs(
             tokens_NL=tokens_NL,
@@ -140,9 +146,8 @@ def prune(
     if isinstance(method, RetrainingMethod):
         if training_NL is None:
             raise ValueError(f"{method.name} needs windows to learn from")
-        return method.retrain(
-            decoder, target, training_NL, counted_NL=counted_NL, seed=seed, progress=progress
-        )
+        counted = counting(method, counted_NL)
+        return method.retrain(decoder, target, training_NL, seed=seed, progress=progress, **counted)
     raise TypeError(f"{type(method).__name__} is of no kind that the driver runs")
 
 

@@ -81,7 +81,7 @@ def inverse_factor(hessian_II: Tensor, damping: float) -> InverseFactor:
 def _tf32(allowed: bool) -> Iterator[None]:
     """Products of float32 on a GPU inside; they are as they were afterwards."""
     before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = before or allowed
+    torch.backends.cuda.matmul.allow_tf32 = allowed
     try:
         yield
     finally:

@@ -129,8 +129,8 @@ class OneShotMethod(Method):
     def refuses(self, target: Target) -> str | None:
         if self.allocates and not self.uses_calibration:
             return f"{self.name} sees no inputs, and allocation: outliers is made from them"
-        if self.allocates and not isinstance(target, Fraction):
-            return "allocation: outliers takes fractions such as 0.5"
+        if self.allocates and not (isinstance(target, Fraction) and 0.01 <= target.value <= 0.99):
+            return "allocation: outliers takes fractions from 0.01 to 0.99"
         return super().refuses(target)
 
 

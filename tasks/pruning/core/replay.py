@@ -33,7 +33,8 @@ class Replayed:
                 function(*self._buffers)
         torch.cuda.current_stream(device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Another thread may allocate meanwhile: it brings the next block.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             function(*self._buffers)
 
     def __call__(self, arguments: Sequence[Tensor], changed: Sequence[int]) -> None:

@@ -150,3 +150,16 @@ class RetrainingMethod(Method):
             ValueError: when a layer cannot take the target.
             FloatingPointError: when training diverges.
         """
+
+
+def counting(method: RetrainingMethod, counted_NL: Tensor | None) -> dict[str, Any]:
+    """The argument of ``retrain`` that says which tokens count; nothing where all do.
+
+    Raises:
+        ValueError: for a method that cannot tell tokens apart.
+    """
+    if counted_NL is None:
+        return {}
+    if not method.counts_tokens:
+        raise ValueError(f"{method.name} learns from all tokens; some alone are to count")
+    return {"counted_NL": counted_NL}
