@@ -10,22 +10,13 @@ by those, so that what is told was not chosen by. Results: ast.md.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from typing import Any
-
 from ast_common import all_windows, mean_loss, train
-from common import arguments, load, print_environment
+from common import arguments, load, options_of, print_environment
 
 from tasks.pruning.ast.method import AdaptiveSparseTrainer
 
 BASE = AdaptiveSparseTrainer(batch=2, micro_batch=2, learning_rate=1e-4, criterion="activation")
-
-
-def options_of(text: str) -> dict[str, Any]:
-    """``a=1,b=x`` as a dictionary."""
-    pairs = (pair.split("=") for pair in text.split(",") if pair)
-    return {name: json.loads(value) if value[0].isdigit() else value for name, value in pairs}
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -100,6 +101,12 @@ def load(options: argparse.Namespace, dtype: str | None = None) -> Bench:
         prefix,
         tokenizer,
     )
+
+
+def options_of(text: str) -> dict[str, Any]:
+    """``a=1,b=x`` as a dictionary."""
+    pairs = (pair.split("=") for pair in text.split(",") if pair)
+    return {name: json.loads(value) if value[0].isdigit() else value for name, value in pairs}
 
 
 def median_seconds(work: Callable[[], object], repetitions: int = 5) -> float:

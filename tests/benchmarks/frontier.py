@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Bench, arguments, load, print_environment
+from common import Bench, arguments, load, options_of, print_environment
 from phases import prune, prune_only
 from torch import Tensor
 
@@ -54,9 +54,7 @@ Point = dict[str, Any]
 def method_of(name: str) -> Method:
     """``sketched_obs:directions=16,ridge=0.03``: a method with options of its own."""
     method, _, text = name.partition(":")
-    pairs = (pair.split("=") for pair in text.split(",") if pair)
-    options = {key: json.loads(v) if v[0] in "0123456789" else v for key, v in pairs}
-    return replace(METHODS[method], **options)
+    return replace(METHODS[method], **options_of(text))
 
 
 def points(path: Path) -> list[Point]:

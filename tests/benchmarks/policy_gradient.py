@@ -13,13 +13,12 @@ over sixths of the run. Results: policy_gradient.md.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import replace
 from typing import Any
 
 import torch
-from common import Bench, arguments, load, print_environment
+from common import Bench, arguments, load, options_of, print_environment
 
 from tasks.measures.perplexity.perplexity import mean_loss, perplexity
 from tasks.pruning.core import driver
@@ -57,12 +56,6 @@ def measure(bench: Bench, method: Any, target: str, seed: int) -> tuple[float, A
     measured = perplexity(bench.model, bench.test).perplexity
     bench.model.load_state_dict(original, strict=False)
     return measured, result
-
-
-def options_of(text: str) -> dict[str, Any]:
-    """``a=1,b=x`` as a dictionary."""
-    pairs = (pair.split("=") for pair in text.split(",") if pair)
-    return {name: json.loads(value) if value[0].isdigit() else value for name, value in pairs}
 
 
 def curve(history: Any) -> str:

@@ -91,6 +91,8 @@ def test_what_it_cannot_be_made_of_is_refused() -> None:
     assert "fractions" in str(wanda.refuses(parse_target("2:4")))
     assert "0.01 to 0.99" in str(wanda.refuses(parse_target("0.995")))
     assert wanda.refuses(parse_target("0.5")) is None
+    idle = replace(made("wanda"), outlier_multiple=7.0)
+    assert "outlier_multiple would do nothing" in str(idle.refuses(parse_target("0.5")))
 
 
 def test_scores_are_per_token() -> None:

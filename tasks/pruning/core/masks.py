@@ -16,6 +16,7 @@ from tasks.pruning.core.targets import Fraction, SemiStructured, Target
 TOLERANCE = 0.005
 """How far the share of zeros of a matrix may be from what was asked; half a point."""
 _FEW_ROWS = 128
+"""Below so many rows a GPU sorts them rather than selecting within each."""
 _SMALL_GROUP = 8
 """Largest group whose scores a GPU compares with each other, one kernel a pair."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -131,6 +131,13 @@ class OneShotMethod(Method):
             return f"{self.name} sees no inputs, and allocation: outliers is made from them"
         if self.allocates and not (isinstance(target, Fraction) and 0.01 <= target.value <= 0.99):
             return "allocation: outliers takes fractions from 0.01 to 0.99"
+        changed = [
+            entry.name
+            for entry in fields(self)
+            if entry.name.startswith("outlier_") and getattr(self, entry.name) != entry.default
+        ]
+        if changed and not self.allocates:
+            return f"{' and '.join(changed)} would do nothing: it takes allocation: outliers"
         return super().refuses(target)
 
 
