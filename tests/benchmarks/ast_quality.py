@@ -11,6 +11,7 @@ by those, so that what is told was not chosen by. Results: ast.md.
 from __future__ import annotations
 
 from dataclasses import replace
+
 from ast_common import all_windows, mean_loss, train
 from common import arguments, load, options_of, print_environment
 
