@@ -151,6 +151,19 @@ def _inputs_to(
                 hooks.callback(handle.remove)
         hooks.enter_context(experts_watched(layers, take))
         yield
+    _add_tables(tabled, collectors, make, windows)
+    for name, layer in layers.items():
+        if layer.expert is not None and name not in reached:
+            collectors.pop(name, None)
+
+
+def _add_tables(
+    tabled: Mapping[str, Tensor],
+    collectors: dict[str, CollectorType],
+    make: Callable[[int, torch.device], CollectorType],
+    windows: int,
+) -> None:
+    """Give each layer that saw a table alone that table, once a window."""
     made: dict[tuple[int, int], CollectorType] = {}
     for name, table in tabled.items():
         if name not in collectors:
@@ -162,9 +175,6 @@ def _inputs_to(
                 for _ in range(windows):
                     made[place].add_sent(table_PI, first_P)
             collectors[name] = made[place]
-    for name, layer in layers.items():
-        if layer.expert is not None and name not in reached:
-            collectors.pop(name, None)
 
 
 def _require_same(name: str, first: Tensor, again: Tensor) -> None:

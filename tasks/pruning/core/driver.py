@@ -122,16 +122,7 @@ def prune(
     if isinstance(method, BlockMethod):
         if tokens_NL is None:
             raise ValueError(f"{method.name} needs calibration windows")
-        start = _now(device)
-        if method.allocates:
-            statistics = collect_statistics(decoder, tokens_NL, device=device)
-        seconds = _now(device) - start
-        shares = _allocation(method, decoder, target, statistics)
-        result = _prune_blocks(
-            method, decoder, shares, generator, tokens_NL, device, progress, into
-        )
-        result.figures["calibration_seconds"] += seconds
-        return result
+        return _prune_blocks(method, decoder, target, generator, tokens_NL, device, progress, into)
     if isinstance(method, StructuredMethod):
         inputs = LearningInputs(
             tokens_NL=tokens_NL,
@@ -236,7 +227,7 @@ def _prune_layers(
 def _prune_blocks(
     method: BlockMethod,
     decoder: Decoder,
-    shares: Allocation,
+    target: Target,
     generator: torch.Generator,
     tokens_NL: Tensor,
     device: torch.device | None,
@@ -246,6 +237,9 @@ def _prune_blocks(
     figures: Counter[str] = Counter()
     home = next(decoder.model.parameters()).device
     device = device or home
+    start = _now(device)
+    dense = collect_statistics(decoder, tokens_NL, device=device) if method.allocates else None
+    shares = _allocation(method, decoder, target, dense)
     selecting = 0.0
     idle: list[LinearLayer] = []
 
@@ -260,7 +254,7 @@ def _prune_blocks(
         collectors = block.collect(method.collector, layers)
         unreached = [name for name in layers if name not in collectors]
         replaced: dict[str, Tensor] = {}
-        start = _now(device)
+        begun = _now(device)
         for names in _sharing(collectors):
             collected = collectors[names[0]]
             before = {name: layers[name].weight_OI for name in names}
@@ -281,21 +275,13 @@ def _prune_blocks(
         for parameter, stored in replaced.items():
             # A copy: on another device the block's own weights return home after the visit.
             weights[f"{block.name}.{parameter}"] = stored.to(home)
-        selecting += _now(device) - start
+        selecting += _now(device) - begun
         return replaced
 
-    start = _now(device)
     walk(decoder, tokens_NL, visit, device=device, progress=progress)
     calibrating = _now(device) - start - selecting
-    return PruneResult(
-        weights=weights,
-        figures={
-            "calibration_seconds": calibrating,
-            **figures,
-            **shares.figures(),
-            **told_without_tokens(idle),
-        },
-    )
+    told = {**figures, **shares.figures(), **told_without_tokens(idle)}
+    return PruneResult(weights=weights, figures={"calibration_seconds": calibrating, **told})
 
 
 def _sharing(collectors: Mapping[str, Collector]) -> list[list[str]]:
