@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tasks.pruning.core.onload import Onload
 
@@ -19,10 +19,6 @@ class Copying(Onload):
 
     def _is_away(self, index: int) -> bool:
         return True
-
-    def _copied(self, index: int) -> tuple[list[Tensor], None]:
-        block = self._blocks[index]
-        return [tensor.data.clone() for tensor in (*block.parameters(), *block.buffers())], None
 
 
 def pointers(block: nn.Module) -> dict[str, int]:

@@ -90,7 +90,8 @@ class Onload:
             return copies, complete
 
     def _copied(self, index: int) -> Copies:
-        return [tensor.data.to(self._device) for tensor in _tensors(self._blocks[index])], None
+        tensors = _tensors(self._blocks[index])
+        return [tensor.data.to(self._device, copy=True) for tensor in tensors], None
 
 
 def _tensors(block: nn.Module) -> list[Tensor]:
