@@ -26,6 +26,7 @@ from tasks.models.architecture.decoder import describe
 from tasks.models.architecture.head import input_device
 from tasks.models.resident import dense_model
 from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.sequences import predicted, predicting
 from tasks.selection.coreset.gradients import Warmup, features
 from tasks.selection.coreset.lora import Branches, Place
 from tasks.selection.coreset.norms import column_squares
@@ -165,15 +166,14 @@ def window_losses(
 
     def losses(index_N: Tensor) -> Tensor:
         ids_NL = windows_NL[index_N].long().to(device)
-        states_TX, next_T = halves.states(ids_NL)[:, :-1].flatten(0, 1), ids_NL[:, 1:].flatten()
-        if counted_NL is None:
-            return token_losses(halves, states_TX, next_T).view(len(ids_NL), -1).mean(dim=1)
-        counted_NT = counted_NL[index_N, 1:].to(device)
-        of_T, at_T = counted_NT.nonzero().unbind(1)
-        kept_T = of_T * counted_NT.shape[1] + at_T
-        each_T = token_losses(halves, states_TX[kept_T], next_T[kept_T])
+        counts_NL = None if counted_NL is None else counted_NL[index_N].to(device)
+        states_TX = predicting(halves.states(ids_NL), counts_NL)
+        each_T = token_losses(halves, states_TX, predicted(ids_NL, counts_NL))
+        if counts_NL is None:
+            return each_T.view(len(ids_NL), -1).mean(dim=1)
+        of_T = counts_NL[:, 1:].nonzero()[:, 0]
         sums_N = each_T.new_zeros(len(ids_NL)).index_add(0, of_T, each_T)
-        return sums_N / counted_NT.sum(dim=1)
+        return sums_N / counts_NL[:, 1:].sum(dim=1)
 
     return losses
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sequences:
-    """
+    """Token ids, and which of them count.
+
     Attributes:
         counted_NL: bool, tokens that a loss is taken over where they are predicted; None: all.
     """
