@@ -41,7 +41,12 @@ class Patient:
             return
         for wait in self.waits:
             answer = _Answer(send)
-            await self.app(dict(scope), _again(body, receive), answer)
+            try:
+                await self.app(dict(scope), _again(body, receive), answer)
+            except Exception:
+                # Starlette answers for an error and raises it once more, for the server's log.
+                if not answer.busy:
+                    raise
             if not answer.busy or await _left(receive, wait):
                 return
         await self.app(dict(scope), _again(body, receive), send)

@@ -18,19 +18,36 @@ SUBMIT = "/api/deployments/1/create_flow_run"
 PAGE = {"Origin": "http://127.0.0.1:4200"}
 
 
+class Busy(Exception):
+    """As SQLite's, where two write at once."""
+
+
 class Server:
-    """Busy for so many requests, then it says what it was sent."""
+    """Busy for so many requests, then it says what it was sent.
+
+    As Prefect's does it: an error on the way becomes a 503, and Starlette raises it once more after
+    that answer.
+    """
 
     def __init__(self, busy: int) -> None:
         self.busy, self.seen = busy, 0
-        inside = Starlette(routes=[Route("/{path:path}", self.answer, methods=["POST"])])
-        self.client = TestClient(Patient(inside, waits=[0.0, 0.0, 0.0]))
+        inside = Starlette(
+            routes=[Route("/{path:path}", self.answer, methods=["POST"])],
+            exception_handlers={Exception: self.refuse},
+        )
+        patient = Patient(inside, waits=[0.0, 0.0, 0.0])
+        self.client = TestClient(patient, raise_server_exceptions=False)
 
     async def answer(self, request: Request) -> Response:
         self.seen += 1
         body = (await request.body()).decode()
-        status = 503 if self.seen <= self.busy else 201
-        return JSONResponse({"sent": body, "attempt": self.seen}, status)
+        if self.seen <= self.busy:
+            raise Busy
+        return JSONResponse({"sent": body, "attempt": self.seen}, 201)
+
+    async def refuse(self, request: Request, error: Exception) -> Response:
+        status = 503 if isinstance(error, Busy) else 500
+        return JSONResponse({"attempt": self.seen}, status)
 
 
 @pytest.mark.parametrize("busy", [0, 1, 3])
@@ -45,6 +62,15 @@ def test_a_server_that_stays_busy_says_so_in_the_end() -> None:
     answer = server.client.post(SUBMIT, headers=PAGE)
     assert answer.status_code == 503
     assert answer.json()["attempt"] == server.seen == 4
+
+
+def test_what_fails_for_good_is_said_at_once() -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise ZeroDivisionError
+
+    client = TestClient(Patient(broken, waits=[60.0]))
+    with pytest.raises(ZeroDivisionError):
+        client.post(SUBMIT, headers=PAGE)
 
 
 def test_a_program_asks_again_by_itself() -> None:
