@@ -225,7 +225,7 @@ def diff(
         typer.Option(
             "--metric",
             metavar="COLUMN",
-            help="A column of results.csv; else the first perplexity that both have.",
+            help="A column of results.csv; else the first measured figure of both.",
         ),
     ] = None,
     other_home: Annotated[
@@ -243,7 +243,7 @@ def diff(
             "--questions",
             metavar="N",
             min=0,
-            help="List N zero-shot questions that A answers right and B does not.",
+            help="List N questions of tasks that A answers right and B does not.",
         ),
     ] = 0,
 ) -> None:

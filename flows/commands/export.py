@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from configs.errors import ConfigurationError
 from tasks.reporting.rows import Row, is_completed, is_dense, read_results
 from tasks.store.files import size_of
 from tasks.store.home import home, sweep_folder
-from tasks.store.store import StorageFullError, Store
+from tasks.store.store import StorageFullError, Store, says_full
 
 _AXES = ("model", "method", "target", "selection", "seed")
 
@@ -132,18 +131,24 @@ def _new_folder(to: Path) -> Iterator[Path]:
     final = to.expanduser().resolve()
     temporary = final.with_name(f".{final.name}.{secrets.token_hex(6)}.tmp")
     try:
-        if final.exists() and (not final.is_dir() or any(final.iterdir())):
-            raise ConfigurationError("--to", to, "it must be a new or an empty folder")
+        _require_new(final, to)
         temporary.mkdir(parents=True)
         yield temporary
         temporary.rename(final)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if says_full(error):
             raise StorageFullError(final.parent, f"the model in {to}") from error
+        if not isinstance(error, OSError):
+            raise
         allowed = "it must be a folder that can be written"
         raise ConfigurationError("--to", to, allowed, str(error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _require_new(final: Path, to: Path) -> None:
+    if final.exists() and (not final.is_dir() or any(final.iterdir())):
+        raise ConfigurationError("--to", to, "it must be a new or an empty folder")
 
 
 def _values(rows: list[Row], axis: str) -> list[str]:

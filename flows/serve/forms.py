@@ -19,6 +19,7 @@ from configs.overrides import apply
 from configs.schema import SweepConfig
 from configs.yaml_file import load
 from flows.serve.access import trust_allowed
+from tasks.measures.registry import measures
 
 QUICKSTART = "quickstart"
 SETTINGS = "settings"
@@ -27,7 +28,7 @@ SHOWN = {
     "": (*REQUIRED, "seeds", "calibration", "evaluation", "trust", SETTINGS),
     "Calibration": ("corpus", "samples", "sequence_length", "sampling"),
     "Corpus": ("source", "files"),
-    "Evaluation": ("perplexity", "zero_shot", "speed"),
+    "Evaluation": tuple(field for measure in measures().values() for field in measure.on_form),
     "Tasks": ("tasks",),
 }
 """Part of a sweep → the fields that the page shows of it: what with what, how far, measured how.

@@ -16,10 +16,10 @@ from configs.corpora import Training
 from tasks.compression.coresets import ChosenWindows
 from tasks.compression.statistics import load_statistics, statistics_step
 from tasks.data.texts import Windows, load_counted, load_tokens
-from tasks.measures.perplexity.perplexity import mean_loss
 from tasks.models.architecture.decoder import describe
 from tasks.models.examine import unread_tensors
 from tasks.models.load import best_device
+from tasks.models.next_tokens import mean_loss
 from tasks.models.resident import dense_model
 from tasks.models.saved.branches import save_branches
 from tasks.models.saved.kept import kept_to_json

@@ -21,9 +21,9 @@ from configs.corpora import Coreset
 from tasks.compression.mapped import mapped
 from tasks.data.corpora import ResolvedCorpus
 from tasks.data.texts import Windows, load_counted, load_places, load_tokens, save_tokens
-from tasks.measures.perplexity.windows import halves_of, token_losses
 from tasks.models.architecture.decoder import describe
 from tasks.models.architecture.head import input_device
+from tasks.models.next_tokens import halves_of, token_losses
 from tasks.models.resident import dense_model
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.sequences import predicted, predicting

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from configs.frozen import Frozen
     from configs.trust import Trust
     from tasks.data.texts import Windows
+    from tasks.measures.compared import ComparedAnswers, Kept
     from tasks.store.store import Artifact
 
 
@@ -70,6 +71,12 @@ class Measure(ABC):
     """The columns that it writes; ``<name>`` stands for what varies."""
     repeatable: ClassVar[bool] = True
     """Whether the same weights always give the same figures; no where time or memory is told."""
+    suggested_for: ClassVar[Literal["", "decoders", "encoders"]] = ""
+    """Whose sweep is told to ask for it when it asks for nothing."""
+    always: ClassVar[bool] = False
+    """Whether it is measured of every model unasked, and so is no reason to prune one."""
+    on_form: ClassVar[tuple[str, ...]] = ()
+    """Those of its fields that Prefect's page shows; all others are rows of the page's settings."""
     Settings: ClassVar[type[Frozen]]
     """The fields that a sweep's ``evaluation`` gets, each with a default and a line of help."""
 
@@ -82,7 +89,8 @@ class Measure(ABC):
         del evaluation, trust
 
     def asks_of_encoders(self, evaluation: Any) -> str:
-        """The field by which a sweep asks for what no encoder has; empty where it does not."""
+        """The setting that takes back what a sweep asks for and no encoder has; empty where it asks
+        for nothing of the kind."""
         del evaluation
         return ""
 
@@ -141,6 +149,18 @@ class Measure(ABC):
         """What a reader of its figures must know, one sentence each."""
         del rows
         return ()
+
+    def compare(
+        self, a: Kept, b: Kept, columns: tuple[str, str], *, wanted: bool
+    ) -> ComparedAnswers | None:
+        """How two models answered the same questions; None where nothing of the kind is kept.
+
+        Args:
+            columns: the figures that are compared, A's and B's.
+            wanted: broken questions are asked for, whatever the figures are.
+        """
+        del a, b, columns, wanted
+        return None
 
     def described(self, subject: Subject, found: Mapping[str, Artifact]) -> Mapping[str, str]:
         """What was measured with, for the report: ``perplexity on docs`` → text, windows, digest.

@@ -35,6 +35,7 @@ class Size(Measure):
     name = "size"
     summary = "weights, those that are not zero, and bytes on disk"
     writes = tuple(figure.column for figure in _FIGURES)
+    always = True
     Settings = SizeSettings
 
     def steps(self, subject: Subject) -> Mapping[str, Step]:

@@ -12,9 +12,6 @@ from tasks.models.sources.sources import ResolvedModel
 from tasks.plan.plan import ModelPlan
 from tasks.pruning.core.methods import Method
 
-_ALWAYS = {"size"}
-"""Measured of every model, and no reason to prune one."""
-
 
 def is_one(model: ResolvedModel) -> bool:
     """Whether a model is an encoder; of the hub's, before it is here, by its type."""
@@ -40,13 +37,20 @@ def require_measurable(config: SweepConfig, models: Sequence[ResolvedModel]) -> 
                 "a coreset: contiguous, random or spread",
             )
         for measure in measures().values():
-            if field := measure.asks_of_encoders(config.evaluation):
+            if setting := measure.asks_of_encoders(config.evaluation):
+                field = setting.partition("=")[0]
                 raise ConfigurationError(
                     f"models[{index}]",
                     model.spec,
                     f"it is an encoder, which predicts no next token: {field} needs a decoder",
-                    "Set evaluation.perplexity=[] and measure evaluation.slot_filling",
+                    f"Set {setting} and measure {_suggested('encoders')}",
                 )
+
+
+def _suggested(whose: str) -> str:
+    """The field of the measure that whoever asks for none is pointed to."""
+    found = next(name for name, measure in measures().items() if measure.suggested_for == whose)
+    return f"evaluation.{found}"
 
 
 def refusal(method: Method, length: int) -> str:
@@ -73,11 +77,11 @@ def require_measured(model: ModelPlan) -> None:
     Raises:
         ConfigurationError: no measure looks at it.
     """
-    if not model.measured.keys() - _ALWAYS:
-        measure = "slot_filling" if is_one(model.model) else "perplexity"
+    if all(measures()[name].always for name in model.measured):
+        measure = _suggested("encoders" if is_one(model.model) else "decoders")
         raise ConfigurationError(
             "evaluation",
             "nothing",
             f"no measure of this sweep looks at {model.spec}, which it prunes",
-            f"Ask for evaluation.{measure}, or another of those that secateur measures lists",
+            f"Ask for {measure}, or another of those that secateur measures lists",
         )

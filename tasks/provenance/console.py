@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from tasks.provenance.answers import Answers
+from tasks.measures.compared import ComparedAnswers
 from tasks.provenance.aspects import ENVIRONMENT_ASPECTS
 from tasks.provenance.differences import Compared, Difference, Kind
 from tasks.provenance.verdict import Comparison
@@ -69,7 +69,7 @@ def _heading(comparison: Comparison, width: int) -> Iterator[RenderableType]:
         yield Text(f"of the dense model: A {a}, B {b}", style="dim")
 
 
-def _answers(answers: Answers) -> Iterator[RenderableType]:
+def _answers(answers: ComparedAnswers) -> Iterator[RenderableType]:
     """What changed sides, task by task, and the broken questions that were asked for."""
     if answers.tasks:
         yield Text()

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from configs.errors import ConfigurationError
-from tasks.provenance.answers import Answers, compare_answers
+from tasks.measures.compared import ComparedAnswers
+from tasks.measures.registry import measures
 from tasks.provenance.aspects import MEASURED_ON, MEASUREMENT
 from tasks.provenance.differences import SPARSITY, Compared, Difference, compare
 from tasks.provenance.inputs import (
@@ -36,7 +37,7 @@ class Comparison:
         figures: its values.
         dense: the same figure of the dense models, where both sides record it.
         verdict: what follows, in sentences.
-        answers: of zero-shot figures: how many changed sides, and whether that is chance.
+        answers: where questions are kept: how many changed sides, and whether that is chance.
     """
 
     a: Result
@@ -46,7 +47,7 @@ class Comparison:
     dense: tuple[float, float] | None
     compared: Compared
     verdict: tuple[str, ...]
-    answers: Answers
+    answers: ComparedAnswers
 
     @property
     def ratio(self) -> float | None:
@@ -100,8 +101,29 @@ def compare_results(a: Result, b: Result, metric: str | None, *, questions: int 
         verdict += (f"The order is {MEASURED_ON}'s; {metrics[0]} may follow another one.",)
     return Comparison(
         a=a, b=b, metrics=metrics, figures=figures, dense=dense, compared=compared, verdict=verdict,
-        answers=compare_answers(a, b, metrics, questions),
+        answers=_answers(a, b, metrics, questions),
     )  # fmt: skip
+
+
+def _answers(a: Result, b: Result, metrics: tuple[str, str], questions: int) -> ComparedAnswers:
+    """Of the measures that keep answers; with so many of the broken questions.
+
+    Raises:
+        ConfigurationError: questions are to be listed and there are none.
+    """
+    told = [m.compare(a, b, metrics, wanted=questions > 0) for m in measures().values()]
+    found = [answers for answers in told if answers]
+    compared = ComparedAnswers(
+        tasks={task: paired for answers in found for task, paired in answers.tasks.items()},
+        broken=[changed for answers in found for changed in answers.broken][:questions],
+        unread=[sentence for answers in found for sentence in answers.unread],
+    )
+    if questions and not compared.tasks:
+        reason = "; ".join(compared.unread) or "they have no task in common"
+        allowed = f"there are no answers of both sides to compare: {reason}"
+        hint = "Name cells of sweeps whose stores are on this machine"
+        raise ConfigurationError("--questions", questions, allowed, hint)
+    return compared
 
 
 def _metrics(a: Result, b: Result, wanted: str | None) -> tuple[str, str]:

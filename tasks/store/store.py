@@ -49,6 +49,17 @@ class StorageFullError(OSError):
         return (type(self), (self.folder, self.what))
 
 
+_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "disk is full")
+"""How libraries that write files and databases say so in errors of their own."""
+
+
+def says_full(error: BaseException) -> bool:
+    """Whether an error is a full disk's, by its number or, where a library wraps it, its words."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words.lower() in str(error).lower() for words in _FULL)
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A complete directory of the store, and the facts that its step recorded."""
@@ -124,8 +135,10 @@ class Store:
             write_manifest(temporary, step, facts)
             final.parent.mkdir(parents=True, exist_ok=True)
             temporary.rename(final)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        except StorageFullError:
+            raise
+        except Exception as error:
+            if says_full(error):
                 raise StorageFullError(self.root, f"the {step.name} artifact") from error
             raise
         finally:

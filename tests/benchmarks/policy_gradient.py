@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from common import Bench, arguments, load, options_of, print_environment
 
-from tasks.measures.perplexity.perplexity import mean_loss, perplexity
+from tasks.measures.perplexity.perplexity import perplexity
+from tasks.models.next_tokens import mean_loss
 from tasks.pruning.core import driver
 from tasks.pruning.core.registry import parse_target
 from tasks.pruning.core.sparsity import layer_sparsity, sparsity

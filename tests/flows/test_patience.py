@@ -18,7 +18,7 @@ SUBMIT = "/api/deployments/1/create_flow_run"
 PAGE = {"Origin": "http://127.0.0.1:4200"}
 
 
-class Busy(Exception):
+class BusyError(Exception):
     """As SQLite's, where two write at once."""
 
 
@@ -42,11 +42,11 @@ class Server:
         self.seen += 1
         body = (await request.body()).decode()
         if self.seen <= self.busy:
-            raise Busy
+            raise BusyError
         return JSONResponse({"sent": body, "attempt": self.seen}, 201)
 
     async def refuse(self, request: Request, error: Exception) -> Response:
-        status = 503 if isinstance(error, Busy) else 500
+        status = 503 if isinstance(error, BusyError) else 500
         return JSONResponse({"attempt": self.seen}, status)
 
 

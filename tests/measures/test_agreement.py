@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from configs.trust import Trust
 from tasks.measures.perplexity import reference as reference_module
-from tasks.measures.perplexity import windows as windows_module
 from tasks.measures.perplexity.reference import Reference
 from tasks.measures.perplexity.run import Evaluated, evaluate_windows
+from tasks.models import next_tokens
 from tasks.models.architecture import head_alone
 from tasks.models.errors import UnsupportedModelError
 
@@ -114,16 +114,14 @@ def test_terms_of_a_divergence_are_right_at_any_ratio() -> None:
     for words in (7, 9, 10, 11, 12):
         p_V, q_V = (x[0, :words].double().log_softmax(-1) for x in (dense_TV, pruned_TV))
         wanted = float((p_V.exp() * (p_V - q_V)).sum())
-        found = windows_module._compared(
-            pruned_TV[:, :words], dense_TV[:, :words], torch.tensor([0])
-        )
+        found = next_tokens._compared(pruned_TV[:, :words], dense_TV[:, :words], torch.tensor([0]))
         assert float(found[0, 1]) == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("words", [97, 128, 192])
 def test_the_greatest_logit_is_the_first_of_equal_ones(words: int) -> None:
     logits_TV = torch.randint(0, 4, (50, words), generator=torch.Generator().manual_seed(0)).float()
-    _, _, top_T = windows_module._normalised(logits_TV)
+    _, _, top_T = next_tokens._normalised(logits_TV)
     first_T = [row.index(max(row)) for row in logits_TV.tolist()]
     assert top_T.tolist() == first_T
 
@@ -146,8 +144,8 @@ def test_does_not_depend_on_the_batch_size(
     dense, ids_NL = tiny.llama(), tiny.tokens(7, 16)
     reference, pruned = wrote(dense, ids_NL, tmp_path, batch_size=2), disturbed(dense)
     expected = compared(pruned, ids_NL, reference, batch_size=2)
-    monkeypatch.setattr(windows_module, "_FEWEST_ROWS", 1)
-    monkeypatch.setitem(windows_module._LOGIT_BYTES, "cpu", 4 * tiny.VOCABULARY * 5)
+    monkeypatch.setattr(next_tokens, "_FEWEST_ROWS", 1)
+    monkeypatch.setitem(next_tokens._LOGIT_BYTES, "cpu", 4 * tiny.VOCABULARY * 5)
     result = compared(pruned, ids_NL, reference, batch_size=batch_size)
     assert result.kl == pytest.approx(expected.kl, rel=1e-5, abs=1e-7)
     assert result.top1_agreement == expected.top1_agreement
@@ -201,7 +199,7 @@ def test_a_model_that_does_not_split_runs_again_whole(
 ) -> None:
     dense, ids_NL = tiny.llama(), tiny.tokens(3, 16)
     pruned = disturbed(dense)
-    monkeypatch.setattr(windows_module, "split_head", lambda _: None)
+    monkeypatch.setattr(next_tokens, "split_head", lambda _: None)
     reference = wrote(dense, ids_NL, tmp_path)
     assert not (reference.folder / "hidden.safetensors").exists()
     result = compared(pruned, ids_NL, reference)
@@ -240,16 +238,16 @@ def test_equal_logits_go_to_the_lowest_id() -> None:
     targets = torch.tensor([0, 0])
     tied = torch.tensor([[0.0, 2.0, 2.0], [1.0, 1.0, 1.0]])
     clear = torch.tensor([[0.0, 2.0, 1.0], [0.0, 1.0, 0.0]])
-    assert windows_module._compared(tied, clear, targets)[:, 2].tolist() == [1.0, 0.0]
+    assert next_tokens._compared(tied, clear, targets)[:, 2].tolist() == [1.0, 0.0]
 
 
 def test_tokens_that_both_exclude_have_no_part() -> None:
     logits = torch.tensor([[0.0, 2.0, -torch.inf]])
     other = torch.tensor([[1.0, 0.0, -torch.inf]])
-    found = windows_module._compared(logits, other, torch.tensor([0]))
-    expected = windows_module._compared(logits[:, :2], other[:, :2], torch.tensor([0]))
+    found = next_tokens._compared(logits, other, torch.tensor([0]))
+    expected = next_tokens._compared(logits[:, :2], other[:, :2], torch.tensor([0]))
     assert torch.allclose(found, expected, atol=1e-6)
-    assert windows_module._compared(other, logits[:, [2, 0, 1]], torch.tensor([0]))[0, 1].isinf()
+    assert next_tokens._compared(other, logits[:, [2, 0, 1]], torch.tensor([0]))[0, 1].isinf()
 
 
 def test_nan_in_the_dense_model_is_an_error(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 import tiny
 import torch
 
-from tasks.measures.perplexity import windows as module
-from tasks.measures.perplexity.perplexity import mean_loss, perplexity, result_of
-from tasks.measures.perplexity.windows import WindowFigures, measure_windows
+from tasks.measures.perplexity.perplexity import perplexity, result_of
+from tasks.models import next_tokens as module
+from tasks.models.next_tokens import WindowFigures, mean_loss, measure_windows
 
 
 def by_definition(model: torch.nn.Module, windows: torch.Tensor) -> float:

@@ -9,7 +9,7 @@ import tiny
 import torch
 from torch.nn import functional
 
-from tasks.measures.perplexity.perplexity import mean_loss
+from tasks.models.next_tokens import mean_loss
 from tasks.pruning.core import driver
 from tasks.pruning.core.gates import gated_loss, hidden_distance, plain_loss
 from tasks.pruning.core.methods import Method, PruneResult

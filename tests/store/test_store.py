@@ -7,12 +7,14 @@ import json
 import multiprocessing
 import os
 import signal
+import sqlite3
 import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from tasks.store import manifest
 from tasks.store.steps import Step, fingerprint
@@ -148,10 +150,18 @@ def test_a_failing_step_leaves_nothing(store: Store) -> None:
     assert list((store.root / "tmp").iterdir()) == []
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(store: Store) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+        sqlite3.OperationalError("database or disk is full"),
+    ],
+)
+def test_a_full_disk_is_named_and_leaves_nothing(store: Store, error: Exception) -> None:
     def fill(folder: Path) -> dict:
         (folder / "half").write_text("x")
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     said = r"no room for the demo artifact: [\d,]+ MB are free"
     with pytest.raises(StorageFullError, match=said):

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from configs.trust import Trust
 from tasks.measures.perplexity.reference import Reference, ReferenceWriter, open_reference
-from tasks.measures.perplexity.windows import WindowFigures, halves_of, measure_windows
 from tasks.models.architecture.head import input_device
+from tasks.models.next_tokens import WindowFigures, halves_of, measure_windows
 from tasks.models.placement import count_weights
 
 if TYPE_CHECKING:

@@ -143,10 +143,12 @@ class Perplexity(Measure):
     summary = "how well the model predicts a text: exp of the mean loss of a token"
     version = VERSION
     writes = (f"{PREFIX}<name>",)
+    suggested_for = "decoders"
+    on_form = ("perplexity",)
     Settings = PerplexitySettings
 
     def asks_of_encoders(self, evaluation: Any) -> str:
-        return "evaluation.perplexity" if evaluation.perplexity else ""
+        return "evaluation.perplexity=[]" if evaluation.perplexity else ""
 
     def steps(self, subject: Subject) -> Mapping[str, Step]:
         return steps_of(subject)

@@ -1,7 +1,7 @@
 """Perplexity: exp(total negative log-likelihood / total predicted tokens).
 
 Windows follow each other without overlap; in each, every token after the first is predicted. How a
-window's loss is computed is in ``windows.py``; a NaN is an error.
+window's loss is computed is in :mod:`tasks.models.next_tokens`; a NaN is an error.
 
 Shapes: ``N`` windows, ``L`` tokens of a window.
 """
@@ -15,15 +15,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from tasks.measures.perplexity.windows import (
-    WindowFigures,
-    halves_of,
-    measure_windows,
-    token_losses,
-)
-from tasks.models.architecture.head import input_device
-from tasks.pruning.core.gates import Loss
-from tasks.pruning.core.sequences import predicted, predicting
+from tasks.models.next_tokens import WindowFigures, measure_windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -88,23 +80,6 @@ def result_of(figures: WindowFigures, windows_NL: Tensor) -> PerplexityResult:
             raise FloatingPointError("the divergence is NaN: the dense model's logits overflow")
         agreement = int(figures.agreed_N.sum()) / tokens
     return PerplexityResult(_exp(nll / tokens), nll, tokens, figures.seconds, kl, agreement)
-
-
-def mean_loss(model: PreTrainedModel) -> Loss:
-    """A function of windows that gives the mean negative log-likelihood of a predicted token.
-
-    The model is split once; logits are bounded as in :func:`perplexity`. What changes inside the
-    model's modules between calls (hooks, weights) counts.
-    """
-    halves = halves_of(model)
-    device = input_device(model)
-
-    def loss(windows_NL: Tensor, counted_NL: Tensor | None = None) -> Tensor:
-        ids_NL = windows_NL.long().to(device)
-        states_TX = predicting(halves.states(ids_NL), counted_NL)
-        return token_losses(halves, states_TX, predicted(ids_NL, counted_NL)).double().mean()
-
-    return loss
 
 
 def _exp(mean: float) -> float:

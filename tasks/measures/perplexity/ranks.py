@@ -15,8 +15,8 @@ from torch import Tensor
 from configs.trust import Trust
 from tasks.measures.perplexity.here import Job, Measured, measure_here
 from tasks.measures.perplexity.reference import Reference
-from tasks.measures.perplexity.windows import WindowFigures
 from tasks.models.load import DTYPES
+from tasks.models.next_tokens import WindowFigures
 from tasks.models.saved.pruned import load_pruned
 from tasks.processes.call import call
 from tasks.processes.rank import Rank, joined

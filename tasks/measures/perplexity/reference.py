@@ -19,11 +19,11 @@ from torch import Tensor
 
 from configs.trust import Trust
 from tasks.measures.perplexity.hidden import HIDDEN, HiddenReader, HiddenWriter
-from tasks.measures.perplexity.windows import Dense, Halves, halves_of
 from tasks.models.architecture.head import Head, close_logits
 from tasks.models.architecture.head_alone import load_head_alone
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import DTYPES, load_model
+from tasks.models.next_tokens import Dense, Halves, halves_of
 
 NOTE = "reference.json"
 _PROBE = "probe.safetensors"

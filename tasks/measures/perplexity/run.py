@@ -20,7 +20,7 @@ from tasks.measures.perplexity.here import Job, Measured, measure_here
 from tasks.measures.perplexity.perplexity import PerplexityResult, result_of
 from tasks.measures.perplexity.ranks import measure_in_processes
 from tasks.measures.perplexity.reference import Reference, clear_reference, finish_reference
-from tasks.measures.perplexity.windows import require_predictions
+from tasks.models.next_tokens import require_predictions
 from tasks.models.placement import load_placed
 from tasks.models.saved.pruned import load_pruned
 from tasks.runtime.memory import measured

@@ -152,29 +152,35 @@ def reconstruction_errors(
     errors: dict[str, float] = {}
 
     def visit(block: BlockAtWork) -> None:
-        found: dict[str, _Energies] = {}
-        tables = block.tables
-        with contextlib.ExitStack() as hooks:
-            for short, layer in block.layers.items():
-                name = f"{block.name}.{short}"
-                if layer.parameter_of(name) in pruned_weights:
-                    lost_OI = layer.weight_OI.float() - _effective(name, layer, pruned_weights)
-                    found[name] = _Energies(layer, lost_OI, tables)
-                    if layer.expert is None:
-                        hooks.callback(layer.module.register_forward_hook(found[name]).remove)
-
-            def take(short: str, inputs_TI: Tensor, _: Sent) -> None:
-                if energies := found.get(f"{block.name}.{short}"):
-                    energies.add(inputs_TI)
-
-            hooks.enter_context(experts_watched(block.layers, take))
-            block.run()
-        for energies in found.values():
-            energies.finish()
+        found = _energies_of(block, pruned_weights)
         errors.update((name, _relative(name, found[name])) for name in found if found[name].rows)
 
     walk(decoder, windows_NL, visit, batch=batch_size, progress=progress)
     return errors
+
+
+def _energies_of(block: BlockAtWork, pruned_weights: Mapping[str, Tensor]) -> dict[str, _Energies]:
+    """Layer name → what it gives and loses, of the block's pruned layers; runs the dense block."""
+    found: dict[str, _Energies] = {}
+    tables = block.tables
+    with contextlib.ExitStack() as hooks:
+        for short, layer in block.layers.items():
+            name = f"{block.name}.{short}"
+            if layer.parameter_of(name) in pruned_weights:
+                lost_OI = layer.weight_OI.float() - _effective(name, layer, pruned_weights)
+                found[name] = _Energies(layer, lost_OI, tables)
+                if layer.expert is None:
+                    hooks.callback(layer.module.register_forward_hook(found[name]).remove)
+
+        def take(short: str, inputs_TI: Tensor, _: Sent) -> None:
+            if energies := found.get(f"{block.name}.{short}"):
+                energies.add(inputs_TI)
+
+        hooks.enter_context(experts_watched(block.layers, take))
+        block.run()
+    for energies in found.values():
+        energies.finish()
+    return found
 
 
 def _effective(name: str, layer: LinearLayer, weights: Mapping[str, Tensor]) -> Tensor:

@@ -30,6 +30,7 @@ class SlotFilling(TunedMeasure):
         *(f"{PREFIX}<name>/{part}" for part in _WHOLE),
         f"{PREFIX}<name>/<event>",
     )
+    suggested_for = "encoders"
     Settings = SlotFillingSettings
 
     def data_of(self, options: Any, where: str) -> Any:

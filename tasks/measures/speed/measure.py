@@ -103,10 +103,11 @@ class Speed(Measure):
     version = 2
     writes = tuple(figure.column for figure in _FIGURES)
     repeatable = False
+    on_form = ("speed",)
     Settings = SpeedSettings
 
     def asks_of_encoders(self, evaluation: Any) -> str:
-        return "evaluation.speed" if evaluation.speed else ""
+        return "evaluation.speed=false" if evaluation.speed else ""
 
     def check(self, subject: Subject, config: Any) -> None:
         if subject.evaluation.speed:

@@ -46,7 +46,7 @@ class Uncertainty(Measure):
     Settings = UncertaintySettings
 
     def asks_of_encoders(self, evaluation: Any) -> str:
-        return "evaluation.uncertainty" if evaluation.uncertainty else ""
+        return "evaluation.uncertainty=null" if evaluation.uncertainty else ""
 
     def resolve(self, evaluation: Any, trust: Trust) -> None:
         del trust

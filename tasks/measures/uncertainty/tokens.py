@@ -24,11 +24,11 @@ from tasks.data.texts import Windows, load_tokens
 from tasks.measures.base import Subject
 from tasks.measures.computing import network
 from tasks.measures.perplexity.measure import windows_of
-from tasks.measures.perplexity.windows import halves_of
 from tasks.measures.uncertainty.judging import Judged
 from tasks.measures.uncertainty.lidu import FORMS, Form, entropy, lidu, margin
 from tasks.measures.uncertainty.ranks import spearman
 from tasks.models.architecture.head import input_device
+from tasks.models.next_tokens import halves_of
 from tasks.store.steps import Facts, Step, Work
 
 if TYPE_CHECKING:

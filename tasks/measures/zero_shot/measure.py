@@ -23,6 +23,7 @@ from tasks.store.steps import Facts, Step, Work
 from tasks.store.store import Artifact
 
 if TYPE_CHECKING:
+    from tasks.measures.compared import ComparedAnswers, Kept
     from tasks.measures.zero_shot.tasks import ResolvedTask
 
 PREFIX, STDERR = "zero_shot/", "_stderr"
@@ -86,6 +87,7 @@ class ZeroShot(Measure):
         f"{PREFIX}{MEAN}",
         f"{PREFIX}{MEAN}{STDERR}",
     )
+    on_form = ("zero_shot",)
     Settings = ZeroShotSettings
 
     def resolve(self, evaluation: Any, trust: Trust) -> tuple[ResolvedTask, ...]:
@@ -95,8 +97,15 @@ class ZeroShot(Measure):
 
         return resolve_tasks(evaluation.zero_shot, trust=trust)
 
+    def compare(
+        self, a: Kept, b: Kept, columns: tuple[str, str], *, wanted: bool
+    ) -> ComparedAnswers | None:
+        from tasks.measures.zero_shot.compare import compare_answers
+
+        return compare_answers(a, b, columns, wanted=wanted)
+
     def asks_of_encoders(self, evaluation: Any) -> str:
-        return "evaluation.zero_shot" if evaluation.zero_shot.tasks else ""
+        return "evaluation.zero_shot.tasks=[]" if evaluation.zero_shot.tasks else ""
 
     def steps(self, subject: Subject) -> Mapping[str, Step]:
         steps = task_steps(subject)

@@ -108,14 +108,9 @@ def prune(
         ExclusionError: ``decoder.exclude`` names nothing, or leaves nothing to prune.
         ValueError: when the method lacks what it needs.
     """
-    decoder.require_exclusion()
-    if reason := method.refuses(target):
-        raise ValueError(reason)
-    if counted_NL is not None and not method.counts_tokens:
-        raise ValueError(f"{method.name} learns from all tokens of its windows, not from some")
+    _require_pruning(method, decoder, target, counted_NL)
     into = {} if into is None else into
-    # On the CPU whatever the device, so that a seed means the same everywhere.
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)  # on the CPU: it means the same everywhere
     if isinstance(method, LayerMethod):
         shares = _allocation(method, decoder, target, statistics)
         return _prune_layers(method, decoder, shares, generator, statistics, device, progress, into)
@@ -132,7 +127,6 @@ def prune(
             device=device,
             progress=progress,
         )
-        assert isinstance(target, Fraction)
         return _remove_structure(method, decoder, target, generator, inputs, into)
     if isinstance(method, RetrainingMethod):
         if training_NL is None:
@@ -140,6 +134,21 @@ def prune(
         counted = counting(method, counted_NL)
         return method.retrain(decoder, target, training_NL, seed=seed, progress=progress, **counted)
     raise TypeError(f"{type(method).__name__} is of no kind that the driver runs")
+
+
+def _require_pruning(
+    method: Method, decoder: Decoder, target: Target, counted_NL: Tensor | None
+) -> None:
+    """
+    Raises:
+        ExclusionError: ``decoder.exclude`` names nothing, or leaves nothing to prune.
+        ValueError: the method does not take the target, or cannot leave tokens out.
+    """
+    decoder.require_exclusion()
+    if reason := method.refuses(target):
+        raise ValueError(reason)
+    if counted_NL is not None and not method.counts_tokens:
+        raise ValueError(f"{method.name} learns from all tokens of its windows, not from some")
 
 
 def _allocation(
@@ -296,7 +305,7 @@ def _sharing(collectors: Mapping[str, Collector]) -> list[list[str]]:
 def _remove_structure(
     method: StructuredMethod,
     decoder: Decoder,
-    target: Fraction,
+    target: Target,
     generator: torch.Generator,
     inputs: LearningInputs,
     weights: MutableMapping[str, Tensor],
@@ -305,6 +314,7 @@ def _remove_structure(
         raise ValueError(f"{method.name} needs calibration windows")
     if method.uses_training and inputs.training_NL is None:
         raise ValueError(f"{method.name} needs windows to learn from")
+    assert isinstance(target, Fraction)
     chosen = method.choose(decoder, target, generator, inputs)
     _require_left(decoder, chosen)
     for name, weight in masked_weights(decoder, chosen.kept):

@@ -30,6 +30,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tasks.models.architecture.head import input_device, split_head
+from tasks.pruning.core.gates import Loss
+from tasks.pruning.core.sequences import predicted, predicting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -161,6 +163,23 @@ def require_predictions(windows_NL: Tensor) -> None:
 def token_losses(halves: Halves, states_TX: Tensor, targets_T: Tensor) -> Tensor:
     """Negative log-likelihood of each token in nats, float32, without all logits at once."""
     return _figures(halves, states_TX, targets_T, None, None)[:, 0]
+
+
+def mean_loss(model: PreTrainedModel) -> Loss:
+    """A function of windows that gives the mean negative log-likelihood of a predicted token.
+
+    The model is split once, and logits are bounded. What changes inside the model's modules between
+    calls (hooks, weights) counts.
+    """
+    halves = halves_of(model)
+    device = input_device(model)
+
+    def loss(windows_NL: Tensor, counted_NL: Tensor | None = None) -> Tensor:
+        ids_NL = windows_NL.long().to(device)
+        states_TX = predicting(halves.states(ids_NL), counted_NL)
+        return token_losses(halves, states_TX, predicted(ids_NL, counted_NL)).double().mean()
+
+    return loss
 
 
 def _figures(
