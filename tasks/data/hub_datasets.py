@@ -6,7 +6,6 @@ was asked for; here the revision that was really read is compared with the one t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from configs.corpora import Text
 from configs.errors import ConfigurationError
 from tasks.data.documents import COMPLETION, INSTEAD, MESSAGES, PROMPT, Document, document_of
 from tasks.models.errors import SourceUnavailableError
+from tasks.models.quiet import quiet_datasets
 from tasks.models.sources.hub import COMMIT, TIMEOUT_SECONDS, explained, offline
 
 FORMATS = ("arrow", "csv", "json", "parquet", "text")
@@ -35,7 +35,7 @@ def read_hub(corpus: Text, *, base: Path, field: str) -> tuple[str, list[Documen
         ConfigurationError: data set, configuration, split, revision or column does not exist.
         SourceUnavailableError: it cannot be reached, and may be later.
     """
-    with _quiet():
+    with quiet_datasets():
         builder = _builder(corpus, base, field)
         revision = _revision(builder, corpus, field)
         documents = list(_texts(_split(builder, corpus, field), corpus, field))
@@ -182,19 +182,3 @@ def _wrong_field(message: str, corpus: Text) -> str:
     if message.startswith(("Unknown split", "Bad split")):
         return "split"
     return "data_files" if corpus.data_files else "dataset"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    import datasets
-
-    verbosity = datasets.logging.get_verbosity()
-    bars = datasets.are_progress_bars_disabled()
-    datasets.logging.set_verbosity(logging.CRITICAL)
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        datasets.logging.set_verbosity(verbosity)
-        if not bars:
-            datasets.enable_progress_bars()

@@ -1,6 +1,7 @@
 """What a person at the pages waits for: a form's height, and six tiny cells from Submit to the end.
 
     python tests/benchmarks/pages.py [--shots FOLDER]
+    python tests/benchmarks/pages.py --presses 24    # Submit, again and again, while a worker runs
 
 A real ``secateur up`` in a new home, its form filled in and submitted in a headless Chromium (the
 extra `ui`, Debian's package chromium): three one-shot methods × two targets on a tiny random model,
@@ -87,7 +88,20 @@ def _time(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def measured(up: Up, shots: Path) -> None:
+def press(watched: Watched, up: Up, times: int) -> None:
+    """Submit so many sweeps one after the other; the worker runs them meanwhile."""
+    waits: list[float] = []
+    for number in range(times):
+        find_form(watched, up.prefect)
+        choose(watched, f"press-{number}")
+        begun = time.time()
+        submit(watched)
+        waits.append(time.time() - begun)
+        print(f"{waits[-1]:7.1f} s  until the page of run {number + 1}", flush=True)
+    print(f"{times} of {times} have a run; the longest wait was {max(waits):.1f} s")
+
+
+def measured(up: Up, shots: Path, presses: int) -> None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as started:
@@ -99,6 +113,10 @@ def measured(up: Up, shots: Path) -> None:
         page.get_by_text("settings (Optional)", exact=True).wait_for()
         print(f"the form is {height(page)} pixels high", flush=True)
         page.screenshot(path=shots / "form.png")
+        if presses:
+            press(watched, up, presses)
+            browser.close()
+            return
         for name in ("six", "again"):
             print(name)
             for part, seconds in timed(watched, up, name).items():
@@ -111,6 +129,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shots", type=Path, help="where pictures stay; else they go")
+    parser.add_argument("--presses", type=int, default=0, help="only press Submit so often")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         shots = (options.shots or Path(temporary) / "shots").absolute()
@@ -118,7 +137,7 @@ def main() -> int:
         up = Up(Path(temporary) / "up")
         up.start()
         try:
-            measured(up, shots)
+            measured(up, shots, options.presses)
         finally:
             up.end()
     return 0

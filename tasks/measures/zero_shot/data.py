@@ -12,8 +12,8 @@ from typing import Any
 from configs.errors import ConfigurationError
 from tasks.data.hub_datasets import FORMATS
 from tasks.measures.zero_shot.leaves import Leaf
-from tasks.measures.zero_shot.quiet import quiet_datasets
 from tasks.models.errors import SourceUnavailableError
+from tasks.models.quiet import quiet_datasets
 from tasks.models.sources.digests import file_digest, folder_digest
 from tasks.models.sources.hub import COMMIT, NOT_CACHED, OFFLINE_HINT, explained, offline
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from tasks.models.quiet import quiet
+from tasks.models.quiet import quiet, quiet_datasets
 from tasks.runtime.variables import variable_set
 
 DEFAULT_SEEDS = (0, 1234, 1234)
@@ -17,23 +17,6 @@ DEFAULT_SEEDS = (0, 1234, 1234)
 
 _BARS = ("lm_eval.api.task", "lm_eval.api.model", "lm_eval.models.huggingface", "tqdm")
 _LOGGERS = ("lm_eval", "absl", "evaluate")
-
-
-@contextmanager
-def quiet_datasets() -> Iterator[None]:
-    """No progress bars and no messages from ``datasets``, until the block ends."""
-    import datasets
-
-    verbosity = datasets.logging.get_verbosity()
-    bars = datasets.are_progress_bars_disabled()
-    datasets.logging.set_verbosity(logging.CRITICAL)
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        datasets.logging.set_verbosity(verbosity)
-        if not bars:
-            datasets.enable_progress_bars()
 
 
 @contextmanager
