@@ -33,6 +33,8 @@ from tasks.pruning.policy_gradient.method import PolicyGradient
 FAMILIES = ("Bert", "Roberta", "DistilBert", "Electra")
 RELATIVE = ("Deberta", "DebertaV2")
 """Whose blocks are called with a table of relative positions."""
+STRUCTURED = (*FAMILIES, "DebertaV2")
+"""Whose heads and channels are known."""
 CPU = torch.device("cpu")
 
 
@@ -80,8 +82,10 @@ def test_an_encoder_is_pruned_and_loads_again(kind: str, method: str, tmp_path: 
     assert torch.isfinite(again(input_ids=tokens_NL).last_hidden_state).all()
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", STRUCTURED)
 def test_heads_and_channels_of_an_encoder_are_cut_out(kind: str, tmp_path: Path) -> None:
+    from transformers import AutoModel
+
     folder = encoders.write(tmp_path / "model", kind, num_attention_heads=4)
     model = load_model(folder, torch.float32, CPU, Trust())
     decoder = describe(model)
@@ -95,11 +99,39 @@ def test_heads_and_channels_of_an_encoder_are_cut_out(kind: str, tmp_path: Path)
     save_checkpoint(model, folder, result.weights, out, dtype=torch.float32, metadata=metadata)
     whole, small = (load_pruned(out, sliced=sliced) for sliced in (False, True))
     assert sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in whole.parameters())
-    wanted, given = (m(input_ids=tokens_NL).last_hidden_state for m in (whole, small))
+    # Padding too: what a removed head attends to must not matter.
+    mask_NL = (torch.arange(24) < torch.tensor([[24], [20], [9], [1]])).long()
+    stock = AutoModel.from_pretrained(out)
+    wanted, given, read = (
+        m(input_ids=tokens_NL, attention_mask=mask_NL).last_hidden_state
+        for m in (whole, small, stock)
+    )
     torch.testing.assert_close(given, wanted, rtol=0, atol=1e-5)
+    assert torch.equal(read, wanted)
+    before = model(input_ids=tokens_NL, attention_mask=mask_NL).last_hidden_state
+    assert not torch.allclose(before, wanted, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", ["Deberta", "DebertaV2"])
+def test_heads_that_positions_have_matrices_of_their_own_for_stay(
+    kind: str, tmp_path: Path
+) -> None:
+    """Version 1, and version 2 without ``share_att_key``, which no published model has."""
+    changes = {"share_att_key": False} if kind == "DebertaV2" else {}
+    folder = encoders.write(tmp_path / "model", kind, **changes)
+    contents = contents_of(folder, Trust(), (), field="models[0]", given="mine")
+    assert f"{kind}Model is none that is known" in contents.unstructured
+    assert "such as wanda" in contents.unstructured
+    _, decoder, tokens_NL = encoder(tmp_path, kind, **changes)
+    for name in ("wanda_sp", "policy_gradient"):
+        with pytest.raises(ValueError, match="no other matrix that belongs to its heads"):
+            prune(
+                methods()[name](), decoder, parse_target(0.5),
+                tokens_NL=tokens_NL, training_NL=tokens_NL.repeat(4, 8),
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", STRUCTURED)
 def test_gates_of_an_encoder_compute_what_removal_computes(kind: str, tmp_path: Path) -> None:
     model, decoder, tokens_NL = encoder(tmp_path, kind)
     structure = structure_of(decoder)
@@ -123,8 +155,11 @@ def test_gates_of_an_encoder_compute_what_removal_computes(kind: str, tmp_path: 
     assert told > 1e-4
 
 
-def test_a_policy_learns_which_heads_and_channels_of_an_encoder_stay(tmp_path: Path) -> None:
-    model, decoder, tokens_NL = encoder(tmp_path, num_attention_heads=4)
+@pytest.mark.parametrize("kind", ["Bert", "DebertaV2"])
+def test_a_policy_learns_which_heads_and_channels_of_an_encoder_stay(
+    kind: str, tmp_path: Path
+) -> None:
+    model, decoder, tokens_NL = encoder(tmp_path, kind, num_attention_heads=4)
     method = PolicyGradient(
         steps=30, masks=8, batch_size=4, sequence_length=24, channel_group=4, validation_windows=4,
         initialisation="constant", grouping="contiguous",

@@ -65,6 +65,15 @@ _LAYOUTS = (
         norms=("attention.output.LayerNorm", "output.LayerNorm"),
         head_size="attention_head_size",
     ),
+    _Layout(  # DeBERTa 2 and 3, where positions go through the projections of tokens
+        "attention.self",
+        "attention.output.dense",
+        ("intermediate.dense",),
+        "output.dense",
+        inner=("query_proj", "key_proj", "value_proj"),
+        norms=("attention.output.LayerNorm", "output.LayerNorm"),
+        head_size="attention_head_size",
+    ),
     _Layout(
         "attention",
         "out_lin",

@@ -96,9 +96,10 @@ def structure_of(decoder: Decoder) -> BlockStructure:
     """
     if decoder.structure is None:
         raise ValueError(
-            "heads and channels can be removed from LLaMA-like decoders only (separate query, key "
-            f"and value projections, one MLP a block), and {type(decoder.model).__name__} is "
-            "none that is known"
+            "heads and channels can be removed where a block has separate query, key and value "
+            "projections, one MLP, and no other matrix that belongs to its heads, as in LLaMA-like "
+            f"decoders, BERT and DeBERTa-v3; {type(decoder.model).__name__} is none that is "
+            "known. A method that prunes single weights, such as wanda, can take it"
         )
     return decoder.structure
 
