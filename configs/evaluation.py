@@ -22,7 +22,8 @@ class Computing(Frozen):
     """How whatever is measured is computed; it changes speed and memory, never the figures."""
 
     processes: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Accelerate processes that share windows and documents; empty: one a GPU, or one on a CPU."""
+    """Accelerate processes that share windows, documents and a tuning's batches; empty: one a GPU,
+    or one on a CPU."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 4
     """Windows of one forward pass; changes speed and memory, never the figures."""
     device_map: Literal["none", "auto"] = "none"

@@ -326,6 +326,14 @@ def test_does_not_depend_on_the_processes(name: str, sweep: Sweep, processes: Sw
     require_same(name, sweep, processes, 1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["slot_filling", "text_classification", "token_classification"])
+def test_a_tuning_is_shared_by_as_many_as_the_sweep_says(name: str, processes: Sweep) -> None:
+    for subject in processes.subjects:
+        for step in measures()[name].steps(subject).values():
+            assert processes.context.make(step.needs["tuned"]).facts["processes"] == 2
+
+
 @pytest.fixture(scope="module")
 def again(tmp_path_factory: pytest.TempPathFactory, files: Path) -> Sweep:
     return sweep_in(tmp_path_factory.mktemp("again"), asked_of(files))

@@ -10,7 +10,7 @@ from tasks.measures.classification.settings import ClassificationSettings
 from tasks.measures.classification.steps import TextClassificationTask
 from tasks.measures.figures import Row
 from tasks.measures.tuning.measure import Share, SharesMeasure, how_tuned, sizes_of
-from tasks.measures.tuning.steps import Task
+from tasks.measures.tuning.task import Task
 from tasks.store.store import Artifact
 
 

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tasks.data.windows import suffix_tokens
 from tasks.measures.classification.records import LabelledData, LabelledText
 from tasks.measures.classification.scoring import Score
 from tasks.measures.classification.settings import ClassificationTask
-from tasks.measures.tuning.batches import Batch, Encoded, Reading, label_counts
+from tasks.measures.tuning.batches import Encoded, Reading, label_counts
+from tasks.measures.tuning.objectives import OneLabel
 from tasks.measures.tuning.records import TEST, load
-from tasks.measures.tuning.steps import Task
+from tasks.measures.tuning.task import Task
 from tasks.store.steps import Facts
 from tasks.store.store import Artifact
 
@@ -34,6 +35,7 @@ class TextClassificationTask(Task):
     def __init__(self, options: ClassificationTask, data: LabelledData) -> None:
         self.options, self.data, self.labels = options, data.step, data.labels
         self.columns = len(data.labels)
+        self.objective = OneLabel()
         self.learning, self.scoring = {}, {}
         self._places = {label: place for place, label in enumerate(data.labels)}
 
@@ -54,9 +56,6 @@ class TextClassificationTask(Task):
             reading = Reading(0, len(ids) - 1, columns, label)
             encoded.append(Encoded(tuple(ids), (reading,), place, cut))
         return encoded
-
-    def loss(self, logits_RS: Tensor, batch: Batch) -> Tensor:
-        return nn.functional.cross_entropy(logits_RS, batch.labels_RS.argmax(1))
 
     def learned(self, encoded: Sequence[Encoded]) -> Facts:
         counts = label_counts(encoded)

@@ -10,7 +10,7 @@ from tasks.measures.figures import Figure, Row, Value, instances
 from tasks.measures.slot_filling.settings import SlotFillingSettings
 from tasks.measures.slot_filling.steps import SlotFillingTask, columns_of
 from tasks.measures.tuning.measure import STDERR, TunedMeasure, how_tuned, sizes_of
-from tasks.measures.tuning.steps import Task
+from tasks.measures.tuning.task import Task
 from tasks.store.store import Artifact
 
 PREFIX = "slot_f1/"

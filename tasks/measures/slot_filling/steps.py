@@ -12,11 +12,11 @@ from tasks.measures.slot_filling import answers
 from tasks.measures.slot_filling.data import PARTS, TaskData, load_tweets
 from tasks.measures.slot_filling.inputs import TOKENS, encode
 from tasks.measures.slot_filling.labels import instances_of
-from tasks.measures.slot_filling.loss import slot_loss
+from tasks.measures.slot_filling.loss import SlotLoss
 from tasks.measures.slot_filling.records import Tweet
 from tasks.measures.slot_filling.settings import SlotTask
-from tasks.measures.tuning.batches import Batch, Encoded, label_counts
-from tasks.measures.tuning.steps import Task
+from tasks.measures.tuning.batches import Encoded, label_counts
+from tasks.measures.tuning.task import Task
 from tasks.store.steps import Facts
 from tasks.store.store import Artifact
 
@@ -41,6 +41,7 @@ class SlotFillingTask(Task):
             "negative_weight": options.negative_weight,
             "mask_other_events": options.mask_other_events,
         }
+        self.objective = SlotLoss(**self.learning)
         self.scoring = {"thresholds": options.thresholds, "typed": options.typed}
 
     def read(self, data: Artifact) -> Mapping[str, Sequence[Tweet]]:
@@ -49,14 +50,6 @@ class SlotFillingTask(Task):
     def encode(self, records: Sequence[Tweet], tokenizer: Any, longest: int) -> list[Encoded]:
         instances = instances_of(records, self._scheme)
         return encode(records, instances, self._scheme, tokenizer, longest, self._field)
-
-    def loss(self, logits_RS: Tensor, batch: Batch) -> Tensor:
-        return slot_loss(
-            logits_RS,
-            batch,
-            negative_weight=self._task.negative_weight,
-            mask_other_events=self._task.mask_other_events,
-        )
 
     def learned(self, encoded: Sequence[Encoded]) -> Facts:
         filled = label_counts(encoded)

@@ -10,7 +10,7 @@ from tasks.measures.figures import Figure, Row, Value
 from tasks.measures.token_classification.settings import TokenClassificationSettings
 from tasks.measures.token_classification.steps import TokenClassificationTask
 from tasks.measures.tuning.measure import Share, SharesMeasure, how_tuned, sizes_of
-from tasks.measures.tuning.steps import Task
+from tasks.measures.tuning.task import Task
 from tasks.store.store import Artifact
 
 _UNREAD = "words_unread"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from configs.errors import ConfigurationError
 from tasks.data.windows import suffix_tokens
@@ -16,9 +16,10 @@ from tasks.measures.token_classification.records import Sentence, SentenceData, 
 from tasks.measures.token_classification.scoring import Score
 from tasks.measures.token_classification.settings import TokenTask
 from tasks.measures.token_classification.spans import OUTSIDE
-from tasks.measures.tuning.batches import Batch, Encoded, Reading, label_counts
+from tasks.measures.tuning.batches import Encoded, Reading, label_counts
+from tasks.measures.tuning.objectives import OneLabel
 from tasks.measures.tuning.records import TEST, TRAIN
-from tasks.measures.tuning.steps import Task
+from tasks.measures.tuning.task import Task
 from tasks.store.steps import Facts
 from tasks.store.store import Artifact
 
@@ -36,6 +37,7 @@ class TokenClassificationTask(Task):
     def __init__(self, options: TokenTask, data: SentenceData) -> None:
         self.options, self.data, self.labels = options, data.step, data.labels()
         self.columns = len(self.labels)
+        self.objective = OneLabel()
         self.learning, self.scoring = {}, {"labels": options.labels}
         self._task, self._field = options, data.field
         self._columns = {label: column for column, label in enumerate(self.labels)}
@@ -66,9 +68,6 @@ class TokenClassificationTask(Task):
     def _column(self, label: str) -> frozenset[int]:
         """None of a label that nothing was learned of."""
         return frozenset(self._columns[name] for name in (label,) if name in self._columns)
-
-    def loss(self, logits_RS: Tensor, batch: Batch) -> Tensor:
-        return nn.functional.cross_entropy(logits_RS, batch.labels_RS.argmax(1))
 
     def learned(self, encoded: Sequence[Encoded]) -> Facts:
         counts = label_counts(encoded)

@@ -73,32 +73,48 @@ def label_counts(encoded: Iterable[Encoded]) -> Counter[int]:
     return Counter(c for entry in encoded for reading in entry.readings for c in reading.labels)
 
 
+def count_readings(encoded: Iterable[Encoded]) -> int:
+    """Of all examples."""
+    return sum(len(entry.readings) for entry in encoded)
+
+
 def batches(
     encoded: Sequence[Encoded], size: int, columns: int, padding: int, device: torch.device
 ) -> Iterator[Batch]:
     """In order, each padded to its longest."""
     for first in range(0, len(encoded), size):
         part = encoded[first : first + size]
-        length = max(len(entry.ids) for entry in part)
-        ids_BL = torch.full((len(part), length), padding)
-        attended_BL = torch.zeros(len(part), length, dtype=torch.long)
-        for row, entry in enumerate(part):
-            ids_BL[row, : len(entry.ids)] = torch.tensor(entry.ids)
-            attended_BL[row, : len(entry.ids)] = 1
-        readings = [(row, reading) for row, entry in enumerate(part) for reading in entry.readings]
-        asked_RS = torch.zeros(len(readings), columns)
-        labels_RS = torch.zeros(len(readings), columns)
-        for place, (_, reading) in enumerate(readings):
-            asked_RS[place, reading.columns.start : reading.columns.stop] = 1
-            labels_RS[place, list(reading.labels)] = 1
-        told = [(row, reading.opens, reading.closes) for row, reading in readings]
-        rows_R, opens_R, closes_R = torch.tensor(told, dtype=torch.long).view(-1, 3).unbind(1)
-        yield Batch(
-            ids_BL.to(device),
-            attended_BL.to(device),
-            rows_R.to(device),
-            opens_R.to(device),
-            closes_R.to(device),
-            asked_RS.to(device),
-            labels_RS.to(device),
-        )
+        yield batch_of(part, longest(part), columns, padding, device)
+
+
+def longest(part: Sequence[Encoded]) -> int:
+    """Tokens of the longest example."""
+    return max(len(entry.ids) for entry in part)
+
+
+def batch_of(
+    part: Sequence[Encoded], length: int, columns: int, padding: int, device: torch.device
+) -> Batch:
+    """The examples, each padded to ``length`` tokens."""
+    ids_BL = torch.full((len(part), length), padding)
+    attended_BL = torch.zeros(len(part), length, dtype=torch.long)
+    for row, entry in enumerate(part):
+        ids_BL[row, : len(entry.ids)] = torch.tensor(entry.ids)
+        attended_BL[row, : len(entry.ids)] = 1
+    readings = [(row, reading) for row, entry in enumerate(part) for reading in entry.readings]
+    asked_RS = torch.zeros(len(readings), columns)
+    labels_RS = torch.zeros(len(readings), columns)
+    for place, (_, reading) in enumerate(readings):
+        asked_RS[place, reading.columns.start : reading.columns.stop] = 1
+        labels_RS[place, list(reading.labels)] = 1
+    told = [(row, reading.opens, reading.closes) for row, reading in readings]
+    rows_R, opens_R, closes_R = torch.tensor(told, dtype=torch.long).view(-1, 3).unbind(1)
+    return Batch(
+        ids_BL.to(device),
+        attended_BL.to(device),
+        rows_R.to(device),
+        opens_R.to(device),
+        closes_R.to(device),
+        asked_RS.to(device),
+        labels_RS.to(device),
+    )

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from configs.errors import ConfigurationError
 from configs.trust import Trust
 from tasks.measures.base import Measure, Subject
 from tasks.measures.figures import Figure, Value, instances
 from tasks.measures.tuning.settings import Tuning
-from tasks.measures.tuning.steps import Task, score_step
+from tasks.measures.tuning.steps import score_step
+from tasks.measures.tuning.task import Task
 from tasks.store.steps import Step
 from tasks.store.store import Artifact
 
@@ -38,10 +40,17 @@ class TunedMeasure(Measure):
         """A task of the sweep file with its data."""
 
     def resolve(self, evaluation: Any, trust: Trust) -> Any:
-        return {
-            task.name: self.data_of(task, f"evaluation.{self.name}[{index}]")
-            for index, task in enumerate(getattr(evaluation, self.name))
-        }
+        found = {}
+        for index, task in enumerate(getattr(evaluation, self.name)):
+            where = f"evaluation.{self.name}[{index}]"
+            if (evaluation.processes or 1) > task.batch_size:
+                allowed = (
+                    f"each takes an example of every batch, and {where}.batch_size is "
+                    f"{task.batch_size}: at most {task.batch_size}"
+                )
+                raise ConfigurationError("evaluation.processes", evaluation.processes, allowed)
+            found[task.name] = self.data_of(task, where)
+        return found
 
     def steps(self, subject: Subject) -> Mapping[str, Step]:
         resolved = subject.resolved[self.name]

@@ -62,6 +62,10 @@ class TaskNetwork(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, ``R × S``, float32."""
+        return self.answers(self.states(batch))
+
+    def states(self, batch: Batch) -> Tensor:
+        """What the body says where the examples are read, ``R × H``, or four times as wide."""
         states = self.model.base_model(
             input_ids=batch.ids_BL,
             attention_mask=batch.attended_BL,
@@ -71,12 +75,12 @@ class TaskNetwork(nn.Module):
         places_R = batch.opens_R if self.at_opening else batch.closes_R
         found = [state_BLH[batch.rows_R, places_R] for state_BLH in states[-_LAYERS:]]
         if self.pooling == "last":
-            pooled_RH = found[-1]
-        elif self.pooling == "sum4":
-            pooled_RH = torch.stack(found).sum(0)
-        else:
-            pooled_RH = torch.cat(found, dim=-1)
-        return self.head(self.dropout(pooled_RH.float()))
+            return found[-1]
+        return torch.stack(found).sum(0) if self.pooling == "sum4" else torch.cat(found, dim=-1)
+
+    def answers(self, states_RH: Tensor) -> Tensor:
+        """Logits of what :meth:`states` returned."""
+        return self.head(self.dropout(states_RH.float()))
 
 
 def learn_tokens_(

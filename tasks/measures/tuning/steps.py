@@ -5,98 +5,31 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tasks.measures.base import Subject
-from tasks.measures.tuning.settings import SHARED, Tuning
+from tasks.measures.computing import processes_of
+from tasks.measures.tuning.settings import SHARED
+from tasks.measures.tuning.task import Task
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import best_device, load_tokenizer
 from tasks.models.saved.pruned import BRANCHES, load_pruned
 from tasks.runtime.memory import measured
 from tasks.store.steps import Facts, Step, Work
-from tasks.store.store import Artifact
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
 
-    from tasks.measures.tuning.batches import Batch, Encoded
     from tasks.measures.tuning.network import TaskNetwork
+    from tasks.measures.tuning.sharing import Lesson
 
-_HEAD, _HISTORY = "head.safetensors", "history.json"
-_TUNING_VERSION = 3
+_HISTORY = "history.json"
+_TUNING_VERSION = 4
 TEST = "test"
 """The part of the data that figures are of."""
-
-
-class Task(ABC):
-    """A task, to the code that tunes models for it and scores them.
-
-    Attributes:
-        kind: begins the names of its steps.
-        words: names it where progress is told.
-        version: of the score; raise it when results change.
-        judged: the parts of the data that a score looks at.
-        repeated: facts of what was learned that a score tells too.
-        options: how models are tuned for it.
-        data: the step of its data.
-        columns: of the network.
-        tokens: what a tokenizer learns for it, each one token.
-        learning, scoring: what determines a tuned model, and a score, beyond what all tasks have.
-    """
-
-    kind: ClassVar[str]
-    words: ClassVar[str]
-    version: ClassVar[int]
-    judged: ClassVar[tuple[str, ...]]
-    repeated: ClassVar[tuple[str, ...]] = ()
-    options: Tuning
-    data: Step
-    columns: int
-    tokens: Sequence[str] = ()
-    learning: Mapping[str, Any]
-    scoring: Mapping[str, Any]
-
-    @abstractmethod
-    def read(self, data: Artifact) -> Mapping[str, Sequence[Any]]:
-        """Part → its records; ``train`` is learned from."""
-
-    @abstractmethod
-    def encode(self, records: Sequence[Any], tokenizer: Any, longest: int) -> list[Encoded]:
-        """The examples of a part.
-
-        Raises:
-            ConfigurationError: what must not be cut would be.
-        """
-
-    @abstractmethod
-    def loss(self, logits_RS: Tensor, batch: Batch) -> Tensor:
-        """A batch's mean loss over its readings."""
-
-    @abstractmethod
-    def learned(self, encoded: Sequence[Encoded]) -> Facts:
-        """What is worth knowing of the examples that were learned from."""
-
-    @abstractmethod
-    def score(
-        self,
-        records: Mapping[str, Sequence[Any]],
-        encoded: Mapping[str, Sequence[Encoded]],
-        logits: Mapping[str, Tensor],
-        out: Path,
-    ) -> Facts:
-        """Figures, from the logits of every reading of the parts that are ``judged``.
-
-        Args:
-            records: of all parts.
-            encoded: of the parts that are judged, as the logits.
-            out: a folder for tables.
-        """
 
 
 def score_step(subject: Subject, task: Task) -> Step:
@@ -131,7 +64,7 @@ def _tuning(subject: Subject, task: Task) -> Step:
     )
 
 
-def _loaded(work: Work, role: str) -> tuple[PreTrainedModel, Any]:
+def _loaded(work: Work, role: str, device: torch.device) -> tuple[PreTrainedModel, Any]:
     """A model in float32, full-size, and its tokenizer.
 
     Raises:
@@ -143,7 +76,7 @@ def _loaded(work: Work, role: str) -> tuple[PreTrainedModel, Any]:
             "a model with low-rank side branches cannot be tuned for a task: they are no part of "
             "its weights. Prune it without them (options.ast.slorb)"
         )
-    model = load_pruned(folder, torch.float32, best_device(), trust, sliced=False)
+    model = load_pruned(folder, torch.float32, device, trust, sliced=False)
     return model, load_tokenizer(folder, trust)
 
 
@@ -155,18 +88,18 @@ def _longest(model: PreTrainedModel, task: Task) -> int:
 
 
 def _finetune(work: Work, subject: Subject, task: Task) -> Facts:
-    from tasks.measures.tuning import training
     from tasks.measures.tuning.network import TaskNetwork, learn_tokens_
-    from tasks.training.checkpoints import Checkpoints
-    from tasks.training.engine import AccelerateEngine, accelerator_for
+    from tasks.measures.tuning.sharing import Lesson, Recipe
 
     parts = task.read(work.need("data"))
     work.need("weights")
     # What was needed has told its own time.
     start, generator = time.perf_counter(), torch.Generator().manual_seed(task.options.seed)
+    processes = processes_of(subject.evaluation, task.options.batch_size)
+    # Several each load it to a device of their own.
+    device = best_device() if processes == 1 else torch.device("cpu")
     with measured(best_device().type) as peak:
-        model, tokenizer = _loaded(work, "weights")
-        held = training.zeros_of(model) if subject.dense is not None else {}
+        model, tokenizer = _loaded(work, "weights", device)
         learn_tokens_(model, tokenizer, task.tokens, generator)
         network = TaskNetwork(model, task.columns, task.options.pooling, generator)
         longest = _longest(model, task)
@@ -175,26 +108,60 @@ def _finetune(work: Work, subject: Subject, task: Task) -> Facts:
             part: task.encode(records, tokenizer, longest) for part, records in parts.items()
         }
         given = ("epochs", "learning_rate", "batch_size", "warmup", "seed")
-        recipe = training.Recipe(**{name: getattr(task.options, name) for name in given})
-        with accelerator_for(best_device(), torch.float32) as accelerator:
-            history = training.fine_tune_(
-                network,
-                [example for example in encoded["train"] if example.readings],
-                recipe,
-                task.loss,
-                held,
-                padding=tokenizer.pad_token_id or 0,
-                engine=AccelerateEngine(accelerator, Checkpoints(_scratch(work, work.step))),
-                progress=work.progress,
-            )
+        lesson = Lesson(
+            encoded=[example for example in encoded["train"] if example.readings],
+            objective=task.objective,
+            recipe=Recipe(**{name: getattr(task.options, name) for name in given}),
+            padding=tokenizer.pad_token_id or 0,
+        )
+        history, held, most = _learn_(work, network, lesson, subject.dense is not None, processes)
     _save(network, tokenizer, history, work.out, task)
     return {
         "seconds": time.perf_counter() - start,
-        "peak_memory_bytes": peak.bytes,
-        "held_weights": sum(int(zero.sum()) for zero in held.values()),
+        # Of the process that took most: this one, or one that it started.
+        "peak_memory_bytes": max(peak.bytes, most),
+        "processes": processes,
+        "held_weights": held,
         "loss": history[-1]["loss"],
         **task.learned(encoded["train"]),
     }
+
+
+def _learn_(
+    work: Work, network: TaskNetwork, lesson: Lesson, holds: bool, processes: int
+) -> tuple[list[dict[str, float]], int, int]:
+    """Tune the network here or in several processes.
+
+    Args:
+        holds: whether the model's zeros stay zero.
+
+    Returns:
+        The history, how many zeros were held, and the most memory that another process took.
+    """
+    from tasks.measures.tuning import training
+    from tasks.measures.tuning.ranks import tune_in_processes_
+    from tasks.training.checkpoints import Checkpoints
+    from tasks.training.engine import AccelerateEngine, accelerator_for
+
+    scratch = _scratch(work, work.step)
+    held = training.zeros_of(network.model) if holds else {}
+    count = sum(int(zero.sum()) for zero in held.values())
+    if processes > 1:
+        history, most = tune_in_processes_(
+            network,
+            lesson,
+            holds=holds,
+            processes=processes,
+            device=best_device(),
+            trust=work.context.trust,
+            scratch=scratch,
+            progress=work.progress,
+        )
+        return history, count, most
+    with accelerator_for(best_device(), torch.float32) as accelerator:
+        engine = AccelerateEngine(accelerator, Checkpoints(scratch))
+        history = training.fine_tune_(network, lesson, held, engine=engine, progress=work.progress)
+    return history, count, 0
 
 
 def _scratch(work: Work, step: Step) -> Path:
@@ -211,29 +178,21 @@ def _save(
     network: TaskNetwork, tokenizer: Any, history: list[dict[str, float]], out: Path, task: Task
 ) -> None:
     """The tuned model as a folder that ``from_pretrained`` loads, and beside it the head."""
-    from safetensors.torch import save_file
-
+    from tasks.measures.tuning.files import save_body, save_head
     from tasks.models.quiet import quiet
 
-    model: Any = network.model
+    save_body(network, out)
     with quiet():
-        if getattr(model, "generation_config", None) is not None:
-            # It plays no part here, and saving one that only warns would be refused.
-            model.generation_config = type(model.generation_config)()
-        model.save_pretrained(out)
         tokenizer.save_pretrained(out)
     extras = _extras(out, task)
     extras.mkdir()
-    save_file(
-        {name: tensor.cpu() for name, tensor in network.head.state_dict().items()}, extras / _HEAD
-    )
+    save_head(network, extras)
     (extras / _HISTORY).write_text(json.dumps(history), encoding="utf-8")
 
 
 def _score(work: Work, subject: Subject, task: Task) -> Facts:
-    from safetensors.torch import load_file
-
     from tasks.measures.tuning import training
+    from tasks.measures.tuning.files import load_head_
     from tasks.measures.tuning.network import TaskNetwork
 
     role = "weights" if "weights" in work.step.needs else "tuned"
@@ -243,9 +202,9 @@ def _score(work: Work, subject: Subject, task: Task) -> Facts:
     # What was needed has told its own time.
     start, extras = time.perf_counter(), _extras(tuned.path, task)
     with measured(best_device().type) as peak:
-        model, tokenizer = _loaded(work, role)
+        model, tokenizer = _loaded(work, role, best_device())
         network = TaskNetwork(model, task.columns, task.options.pooling, torch.Generator())
-        network.head.load_state_dict(load_file(extras / _HEAD))
+        load_head_(network, extras)
         longest, padding = _longest(model, task), tokenizer.pad_token_id or 0
         encoded = {part: task.encode(parts[part], tokenizer, longest) for part in task.judged}
         logits = {

@@ -2,40 +2,30 @@
 
 AdamW with warm-up, linear decay and clipped gradients. Without the warm-up a learning rate of 5e-4
 is unstable: one seed of three fell from .88 to .57. Each epoch draws its order and its dropout from
-its own number, so that a run which goes on after one ends with the same weights.
+its own number, so that a run which goes on after one ends with the same weights. Processes share
+every batch: its gradient is the one that one process would have, up to the order of sums, and so is
+its dropout (``draws.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tasks.measures.tuning.batches import Batch, Encoded, batches
+from tasks.measures.tuning.batches import Encoded, batches, count_readings
 from tasks.measures.tuning.network import TaskNetwork
+from tasks.measures.tuning.sharing import Lesson, Share
 from tasks.models.architecture.decoder import describe
 from tasks.pruning.core.retraining import Snapshot
 from tasks.training.engine import AccelerateEngine
 
-Loss = Callable[[Tensor, Batch], Tensor]
-"""(logits ``R × S``, batch) → its mean loss."""
 _CLIP = 1.0
 _PRIME = 1_000_003
 """Keeps the epochs of one seed apart from those of the next."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How the network learns; see :class:`tasks.measures.tuning.settings.Tuning`."""
-
-    epochs: int
-    learning_rate: float
-    batch_size: int
-    warmup: float
-    seed: int
 
 
 def zeros_of(model: Any) -> dict[str, Tensor]:
@@ -47,59 +37,67 @@ def zeros_of(model: Any) -> dict[str, Tensor]:
 
 def fine_tune_(
     network: TaskNetwork,
-    encoded: Sequence[Encoded],
-    recipe: Recipe,
-    loss_of: Loss,
+    lesson: Lesson,
     held: Mapping[str, Tensor],
     *,
-    padding: int,
     engine: AccelerateEngine,
     progress: Callable[[int, int], None],
 ) -> list[dict[str, float]]:
     """Train all weights of the network, in place.
 
     Args:
-        encoded: each with a reading.
-        loss_of: a batch's mean loss over its readings.
         held: parameter of the model → where it stays zero.
-        engine: whose snapshots, one an epoch at most, a killed run goes on from.
+        engine: whose snapshots, one an epoch at most, a killed run goes on from, with as many
+            processes as it then has.
 
     Returns:
         Of each epoch, its number and mean loss.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+        UnsupportedModelError: several processes cannot share the model's random numbers.
     """
+    encoded, recipe = lesson.encoded, lesson.recipe
     network.requires_grad_(True)
     parameters = dict(network.model.named_parameters())
     masks = [(parameters[name], zero) for name, zero in held.items()]
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, eps=1e-8, weight_decay=0.0
     )
-    steps = -(-len(encoded) // recipe.batch_size) * recipe.epochs
-    rates = torch.optim.lr_scheduler.LambdaLR(optimiser, _rate(steps, recipe.warmup))
-    history = _restore_(network, optimiser, rates, engine)
+    epoch_steps = -(-len(encoded) // recipe.batch_size)
+    steps = epoch_steps * recipe.epochs
+    share_of_rate = _rate(steps, recipe.warmup)
+    history = _restore_(network, optimiser, engine)
+    network.train()
+    share = Share(network, lesson, engine)
     for epoch in range(len(history), recipe.epochs):
         number = recipe.seed * _PRIME + epoch
-        generator = torch.Generator().manual_seed(number)
-        order = torch.randperm(len(encoded), generator=generator).tolist()
-        shuffled = [encoded[index] for index in order]
-        total, read = 0.0, 0
+        # On the device, and read once an epoch: every reading of it would wait for the step.
+        total = torch.zeros((), dtype=torch.float64, device=engine.device)
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(number)
-            network.train()
-            columns = network.head.out_features
-            parts = batches(shuffled, recipe.batch_size, columns, padding, engine.device)
-            for batch in parts:
-                loss = loss_of(network(batch), batch)
+            for step, whole in enumerate(_shuffled(lesson, number), epoch * epoch_steps):
                 optimiser.zero_grad(set_to_none=True)
-                engine.backward(loss, torch.ones_like(loss))
+                total += share.gradient_(whole) * count_readings(whole)
+                optimiser.param_groups[0]["lr"] = recipe.learning_rate * share_of_rate(step)
                 _step_(network, optimiser, masks)
-                rates.step()
-                total += loss.item() * len(batch.rows_R)
-                read += len(batch.rows_R)
-                progress(rates.last_epoch, steps)
-        history.append({"step": epoch + 1.0, "loss": total / read})
-        engine.snapshot(epoch + 1, lambda: _snapshot(network, optimiser, rates, history))
+                progress(step + 1, steps)
+        loss = float(total) / count_readings(encoded)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"epoch {epoch + 1}: the loss is {loss}; lower learning_rate")
+        history.append({"step": epoch + 1.0, "loss": loss})
+        engine.snapshot(epoch + 1, lambda: _snapshot(network, optimiser, history))
     network.eval().requires_grad_(False)
     return history
+
+
+def _shuffled(lesson: Lesson, number: int) -> Iterator[list[Encoded]]:
+    """The batches of an epoch, which its number alone orders."""
+    generator = torch.Generator().manual_seed(number)
+    order = torch.randperm(len(lesson.encoded), generator=generator).tolist()
+    size = lesson.recipe.batch_size
+    for first in range(0, len(order), size):
+        yield [lesson.encoded[index] for index in order[first : first + size]]
 
 
 def _step_(
@@ -127,17 +125,15 @@ def _rate(steps: int, warmup: float) -> Callable[[int], float]:
     return share
 
 
-def _snapshot(
-    network: TaskNetwork, optimiser: Any, rates: Any, history: list[dict[str, float]]
-) -> Snapshot:
-    tensors = {f"network.{name}": tensor for name, tensor in _weights(network).items()}
+def _snapshot(network: TaskNetwork, optimiser: Any, history: list[dict[str, float]]) -> Snapshot:
+    tensors = {f"network.{name}": tensor for name, tensor in weights_of(network).items()}
     for number, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": tensor for name, tensor in state.items()}
-    return Snapshot(tensors, {"history": list(history), "step": rates.last_epoch})
+    return Snapshot(tensors, {"history": list(history)})
 
 
 def _restore_(
-    network: TaskNetwork, optimiser: Any, rates: Any, engine: AccelerateEngine
+    network: TaskNetwork, optimiser: Any, engine: AccelerateEngine
 ) -> list[dict[str, float]]:
     """Go on from the last snapshot; the history so far."""
     found = engine.restore()
@@ -145,7 +141,7 @@ def _restore_(
         return []
     states: dict[int, dict[str, Tensor]] = {}
     with torch.no_grad():
-        for name, weight in _weights(network).items():
+        for name, weight in weights_of(network).items():
             weight.copy_(found.tensors[f"network.{name}"])
     for name, tensor in found.tensors.items():
         kind, _, rest = name.partition(".")
@@ -154,17 +150,15 @@ def _restore_(
             states.setdefault(int(number), {})[part] = tensor
     whole = optimiser.state_dict()
     optimiser.load_state_dict({**whole, "state": states})
-    for _ in range(int(found.facts["step"])):
-        rates.step()
     return [dict(entry) for entry in found.facts["history"]]
 
 
-def _weights(network: TaskNetwork) -> dict[str, Tensor]:
-    """Each once, tied ones under their first name."""
+def weights_of(network: TaskNetwork) -> dict[str, Tensor]:
+    """All that is learned, each once, tied ones under their first name; no copies."""
     return {name: weight.detach() for name, weight in network.named_parameters()}
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def logits_of(
     network: TaskNetwork, encoded: Sequence[Encoded], batch_size: int, *, padding: int
 ) -> Tensor:

@@ -19,7 +19,8 @@ from tasks.measures.classification.settings import ClassificationTask
 from tasks.measures.classification.steps import TextClassificationTask
 from tasks.measures.tuning.network import TaskNetwork
 from tasks.measures.tuning.records import split
-from tasks.measures.tuning.training import Recipe, fine_tune_, logits_of, zeros_of
+from tasks.measures.tuning.sharing import Lesson, Recipe
+from tasks.measures.tuning.training import fine_tune_, logits_of, zeros_of
 from tasks.models.architecture.decoder import describe
 from tasks.models.load import load_model, load_tokenizer
 from tasks.pruning.core.masks import lowest
@@ -149,12 +150,12 @@ def test_a_pruned_encoder_learns_and_its_zeros_stay(tmp_path: Path) -> None:
     assert [e.cut for e in encoded["train"]] == [len(entry.ids) > 16 for entry in whole]
     assert [entry.record for entry in whole] == list(range(len(whole)))
     recipe = Recipe(epochs=8, learning_rate=3e-3, batch_size=8, warmup=0.1, seed=0)
+    lesson = Lesson(encoded=encoded["train"], objective=task.objective, recipe=recipe, padding=0)
     with accelerator_for(CPU, torch.float32) as accelerator:
         engine = AccelerateEngine(accelerator, None)
         history = fine_tune_(
-            network, encoded["train"], recipe, task.loss, zeros_of(model), padding=0,
-            engine=engine, progress=lambda done, total: None,
-        )  # fmt: skip
+            network, lesson, zeros_of(model), engine=engine, progress=lambda done, total: None
+        )
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
     for name, layer in layers.items():
         assert torch.equal(layer.whole == 0, before[name] == 0), name

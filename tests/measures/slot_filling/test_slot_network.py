@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ from configs.trust import Trust
 from tasks.measures.slot_filling.generator import generate
 from tasks.measures.slot_filling.inputs import CLOSE, OPEN, TOKENS, encode, marked
 from tasks.measures.slot_filling.labels import Instance, instances_of
-from tasks.measures.slot_filling.loss import slot_loss
+from tasks.measures.slot_filling.loss import SlotLoss
 from tasks.measures.slot_filling.records import Tweet
 from tasks.measures.slot_filling.schemes import AUTHOR, COVID
 from tasks.measures.tuning.batches import Encoded, batches
 from tasks.measures.tuning.network import TaskNetwork, learn_tokens_
-from tasks.measures.tuning.training import Recipe, fine_tune_, logits_of, zeros_of
+from tasks.measures.tuning.sharing import Lesson, Recipe
+from tasks.measures.tuning.training import fine_tune_, logits_of, zeros_of
 from tasks.models.architecture.decoder import describe
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import load_model, load_tokenizer
@@ -38,7 +38,7 @@ RECIPE = Recipe(
     warmup=0.1,
     seed=0,
 )
-LOSS = partial(slot_loss, negative_weight=0.1, mask_other_events=True)
+OBJECTIVE = SlotLoss(negative_weight=0.1, mask_other_events=True)
 
 
 def network_of(folder: Path, pooling: Any = "last", **changes: Any) -> tuple[TaskNetwork, Any]:
@@ -61,17 +61,15 @@ def encoded_by(tokenizer: Any, count: int = 5, longest: int = 128) -> list[Encod
     return encode(tweets, instances_of(tweets, COVID), COVID, tokenizer, longest, "field")
 
 
-def tuned(network: TaskNetwork, data: list[Encoded], held: Any, folder: Path | None = None,
-          recipe: Recipe = RECIPE) -> list[dict[str, float]]:  # fmt: skip
+def tuned(
+    network: TaskNetwork, data: list[Encoded], held: Any, folder: Path | None = None
+) -> list[dict[str, float]]:
     checkpoints = Checkpoints(folder, seconds=0) if folder else None
     with accelerator_for(CPU, torch.float32) as accelerator:
         return fine_tune_(
             network,
-            data,
-            recipe,
-            LOSS,
+            Lesson(encoded=data, objective=OBJECTIVE, recipe=RECIPE, padding=0),
             held,
-            padding=0,
             engine=AccelerateEngine(accelerator, checkpoints),
             progress=lambda done, total: None,
         )
@@ -154,8 +152,8 @@ def test_other_events_columns_learn_nothing(tmp_path: Path) -> None:
     network.requires_grad_(True)
     for masked in (True, False):
         network.zero_grad()
-        loss = slot_loss(network(batch), batch, negative_weight=0.1, mask_other_events=masked)
-        loss.backward()
+        objective = SlotLoss(negative_weight=0.1, mask_other_events=masked)
+        objective.loss(network(batch), batch).backward()
         assert network.head.bias.grad is not None
         others = [c for c in range(33) if c not in COVID.of_event("death")]
         assert bool((network.head.bias.grad[others] == 0).all()) == masked
@@ -195,7 +193,7 @@ def test_a_killed_tuning_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 
     with accelerator_for(CPU, torch.float32) as accelerator, pytest.raises(Killed):
         fine_tune_(
-            again, data, RECIPE, LOSS, {}, padding=0,
+            again, Lesson(encoded=data, objective=OBJECTIVE, recipe=RECIPE, padding=0), {},
             engine=AccelerateEngine(accelerator, Dying(tmp_path / "scratch", seconds=0)),
             progress=lambda done, total: None,
         )  # fmt: skip

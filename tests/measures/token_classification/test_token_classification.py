@@ -19,7 +19,8 @@ from tasks.measures.token_classification.records import Sentence, SentenceData, 
 from tasks.measures.token_classification.settings import TokenTask
 from tasks.measures.token_classification.steps import TokenClassificationTask
 from tasks.measures.tuning.network import TaskNetwork
-from tasks.measures.tuning.training import Recipe, fine_tune_, logits_of
+from tasks.measures.tuning.sharing import Lesson, Recipe
+from tasks.measures.tuning.training import fine_tune_, logits_of
 from tasks.models.load import load_model, load_tokenizer
 from tasks.models.sources import random_model
 from tasks.training.engine import AccelerateEngine, accelerator_for
@@ -162,10 +163,11 @@ def learned(folder: Path, records: list[Any], **more: Any) -> tuple[Any, Any, An
     network = TaskNetwork(model, task.columns, "last", torch.Generator().manual_seed(0))
     encoded = task.encode(data.read.parts["train"], tokenizer, 32)
     recipe = Recipe(epochs=12, learning_rate=5e-3, batch_size=8, warmup=0.1, seed=0)
+    lesson = Lesson(encoded=encoded, objective=task.objective, recipe=recipe, padding=0)
     with accelerator_for(CPU, torch.float32) as accelerator:
         history = fine_tune_(
-            network, encoded, recipe, task.loss, {}, padding=0,
-            engine=AccelerateEngine(accelerator, None), progress=lambda done, total: None,
+            network, lesson, {}, engine=AccelerateEngine(accelerator, None),
+            progress=lambda done, total: None,
         )  # fmt: skip
     assert history[-1]["loss"] < 0.5 * history[0]["loss"]
     return task, data, network, tokenizer
