@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import save_file
 
 from configs.corpora import Training
 from tasks.compression.coresets import ChosenWindows
@@ -18,6 +19,7 @@ from tasks.compression.statistics import load_statistics, statistics_step
 from tasks.data.texts import Windows, load_counted, load_tokens
 from tasks.models.architecture.decoder import describe
 from tasks.models.examine import unread_tensors
+from tasks.models.files import share
 from tasks.models.load import best_device
 from tasks.models.next_tokens import mean_loss
 from tasks.models.resident import dense_model
@@ -46,6 +48,8 @@ _SPILL = "pruned-weights"
 """While a checkpoint is made: pruned weights on disk, so that memory holds the model once."""
 _HISTORY = "history.json"
 """Figures of learning, step by step."""
+DISTRIBUTION = "distribution.safetensors"
+"""What a method that learns a distribution over choices draws others from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,28 +146,40 @@ def history_of(pruned: Artifact | None) -> list[dict[str, float]]:
 
 def _facts_alone(work: Work) -> Facts:
     checkpoint = work.need(CHECKPOINT)
-    history = checkpoint.path / _HISTORY
-    if history.is_file():
-        shutil.copyfile(history, work.out / _HISTORY)
+    for name in (_HISTORY, DISTRIBUTION):
+        if (checkpoint.path / name).is_file():
+            shutil.copyfile(checkpoint.path / name, work.out / name)
     # Only now: until the checkpoint has its name, a kill must not cost the training.
     store = work.context.store
     shutil.rmtree(scratch_of(work.step.needs[CHECKPOINT], store), ignore_errors=True)
     return checkpoint.facts
 
 
-def _prune(work: Work, recipe: Recipe) -> Facts:
-    statistics, shared_seconds = None, 0.0
-    if "statistics" in work.step.needs:
-        artifact = work.need("statistics")
-        statistics, shared_seconds = load_statistics(artifact), artifact.facts["seconds"]
+@dataclass(frozen=True)
+class Pruned:
+    """What a method made of a model, how long it took, and how much memory."""
+
+    result: PruneResult
+    seconds: float
+    peak_bytes: int
+
+
+def prune(
+    work: Work, recipe: Recipe, decoder: Decoder, into: MutableMapping[str, torch.Tensor]
+) -> Pruned:
+    """Run the recipe's method on what the step needs.
+
+    Args:
+        work: of a step that needs all of ``recipe.needs()``.
+        into: takes the weights, of methods that train none.
+    """
+    needs = work.step.needs
+    statistics = load_statistics(work.need("statistics")) if "statistics" in needs else None
     tokens, training = (
-        load_tokens(work.need(role)) if role in work.step.needs else None
+        load_tokens(work.need(role)) if role in needs else None
         for role in ("calibration", "training")
     )
     counted = load_counted(work.need("training")) if training is not None else None
-    source = work.need("model").path
-    dense = dense_model(work.context, source, recipe.dtype)
-    decoder = describe(dense, recipe.exclude)
     with measured(best_device().type) as peak:
         start = time.perf_counter()
         if isinstance(recipe.method, RetrainingMethod):
@@ -179,17 +195,29 @@ def _prune(work: Work, recipe: Recipe) -> Facts:
                 statistics=statistics,
                 training_NL=training,
                 counted_NL=counted,
-                loss=None if training is None or decoder.encoder else mean_loss(dense),
+                loss=None if training is None or decoder.encoder else mean_loss(decoder.model),
                 progress=work.progress,
-                into=SpilledWeights(work.out / _SPILL),
+                into=into,
             )
         seconds = time.perf_counter() - start
+    return Pruned(result, seconds, peak.bytes)
+
+
+def _prune(work: Work, recipe: Recipe) -> Facts:
+    source = work.need("model").path
+    dense = dense_model(work.context, source, recipe.dtype)
+    decoder = describe(dense, recipe.exclude)
+    pruned = prune(work, recipe, decoder, SpilledWeights(work.out / _SPILL))
+    result = pruned.result
+    shared_seconds = (
+        work.need("statistics").facts["seconds"] if "statistics" in work.step.needs else 0.0
+    )
     by_layer = layer_sparsity(decoder, result.weights)
     _save(work, dense, source, result)
     sizes = {name: layer.stored.numel() for name, layer in decoder.layers().items()}
     excluded = [name for name in sizes if decoder.excludes(name)]
     return {
-        **_costs(recipe, result.figures, seconds, shared_seconds, peak.bytes),
+        **_costs(recipe, pruned, shared_seconds),
         "sparsity": sparsity(decoder, by_layer),
         "layer_sparsity": by_layer,
         "counted_weights": sum(sizes.values()),
@@ -199,13 +227,11 @@ def _prune(work: Work, recipe: Recipe) -> Facts:
     }
 
 
-def _costs(
-    recipe: Recipe, told: Mapping[str, float], seconds: float, shared_seconds: float, peak: int
-) -> dict[str, Any]:
+def _costs(recipe: Recipe, pruned: Pruned, shared_seconds: float) -> dict[str, Any]:
     """Time, memory and tokens; what else the method told stands under ``figures``."""
-    figures = dict(told)
+    figures = dict(pruned.result.figures)
     # A training that went on from a checkpoint has cost what it took before as well.
-    seconds = max(seconds, figures.get("training_seconds", 0.0))
+    seconds = max(pruned.seconds, figures.get("training_seconds", 0.0))
     calibration = figures.pop("calibration_seconds", 0.0)
     learns = recipe.method.learns
     return {
@@ -216,7 +242,7 @@ def _costs(
         "training_seconds": figures.pop("training_seconds", 0.0),
         "training_processes": recipe.processes,
         # Of the process that took most: this one, or one that it started.
-        "peak_memory_bytes": max(peak, round(figures.get(MOST_MEMORY, 0))),
+        "peak_memory_bytes": max(pruned.peak_bytes, round(figures.get(MOST_MEMORY, 0))),
         "figures": figures,
     }
 
@@ -266,4 +292,7 @@ def _save(work: Work, dense: PreTrainedModel, source: Path, result: PruneResult)
     if result.history:
         history = json.dumps([dict(entry) for entry in result.history])
         (out / _HISTORY).write_text(history)
+    if result.distribution:
+        save_file(dict(result.distribution), out / DISTRIBUTION)
+        share(out / DISTRIBUTION)
     shutil.rmtree(out / _SPILL, ignore_errors=True)

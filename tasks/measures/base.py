@@ -9,18 +9,56 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from tasks.measures.figures import Figure, Row, Value
-from tasks.store.steps import Step
+from tasks.store.steps import Step, Work
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from configs.frozen import Frozen
     from configs.trust import Trust
     from tasks.data.texts import Windows
     from tasks.measures.compared import ComparedAnswers, Kept
     from tasks.store.store import Artifact
+
+
+class Ensemble(Protocol):
+    """What is asked of a cell's ensemble.
+
+    Attributes:
+        source: where its members come from.
+        members: how many.
+        windows: of each member's part of the calibration text.
+    """
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def members(self) -> int: ...
+    @property
+    def windows(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of a cell's ensemble, which is made for as long as it is measured.
+
+    Attributes:
+        inputs, needs: what determines it, for the step that measures it.
+        model: the work of that step → the model, and its share of zeros.
+    """
+
+    inputs: Mapping[str, Any]
+    needs: Mapping[str, Step]
+    model: Callable[[Work], AbstractContextManager[tuple[PreTrainedModel, float]]]
+
+
+Members = tuple[Member, ...] | str
+"""Or why there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +74,9 @@ class Subject:
         resolved: measure → what its :meth:`Measure.resolve` returned for this sweep.
         windows: (field, name, corpus, length, count) → token windows of a text for this model.
         exclude: patterns of layers that were not to be pruned.
-        members: (how many, windows of each) → steps of the same checkpoint on other parts of the
-            calibration text, which are nobody's needs; or why there are none.
+        members: what is asked → the subject's ensemble, or why there is none.
+        siblings: the same cell with each of the sweep's seeds, this one among them; of a dense
+            model none.
         pruned_again: the step of another model of the same shape → the step that prunes it as this
             subject was pruned; None for a dense model.
     """
@@ -50,9 +89,8 @@ class Subject:
     resolved: Mapping[str, Any]
     windows: Callable[..., Windows]
     exclude: tuple[str, ...] = ()
-    members: Callable[[int, int], tuple[Step, ...] | str] = lambda count, subset: (
-        "nothing prunes it again"
-    )
+    members: Callable[[Ensemble], Members] = lambda asked: "nothing prunes it again"
+    siblings: Callable[[], tuple[Subject, ...]] = tuple
     pruned_again: Callable[[Step], Step] | None = None
 
 

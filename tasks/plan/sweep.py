@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -12,7 +13,7 @@ from configs.errors import ConfigurationError
 from configs.schema import SweepConfig
 from tasks.compression.checkpoint import Recipe
 from tasks.compression.coresets import ChosenWindows
-from tasks.compression.members import members_of
+from tasks.compression.members import EnsembleOf
 from tasks.data.corpora import ResolvedCorpus
 from tasks.data.texts import Texts, Windows
 from tasks.measures.base import Measure, Subject
@@ -153,8 +154,37 @@ class _Planner:
         selection: Sampling | Literal[""],
     ) -> Cell:
         """The cell of one method, target, seed and one of the sweep's selections, if it has any."""
+        recipe = self._recipe(name, method, target, seed, selection)
+        checkpoint, pruned = recipe.steps()
+        subject = self._subject(
+            recipe,
+            lambda: tuple(
+                self._subject(self._recipe(name, method, target, other, selection))
+                for other in self.config.seeds
+            ),
+        )
+        return Cell(
+            self.dense,
+            name,
+            recipe,
+            checkpoint,
+            pruned,
+            self.config.save_checkpoints,
+            subject,
+            _measured(subject),
+            selection,
+        )
+
+    def _recipe(
+        self,
+        name: str,
+        method: Method,
+        target: Target,
+        seed: int,
+        selection: Sampling | Literal[""],
+    ) -> Recipe:
         spec, dense = self.dense.spec, self.dense.subject
-        recipe = Recipe(
+        return Recipe(
             model=dense.weights,
             method=method,
             target=target,
@@ -166,30 +196,23 @@ class _Planner:
             exclude=tuple(sorted(self.config.exclude)),
             label=" ".join(filter(None, (spec, name, selection, str(target)))),
         )
-        checkpoint, pruned = recipe.steps()
-        subject = Subject(
+
+    def _subject(
+        self, recipe: Recipe, siblings: Callable[[], tuple[Subject, ...]] = tuple
+    ) -> Subject:
+        dense = self.dense.subject
+        return Subject(
             label=recipe.label,
-            weights=checkpoint,
+            weights=recipe.steps()[0],
             dense=dense,
             dtype=dense.dtype,
             evaluation=dense.evaluation,
             resolved=dense.resolved,
             windows=dense.windows,
             exclude=recipe.exclude,
-            members=members_of(recipe, self.texts, self.config.calibration),
+            members=EnsembleOf(recipe, self.texts, self.config.calibration),
+            siblings=siblings,
             pruned_again=lambda model: replace(recipe, model=model).steps()[0],
-        )
-        kept = self.config.save_checkpoints
-        return Cell(
-            self.dense,
-            name,
-            recipe,
-            checkpoint,
-            pruned,
-            kept,
-            subject,
-            _measured(subject),
-            selection,
         )
 
 

@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from configs.trust import Trust
 from tasks.data import texts
 from tasks.data.texts import Texts
 from tasks.measures import registry
-from tasks.measures.base import Measure, Subject
+from tasks.measures.base import Measure, Member, Subject
 from tasks.measures.figures import Figure, Value
 from tasks.measures.registry import measures
 from tasks.models.architecture.decoder import describe
@@ -190,21 +191,19 @@ def halved(work: Work) -> Facts:
     return {}
 
 
-def member(weights: Step, place: int) -> Step:
+def member(weights: Step, place: int) -> Member:
     """The dense model with noise of its own."""
 
-    def noisy(work: Work) -> Facts:
+    @contextmanager
+    def noisy(work: Work) -> Iterator[Any]:
         source = work.need("model").path
-        dense = load_model(source, torch.float32, torch.device("cpu"), Trust())
+        model = load_model(source, torch.float32, torch.device("cpu"), Trust())
         draw = torch.Generator().manual_seed(place)
-        noise = {
-            f"{name}.weight": layer.stored + 0.02 * torch.randn(layer.stored.shape, generator=draw)
-            for name, layer in describe(dense).layers().items()
-        }
-        save_checkpoint(dense, source, noise, work.out, dtype=torch.float32, metadata={})
-        return {}
+        for layer in describe(model).layers().values():
+            layer.stored.add_(0.02 * torch.randn(layer.stored.shape, generator=draw))
+        yield model, 0.0
 
-    return Step(name="checkpoint", inputs={"part": place}, needs={"model": weights}, produce=noisy)
+    return Member(inputs={"part": place}, needs={"model": weights}, model=noisy)
 
 
 def sweep_in(folder: Path, evaluation: Any) -> Sweep:
@@ -219,7 +218,7 @@ def sweep_in(folder: Path, evaluation: Any) -> Sweep:
     }
     dense = Subject(label="tiny dense", weights=weights, dense=None, **common)
     pruned = Step(name="checkpoint", inputs={}, needs={"model": weights}, produce=halved)
-    common["members"] = lambda count, _: tuple(member(weights, n) for n in range(count))
+    common["members"] = lambda asked: tuple(member(weights, n) for n in range(asked.members))
     return Sweep(context, (dense, Subject(label="halved", weights=pruned, dense=dense, **common)))
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import random
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,9 @@ import tiny
 import torch
 from huggingface_hub import constants
 from pydantic import ValidationError
+from support.choosing import planned, write_folder
 
 from configs.errors import ConfigurationError
-from configs.schema import SweepConfig
 from tasks.measures.registry import measures
 from tasks.measures.uncertainty.across import FEW, _correlated, _words
 from tasks.measures.uncertainty.judging import NoOptionsError, coverage, judge, summary
@@ -24,10 +22,7 @@ from tasks.measures.uncertainty.lidu import lidu
 from tasks.measures.uncertainty.ranks import spearman
 from tasks.measures.uncertainty.tokens import POSITIONS, TOP, Scored, judge_tokens, score
 from tasks.measures.zero_shot.questions import Question
-from tasks.models.sources import random_model
-from tasks.plan.plan import Plan
 from tasks.plan.rows import across_of, rows_of
-from tasks.plan.sweep import plan_sweep
 from tasks.store.context import Context
 from tasks.store.store import Store
 
@@ -159,43 +154,10 @@ class TestTokens:
         assert over_windows == spearman([-u for u in mean_U], -mean_loss)
 
 
-WORDS = ("red", "green", "blue", "fox", "dog", "sun", "moon", "tree", "stone", "river")
-TASK = """\
-task: colours
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {folder}/colours.jsonl}}}}
-output_type: multiple_choice
-test_split: test
-doc_to_text: "Which? {{{{question}}}}"
-doc_to_target: answer
-doc_to_choice: [red, green, blue]
-metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
-"""
-NEXT = """\
-task: following
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {folder}/colours.jsonl}}}}
-output_type: loglikelihood
-test_split: test
-doc_to_text: "{{{{question}}}}"
-doc_to_target: " red"
-metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
-"""
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path, draw = tmp_path_factory.mktemp("uncertain"), random.Random(0)
-    path.joinpath("text.txt").write_text(" ".join(draw.choices(WORDS, k=3000)))
-    rows = [{"question": " ".join(draw.choices(WORDS, k=3)), "answer": draw.randrange(3)}
-            for _ in range(12)]  # fmt: skip
-    path.joinpath("colours.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    path.joinpath("colours.yaml").write_text(TASK.format(folder=path))
-    path.joinpath("following.yaml").write_text(NEXT.format(folder=path))
-    random_model.write(path / "model")
-    tokenizer = random_model.tokenizer()
-    tokenizer.add_special_tokens({"bos_token": "Ā", "eos_token": "Ā"})
-    tokenizer.save_pretrained(path / "model")
+    path = tmp_path_factory.mktemp("uncertain")
+    write_folder(path)
     return path
 
 
@@ -206,21 +168,6 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", base / "datasets")
-
-
-def planned(folder: Path, uncertainty: Any, tasks: tuple[str, ...] = ("colours",)) -> Plan:
-    corpus = {"source": "files", "files": [str(folder / "text.txt")]}
-    config = SweepConfig.model_validate({
-        "name": "sure", "models": [str(folder / "model")], "dtype": "float32", "targets": ["0.5"],
-        "methods": ["magnitude", "wanda", "swiftprune"], "save_checkpoints": False,
-        "calibration": {"corpus": corpus, "samples": 3, "sequence_length": 64},
-        "evaluation": {
-            "perplexity": [{"name": "docs", "corpus": corpus, "sequence_length": 64, "windows": 4}],
-            "zero_shot": {"tasks": tasks, "include_path": str(folder)} if tasks else {},
-            "uncertainty": uncertainty,
-        },
-    })  # fmt: skip
-    return plan_sweep(config, dtype="float32")
 
 
 ASKED = {"samples": 3, "subset": 2}

@@ -20,6 +20,7 @@ from tasks.pruning.core.registry import parse_target
 from tasks.pruning.core.sequences import Sequences
 from tasks.pruning.core.structure import Kept, Removable, masked_weights
 from tasks.pruning.core.targets import Fraction
+from tasks.pruning.policy_gradient import bernoulli
 from tasks.pruning.policy_gradient.method import PolicyGradient, _batches
 from tasks.pruning.policy_gradient.policy import Policy, initial_policy, sigmap
 from tasks.pruning.wanda_sp import WandaSP, walk_metrics
@@ -352,3 +353,64 @@ def test_few_windows_hold_back_a_quarter_and_none_the_last_counts() -> None:
             training_NL=tiny.tokens(windows=windows, length=16),
         )
         assert result.figures["training_tokens"] == 2 * 2 * 16 + tokens
+
+
+def distribution(keep: float = 0.5) -> Policy:
+    found = decoder()
+    options = {"kind": "around-choice", "sharpness": 0.2, "channel_group": 5, "by_metric": True}
+    generator = torch.Generator().manual_seed(0)
+    return initial_policy(found, keep, generator, inputs(found), floor=1e-3, **options)
+
+
+@pytest.mark.parametrize("across", [True, False])
+def test_draws_meet_the_budget_of_the_choice(across: bool) -> None:
+    policy = distribution()
+    choice = policy.kept(across_layers=across)
+
+    def sizes(kept: tuple[Kept, ...]) -> tuple[int, int]:
+        return sum(int(k.groups_G.sum()) for k in kept), sum(int(k.channels_C.sum()) for k in kept)
+
+    drawn = [policy.sample(torch.Generator().manual_seed(seed), across_layers=across)
+             for seed in range(20)]  # fmt: skip
+    # Variables of unlike size: what does not fit as a whole is left out, one of 5 at most a layer.
+    for kept in drawn:
+        assert sizes(kept)[0] == sizes(choice)[0]
+        assert 0 <= round(0.5 * 64 * 3) - sizes(kept)[1] < (5 if across else 15)
+    masks = {tuple(torch.cat([k.channels_C for k in kept]).tolist()) for kept in drawn}
+    assert len(masks) > 15
+    again = policy.sample(torch.Generator().manual_seed(3), across_layers=across)
+    assert all(
+        torch.equal(a.channels_C, b.channels_C) for a, b in zip(again, drawn[3], strict=True)
+    )
+
+
+def test_variables_are_drawn_about_as_often_as_their_scores_say() -> None:
+    """And those that certainly stay or go always do."""
+    scores_V = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.5, 1.0])
+    generator = torch.Generator().manual_seed(0)
+    counts_V = torch.zeros(8)
+    for _ in range(4000):
+        counts_V[bernoulli.ranked(scores_V, generator).topk(4).indices] += 1
+    assert (counts_V / 4000 - scores_V).abs().max() < 0.03
+    assert (counts_V[0], counts_V[7]) == (0, 4000)
+
+
+def test_a_policy_survives_its_tensors() -> None:
+    policy = distribution()
+    again = Policy.of_tensors(policy.tensors(), policy.keep, policy.floor)
+    assert torch.equal(again.scores_V, policy.scores_V)
+    one, two = (p.sample(torch.Generator().manual_seed(1), across_layers=True)
+                for p in (policy, again))  # fmt: skip
+    assert all(torch.equal(a.groups_G, b.groups_G) for a, b in zip(one, two, strict=True))
+
+
+def test_what_is_kept_of_the_learning_is_the_distribution_of_its_choice() -> None:
+    """Its likeliest mask is the cell's own, the best one by the text held back."""
+    found = decoder()
+    method = replace(SMALL, validation_windows=2, validation_interval=2, learning_rate=3.0)
+    learning = replace(inputs(found), training_NL=tiny.tokens(12, seed=1))
+    chosen = method.choose(found, Fraction(0.5), torch.Generator().manual_seed(0), learning)
+    policy = Policy.of_tensors(chosen.distribution, 0.5, method.floor)
+    for own, likeliest in zip(chosen.kept, policy.kept(across_layers=True), strict=True):
+        assert torch.equal(own.groups_G, likeliest.groups_G)
+        assert torch.equal(own.channels_C, likeliest.channels_C)

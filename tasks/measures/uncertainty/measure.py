@@ -12,12 +12,12 @@ from tasks.measures.base import Measure, Subject
 from tasks.measures.figures import Figure, Row, Value, instances
 from tasks.measures.uncertainty.judging import Judged, NoOptionsError, judge, summary
 from tasks.measures.uncertainty.members import (
+    answers_of,
     member_steps,
-    questions_of,
     reference_steps,
     scores_of,
 )
-from tasks.measures.uncertainty.settings import FIELD, UncertaintySettings
+from tasks.measures.uncertainty.settings import FIELD, Asked, UncertaintySettings
 from tasks.measures.uncertainty.tokens import FILE as SCORES
 from tasks.measures.uncertainty.tokens import Scored, judge_tokens
 from tasks.measures.zero_shot.questions import read_questions
@@ -34,10 +34,10 @@ KINDS = ("entropy", "agreement", "auroc", "margin", "accuracy", "spearman")
 
 
 class Uncertainty(Measure):
-    """Of pruned models whose method looks at calibration text."""
+    """Of pruned models that have an ensemble: see ``source``."""
 
     name = "uncertainty"
-    summary = "how sure answers are without labels: LiDu over prunings on other calibration texts"
+    summary = "how sure answers are without labels: LiDu over an ensemble of each pruned model"
     writes = (
         f"{PREFIX}<task>",
         *(f"{PREFIX}<task>/{kind}" for kind in KINDS),
@@ -87,8 +87,7 @@ class Uncertainty(Measure):
                 "items": asked.items,
                 "form": asked.form,
                 "k": asked.positions,
-                "samples": asked.samples,
-                "subset": asked.subset,
+                **_asked_for(asked),
             },
             needs={**members, **dense},
             produce=_produce,
@@ -132,6 +131,15 @@ class Uncertainty(Measure):
         )
 
 
+def _asked_for(asked: Asked) -> dict[str, Any]:
+    """Which members; those of calibration text are named as they were when they were all."""
+    if asked.source == "calibration":
+        return {"samples": asked.members, "subset": asked.windows}
+    if asked.source == "masks":
+        return {"source": asked.source, "samples": asked.members}
+    return {"source": asked.source}
+
+
 def _figure(name: str, tasks: set[str]) -> Figure:
     task, _, kind = name.rpartition("/")
     if name == REASON:
@@ -170,7 +178,7 @@ def _figure(name: str, tasks: set[str]) -> Figure:
 def _produce(work: Work) -> Facts:
     inputs, roles = work.step.inputs, work.step.needs
     options = inputs["items"] == "options"
-    members = [work.need(role) for role in roles if role.startswith(f"{MEMBER}/")]
+    members = _scored(work)
     judged: dict[str, list[Judged]] = {}
     told: dict[str, dict[str, Any]] = {}
     unusable: dict[str, str] = {}
@@ -179,8 +187,7 @@ def _produce(work: Work) -> Facts:
         name, dense, over_windows = role.removeprefix(_REFERENCE), work.need(role).path, None
         try:
             if options:
-                answers = [questions_of(member, name) for member in members]
-                judged[name] = judge(answers, read_questions(dense), **how)
+                judged[name] = judge(answers_of(work, name), read_questions(dense), **how)
             else:
                 scores = [scores_of(member, name) for member in members]
                 judged[name], over_windows = judge_tokens(
@@ -199,11 +206,18 @@ def _produce(work: Work) -> Facts:
     return {
         "tasks": told,
         "unusable": unusable,
-        "members": len(members),
-        # What the cell's evaluation cost holds the members' prunings too.
+        "members": len({role.split("/")[1] for role in roles if role.startswith(f"{MEMBER}/")}),
+        "sparsities": [m.facts["sparsity"] for m in members if "sparsity" in m.facts],
+        # What the cell's evaluation cost holds what its members' own steps cost.
         "seconds": sum(member.facts["step_seconds"] for member in members),
-        "peak_memory_bytes": max(member.facts["peak_memory_bytes"] for member in members),
+        "peak_memory_bytes": max((m.facts["peak_memory_bytes"] for m in members), default=0),
     }
+
+
+def _scored(work: Work) -> list[Artifact]:
+    """Of members with steps of their own; the sweep's seeds have answered tasks anyway."""
+    needs = work.step.needs.items()
+    return [work.need(role) for role, step in needs if step.name == MEMBER]
 
 
 def _write(work: Work, judged: Mapping[str, Sequence[Judged]]) -> None:

@@ -1,20 +1,21 @@
-"""Members: each prunes once more, answers, and is gone; only its answers are kept."""
+"""Members: each is made, answers, and is gone; only its answers are kept."""
 
 from __future__ import annotations
 
 import dataclasses
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from configs.errors import ConfigurationError
 from tasks.data.texts import load_tokens
-from tasks.measures.base import Subject
+from tasks.measures.base import Member, Subject
+from tasks.measures.computing import network
+from tasks.measures.uncertainty.settings import FIELD
 from tasks.measures.uncertainty.tokens import FILE, Scored, candidate_steps, score, texts_of
 from tasks.measures.zero_shot.measure import ZeroShot, asked_of, task_steps
 from tasks.measures.zero_shot.questions import Question, read_questions, write_questions
 from tasks.models.load import best_device, load_tokenizer
-from tasks.models.resident import PRUNED, pruned_model
 from tasks.runtime.memory import measured
 from tasks.store.steps import MEMBER, Facts, Step, Work
 from tasks.store.store import Artifact
@@ -25,34 +26,104 @@ if TYPE_CHECKING:
 VERSION = 1
 CANDIDATES = "candidates/"
 _TOKENS = "tokens/"
-_CHECKPOINT = "checkpoint"
+Model = Callable[[Work], AbstractContextManager["tuple[PreTrainedModel, float | None]"]]
+"""A step's work → the model that scores, and its share of zeros where nothing else keeps it."""
 
 
 def member_steps(subject: Subject) -> dict[str, Step] | str:
-    """``member/0`` … → the step that keeps a member's scores of every item; or why none is.
+    """The steps that hold the members' scores of every item; or why there are none.
 
-    A member's checkpoint is no step of the sweep, so that nobody keeps it: what determines it is
-    among the member's own inputs and needs.
+    ``member/0`` … are steps that score one member's items. Where members are the sweep's own seeds
+    their answers to tasks are there already: ``member/0/<task>`` … are their zero-shot steps.
     """
     asked = subject.evaluation.uncertainty
-    checkpoints = subject.members(asked.samples, asked.subset)
-    if isinstance(checkpoints, str):
-        return checkpoints
-    inputs, needs = _items(subject)
-    produce = _score_options if asked.items == "options" else _score_tokens
+    if asked.source == "seeds":
+        return _seed_steps(subject)
+    members = subject.members(asked)
+    if isinstance(members, str):
+        return members
 
-    def step(place: int, checkpoint: Step) -> Step:
-        return Step(
-            name=MEMBER,
-            version=VERSION,
-            inputs={"pruning": {"version": checkpoint.version, **checkpoint.inputs}, **inputs},
-            needs={**checkpoint.needs, **needs},
-            produce=lambda work: produce(work, subject, checkpoint),
-            label=f"member {place}",
-            group=subject.label,
+    def step(place: int, member: Member) -> Step:
+        return _scoring(
+            subject,
+            place,
+            inputs={"pruning": dict(member.inputs)},
+            needs=member.needs,
+            model=member.model,
         )
 
-    return {f"{MEMBER}/{place}": step(place, c) for place, c in enumerate(checkpoints)}
+    return {f"{MEMBER}/{place}": step(place, member) for place, member in enumerate(members)}
+
+
+def _seed_steps(subject: Subject) -> dict[str, Step] | str:
+    """Of the sweep's first seeds, whoever of them asks: all of them share one ensemble."""
+    asked, siblings = subject.evaluation.uncertainty, subject.siblings()
+    if len(siblings) < 2:
+        raise ConfigurationError(
+            f"{FIELD}.source",
+            asked.source,
+            f"the sweep has {len(siblings)} seed, and an ensemble needs two: name more under "
+            "seeds, or take source calibration or masks",
+        )
+    if (asked.samples or 0) > len(siblings):
+        raise ConfigurationError(
+            f"{FIELD}.samples",
+            asked.samples,
+            f"with source seeds at most the sweep's {len(siblings)}: name more under seeds, or "
+            "leave samples out for all of them",
+        )
+    chosen = siblings[: asked.samples]
+    if len({sibling.weights for sibling in chosen}) < len(chosen):
+        return (
+            f"nothing of {subject.label} is random, so that its seeds share one checkpoint; with "
+            "calibration.sampling random they draw other windows"
+        )
+    if asked.items == "options":
+        return {
+            f"{MEMBER}/{place}/{task}": step
+            for place, sibling in enumerate(chosen)
+            for task, step in task_steps(sibling).items()
+        }
+    return {
+        f"{MEMBER}/{place}": _scoring(
+            sibling,
+            place,
+            inputs={"dtype": sibling.dtype},
+            needs={"weights": sibling.weights},
+            model=lambda work, sibling=sibling: nullcontext((network(work, sibling), None)),
+        )
+        for place, sibling in enumerate(chosen)
+    }
+
+
+def _scoring(
+    subject: Subject,
+    place: int,
+    *,
+    inputs: Mapping[str, Any],
+    needs: Mapping[str, Step],
+    model: Model,
+) -> Step:
+    """The step that has one member score every item."""
+    item_inputs, item_needs = _items(subject)
+    options = subject.evaluation.uncertainty.items == "options"
+    score = _score_options if options else _score_tokens
+
+    def produce(work: Work) -> Facts:
+        with measured(best_device().type) as peak, model(work) as (network, zeros):
+            items = score(work, subject, network)
+        told = {} if zeros is None else {"sparsity": zeros}
+        return {"items": items, "peak_memory_bytes": peak.bytes, **told}
+
+    return Step(
+        name=MEMBER,
+        version=VERSION,
+        inputs={**inputs, **item_inputs},
+        needs={**needs, **item_needs},
+        produce=produce,
+        label=f"member {place}",
+        group=subject.label,
+    )
 
 
 def reference_steps(subject: Subject) -> dict[str, Step]:
@@ -73,9 +144,17 @@ def _items(subject: Subject) -> tuple[dict[str, Any], dict[str, Step]]:
     return {}, {**texts, **candidates}
 
 
-def questions_of(member: Artifact, task: str) -> list[Question]:
-    """A task's questions as a member answers them, without their texts."""
-    return read_questions(member.path / str(member.facts["items"].index(task)))
+def answers_of(work: Work, task: str) -> list[list[Question]]:
+    """Every member's answers to a task."""
+    found: list[list[Question]] = []
+    for role in work.step.needs:
+        kind, _, rest = role.partition("/")
+        asked = rest.partition("/")[2]
+        if kind == MEMBER and asked in ("", task):
+            member = work.need(role)
+            folder = member.path / ("" if asked else str(member.facts["items"].index(task)))
+            found.append(read_questions(folder))
+    return found
 
 
 def scores_of(member: Artifact, corpus: str) -> Scored:
@@ -83,36 +162,19 @@ def scores_of(member: Artifact, corpus: str) -> Scored:
     return Scored.load(member.path / f"{member.facts['items'].index(corpus)}.safetensors")
 
 
-@contextmanager
-def pruned_again(work: Work, subject: Subject, checkpoint: Step) -> Iterator[PreTrainedModel]:
-    """The model of a checkpoint that is made for this block alone."""
-    context, folder = work.context, work.out / _CHECKPOINT
-    folder.mkdir()
-    context.loaded.release(PRUNED)
-    try:
-        assert checkpoint.produce is not None
-        checkpoint.produce(Work(context, checkpoint, folder, work.progress))
-        yield pruned_model(context, folder, subject.dtype)
-    finally:
-        context.loaded.release(PRUNED)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _score_options(work: Work, subject: Subject, checkpoint: Step) -> Facts:
+def _score_options(work: Work, subject: Subject, model: PreTrainedModel) -> list[str]:
     from tasks.measures.zero_shot.evaluate import zero_shot
 
     asked, tasks = subject.evaluation.zero_shot, subject.resolved[ZeroShot.name]
-    tokenizer = load_tokenizer(work.need("model").path, work.context.trust)
-    with measured(best_device().type) as peak, pruned_again(work, subject, checkpoint) as model:
-        results: Mapping[str, Any] = zero_shot(
-            model,
-            tokenizer,
-            tasks,
-            limit=asked.limit,
-            num_fewshot=asked.num_fewshot,
-            batch_size=subject.evaluation.batch_size,
-            progress=work.progress,
-        )
+    results: Mapping[str, Any] = zero_shot(
+        model,
+        load_tokenizer(work.need("model").path, work.context.trust),
+        tasks,
+        limit=asked.limit,
+        num_fewshot=asked.num_fewshot,
+        batch_size=subject.evaluation.batch_size,
+        progress=work.progress,
+    )
     for place, task in enumerate(tasks):
         (work.out / str(place)).mkdir()
         plain = (
@@ -120,15 +182,14 @@ def _score_options(work: Work, subject: Subject, checkpoint: Step) -> Facts:
             for question in results[task.name].questions
         )
         write_questions(plain, work.out / str(place))
-    return {"items": [task.name for task in tasks], "peak_memory_bytes": peak.bytes}
+    return [task.name for task in tasks]
 
 
-def _score_tokens(work: Work, subject: Subject, checkpoint: Step) -> Facts:
+def _score_tokens(work: Work, subject: Subject, model: PreTrainedModel) -> list[str]:
     corpora = [r.removeprefix(_TOKENS) for r in work.step.needs if r.startswith(_TOKENS)]
-    with measured(best_device().type) as peak, pruned_again(work, subject, checkpoint) as model:
-        for place, name in enumerate(corpora):
-            tokens_NL = load_tokens(work.need(f"{_TOKENS}{name}"))
-            ids_NPA = Scored.load(work.need(f"{CANDIDATES}{name}").path / FILE).ids_NPA
-            found = score(model, tokens_NL, ids_NPA, subject.evaluation.batch_size)
-            found.save(work.out / f"{place}.safetensors")
-    return {"items": corpora, "peak_memory_bytes": peak.bytes}
+    for place, name in enumerate(corpora):
+        tokens_NL = load_tokens(work.need(f"{_TOKENS}{name}"))
+        ids_NPA = Scored.load(work.need(f"{CANDIDATES}{name}").path / FILE).ids_NPA
+        found = score(model, tokens_NL, ids_NPA, subject.evaluation.batch_size)
+        found.save(work.out / f"{place}.safetensors")
+    return corpora

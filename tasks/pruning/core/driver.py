@@ -324,6 +324,7 @@ def _remove_structure(
         figures=dict(chosen.figures),
         history=chosen.history,
         kept=chosen.kept,
+        distribution=chosen.distribution,
     )
 
 

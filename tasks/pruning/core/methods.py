@@ -268,12 +268,13 @@ class Chosen:
 
     Attributes:
         kept: of each block.
-        figures, history: as in :class:`PruneResult`.
+        figures, history, distribution: as in :class:`PruneResult`.
     """
 
     kept: tuple[Kept, ...]
     figures: dict[str, float] = field(default_factory=dict)
     history: tuple[Mapping[str, float], ...] = ()
+    distribution: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +300,18 @@ class StructuredMethod(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SampledMethod(StructuredMethod):
+    """Learns a distribution over choices: others than its own can be drawn, with nothing learned
+    again."""
+
+    @abstractmethod
+    def sample(
+        self, distribution: Mapping[str, Tensor], target: Fraction, generator: torch.Generator
+    ) -> tuple[Kept, ...]:
+        """A choice at the target from the ``distribution`` of :class:`Chosen`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PruneResult:
     """What a method did.
 
@@ -311,6 +324,7 @@ class PruneResult:
         history: figures of training, step by step: ``step`` and whatever the method reports.
         kept: of each block, the heads and channels that stay, for methods that remove them.
         branches: low-rank side branches that the weights alone do not hold, as named tensors.
+        distribution: what a :class:`SampledMethod` draws from, as named tensors.
     """
 
     weights: MutableMapping[str, Tensor]
@@ -318,3 +332,4 @@ class PruneResult:
     history: tuple[Mapping[str, float], ...] = ()
     kept: tuple[Kept, ...] | None = None
     branches: dict[str, Tensor] = field(default_factory=dict)
+    distribution: Mapping[str, Tensor] = field(default_factory=dict)

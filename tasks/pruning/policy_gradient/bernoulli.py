@@ -35,6 +35,18 @@ def draw(scores_V: Tensor, masks: int, generator: torch.Generator, *, antithetic
     return (uniform_KV < scores_V).to(scores_V.dtype)
 
 
+def ranked(scores_X: Tensor, generator: torch.Generator) -> Tensor:
+    """Keys whose highest n are a draw of exactly n variables, about as likely as their scores say.
+
+    logit(s) − logit(U), U uniform: a variable above 0 is one that :func:`draw` would keep, and to
+    take the highest n moves that threshold alike for all of them. This is Rosén's Pareto sampling
+    (J. Stat. Plan. Inference 62, 1997), close to independent draws given that their sum is n.
+    Scores of 0 and 1 never and always stay, as far as n allows.
+    """
+    uniform_X = torch.rand(scores_X.shape, generator=generator).clamp(EPSILON, 1.0 - EPSILON)
+    return scores_X.logit() - uniform_X.logit()
+
+
 class MovingAverage:
     """The paper's baseline: b = mean loss at first; then b ← (1 − 1/W)·b + mean/W, W = 5."""
 

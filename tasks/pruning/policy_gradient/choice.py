@@ -27,6 +27,7 @@ class Best:
 
     Attributes:
         kept: what stays by that choice.
+        distribution: the policy's tensors at that time.
         tokens: that judging has read.
     """
 
@@ -36,20 +37,25 @@ class Best:
         self._loss, self._windows, self._across = loss, windows, across_layers
         self._lowest = math.inf
         self.kept = policy.kept(across_layers=across_layers)
+        self.distribution = policy.tensors()
         self.tokens = 0
 
     def judge_(self, policy: Policy) -> dict[str, float]:
         """Judge the policy's choice; its mean loss on the windows, where there are any."""
         kept = policy.kept(across_layers=self._across)
         if not len(self._windows):
-            self.kept = kept
+            self._take(kept, policy)
             return {}
         loss = self._mean_loss(kept)
         self.tokens += self._windows.ids_NL.numel()
         if loss < self._lowest:
-            self._lowest, self.kept = loss, kept
+            self._lowest = loss
+            self._take(kept, policy)
         # A model that overflows has no loss to draw.
         return {"validation_loss": loss} if math.isfinite(loss) else {}
+
+    def _take(self, kept: tuple[Kept, ...], policy: Policy) -> None:
+        self.kept, self.distribution = kept, policy.tensors()
 
     def _mean_loss(self, kept: tuple[Kept, ...]) -> float:
         groups_LG = torch.stack([block.groups_G for block in kept]).float()

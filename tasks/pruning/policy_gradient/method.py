@@ -31,17 +31,19 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.gates import GatedLoss, gated_loss
 from tasks.pruning.core.methods import (
     Chosen,
     LearningInputs,
-    StructuredMethod,
+    SampledMethod,
     option,
 )
 from tasks.pruning.core.registry import register
 from tasks.pruning.core.sequences import Sequences
+from tasks.pruning.core.structure import Kept
 from tasks.pruning.core.targets import Fraction
 from tasks.pruning.policy_gradient import bernoulli
 from tasks.pruning.policy_gradient.choice import Best
@@ -50,7 +52,7 @@ from tasks.pruning.policy_gradient.policy import Policy, initial_policy
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class PolicyGradient(StructuredMethod):
+class PolicyGradient(SampledMethod):
     """Learns which heads and channels stay, from losses of randomly masked models."""
 
     name: ClassVar[str] = "policy_gradient"
@@ -62,7 +64,7 @@ class PolicyGradient(StructuredMethod):
     cuts_training: ClassVar[bool] = True
     counts_tokens: ClassVar[bool] = True
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "mask"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     published: ClassVar[Mapping[str, Any]] = {
         "initialisation": "wanda_sp",
         "sharpness": 1.0,
@@ -167,7 +169,18 @@ class PolicyGradient(StructuredMethod):
             "training_seconds": time.perf_counter() - initialised,
             **{f"initial_{name}": value for name, value in initial.items()},
         }
-        return Chosen(kept=best.kept, figures=figures, history=tuple(history))
+        return Chosen(
+            kept=best.kept,
+            figures=figures,
+            history=tuple(history),
+            distribution=best.distribution,
+        )
+
+    def sample(
+        self, distribution: Mapping[str, Tensor], target: Fraction, generator: torch.Generator
+    ) -> tuple[Kept, ...]:
+        policy = Policy.of_tensors(distribution, 1.0 - target.value, self.floor)
+        return policy.sample(generator, across_layers=self.final == "global")
 
     def _learn(
         self, policy: Policy, loss: GatedLoss, training: Sequences, generator: torch.Generator

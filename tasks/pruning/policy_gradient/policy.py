@@ -10,6 +10,7 @@ Shapes: ``L`` blocks, ``F`` blocks that may lose groups or channels, ``G`` group
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -73,14 +74,45 @@ class Policy:
 
     def kept(self, *, across_layers: bool) -> tuple[Kept, ...]:
         """The choice: the highest scores within the budget, groups and channels apart."""
+        return self._highest(self.groups_FG, self.channels_FB, across_layers)
+
+    def sample(self, generator: torch.Generator, *, across_layers: bool) -> tuple[Kept, ...]:
+        """A draw at the budget of :meth:`kept`, whose choice is the likeliest of all."""
+        keys_FG = bernoulli.ranked(self.groups_FG, generator)
+        keys_FB = bernoulli.ranked(self.channels_FB, generator)
+        return self._highest(keys_FG, keys_FB, across_layers)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """A copy of what :meth:`of_tensors` reads."""
+        return {
+            "groups_FG": self.groups_FG.clone(),
+            "channels_FB": self.channels_FB.clone(),
+            "membership_FC": self.membership_FC.int(),
+            "groups_L": self.removable.groups_L.clone(),
+            "channels_L": self.removable.channels_L.clone(),
+        }
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor], keep: float, floor: float) -> Policy:
+        """The policy whose :meth:`tensors` they are."""
+        return cls(
+            tensors["groups_FG"],
+            tensors["channels_FB"],
+            tensors["membership_FC"].long(),
+            Removable(tensors["groups_L"], tensors["channels_L"]),
+            keep,
+            floor,
+        )
+
+    def _highest(self, keys_FG: Tensor, keys_FB: Tensor, across_layers: bool) -> tuple[Kept, ...]:
         groups_FG = bernoulli.keep_highest(
-            self.groups_FG,
-            torch.ones_like(self.groups_FG, dtype=torch.long),
+            keys_FG,
+            torch.ones_like(keys_FG, dtype=torch.long),
             round(self.keep * self.groups_FG.numel()),
             across_layers=across_layers,
         )
         channels_FB = bernoulli.keep_highest(
-            self.channels_FB,
+            keys_FB,
             self._sizes_FB,
             round(self.keep * self.membership_FC.numel()),
             across_layers=across_layers,
