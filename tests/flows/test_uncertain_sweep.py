@@ -150,3 +150,27 @@ def test_diff_without_the_store_says_so(measured: Home, tmp_path: Path) -> None:
     status, output = measured.run("diff", "sure:dense", "sure:wanda@0.7", *listed)
     assert status == 2
     assert "--questions" in output
+
+
+def test_seeds_share_one_ensemble(measured: Home) -> None:
+    """Both cells show it, no checkpoint is left, and gc keeps what it was made from."""
+    text = SWEEP.replace("name: sure", "name: seeded").replace("[magnitude, wanda]", "[wanda]")
+    text = text.replace('["0.01", "0.7"]', '["0.7"]').replace(
+        "samples: 3,", "samples: 3, sampling: random,"
+    )
+    text = text.replace("{samples: 2, subset: 2}", "{source: seeds}") + "seeds: [0, 1]\n"
+    (measured.path.parent / "seeded.yaml").write_text(text)
+    status, output = measured.run("run", "seeded.yaml")
+    assert status == 0, output
+    rows = [row for row in measured.rows("seeded") if row["method"] == "wanda"]
+    assert [row["seed"] for row in rows] == [0, 1]
+    assert rows[0]["uncertainty/colours"] == rows[1]["uncertainty/colours"] > 0
+    assert rows[0]["perplexity/docs"] != rows[1]["perplexity/docs"]
+    assert list((measured.path / "artifacts").rglob("model.safetensors")) == []
+    assert measured.run("gc")[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in measured.path.glob("artifacts/*/*")}
+    assert measured.run("run", "seeded.yaml")[0] == 0
+    after = {path: path.stat().st_mtime_ns for path in measured.path.glob("artifacts/*/*")}
+    assert before == after
+    status, output = measured.run("diff", "seeded:dense", "seeded:wanda@0.7,seed=1")
+    assert status == 0, output

@@ -20,7 +20,7 @@ from tasks.compression.checkpoint import DISTRIBUTION
 from tasks.compression.members import EnsembleOf, _seed
 from tasks.data.texts import load_tokens
 from tasks.measures.uncertainty.judging import judge
-from tasks.measures.uncertainty.members import MEMBER, questions_of
+from tasks.measures.uncertainty.members import MEMBER
 from tasks.measures.uncertainty.settings import Asked
 from tasks.measures.uncertainty.tokens import Scored, score
 from tasks.measures.zero_shot.evaluate import zero_shot
@@ -139,7 +139,7 @@ class TestMasks:
             dense = dense_of(folder)
             dense.load_state_dict(dict(masked_weights(describe(dense), kept)), strict=False)
             found = zero_shot(dense, tokenizer, tasks, batch_size=4)["colours"].questions
-            member = questions_of(context.make(step), "colours")
+            member = read_questions(context.make(step).path / "0")
             for wanted, answer in zip(found, member, strict=True):
                 assert answer.loglikelihoods == pytest.approx(wanted.loglikelihoods, abs=1e-4)
             seen.append([q.loglikelihoods for q in member])
