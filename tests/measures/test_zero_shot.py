@@ -302,6 +302,28 @@ class TestFigures:
         zero_shot(model, tokenizer, resolve(folder, "question"), num_fewshot=2, limit=4, seed=5)
         assert contexts != first
 
+    def test_tasks_that_are_known_answer_alike(
+        self, folder: Path, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Loaded once, with the examples drawn anew; other examples are other tasks."""
+        known: dict[str, Any] = {}
+        tasks = resolve(folder, "question")
+        asked = [(2, None), (2, None), (2, 5), (None, None)]
+
+        def answers(**more: Any) -> list[Any]:
+            found = [zero_shot(model, tokenizer, tasks, num_fewshot=n, seed=seed, limit=4, **more)
+                     for n, seed in asked]  # fmt: skip
+            return [(entry["question"].questions, entry["question"].metrics) for entry in found]
+
+        fresh = answers()
+        loads: list[str] = []
+        load = evaluate._load
+        monkeypatch.setattr(evaluate, "_load", lambda task: loads.append(task.name) or load(task))
+        again = answers(known=known)
+        assert again == fresh
+        assert again[0] == again[1] != again[2]
+        assert loads == ["question"] * 2
+
     def test_progress_and_random_state(self, folder: Path, model: Any, tokenizer: Any) -> None:
         seen: list[tuple[int, int]] = []
         random.seed(3)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 VERSION = 1
 CANDIDATES = "candidates/"
 _TOKENS = "tokens/"
+_ASKED = "tokenizer and tasks of members"
 Model = Callable[[Work], AbstractContextManager["tuple[PreTrainedModel, float | None]"]]
 """A step's work → the model that scores, and its share of zeros where nothing else keeps it."""
 
@@ -166,14 +167,20 @@ def _score_options(work: Work, subject: Subject, model: PreTrainedModel) -> list
     from tasks.measures.zero_shot.evaluate import zero_shot
 
     asked, tasks = subject.evaluation.zero_shot, subject.resolved[ZeroShot.name]
+    folder, context = work.need("model").path, work.context
+    # Members answer the same questions: tokenizer and tasks are read once for all of them.
+    tokenizer, known = context.loaded.get(
+        _ASKED, folder, lambda: (load_tokenizer(folder, context.trust), {})
+    )
     results: Mapping[str, Any] = zero_shot(
         model,
-        load_tokenizer(work.need("model").path, work.context.trust),
+        tokenizer,
         tasks,
         limit=asked.limit,
         num_fewshot=asked.num_fewshot,
         batch_size=subject.evaluation.batch_size,
         progress=work.progress,
+        known=known,
     )
     for place, task in enumerate(tasks):
         (work.out / str(place)).mkdir()

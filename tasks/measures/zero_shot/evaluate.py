@@ -8,6 +8,7 @@ makes it few-shot.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ def zero_shot(
     batch_size: int = 4,
     seed: int | None = None,
     progress: Progress | None = None,
+    known: dict[str, Any] | None = None,
 ) -> dict[str, TaskResult]:
     """Measure a model on tasks.
 
@@ -56,6 +58,8 @@ def zero_shot(
         batch_size: sequences of one forward pass.
         seed: of the examples that are drawn; None: the harness's own.
         progress: called with (sequences computed here, sequences of all ranks).
+        known: takes what is loaded of each task, and gives it back to later calls that ask the
+            same: to read their data again takes seconds.
 
     Returns:
         Task name → result, in the tasks' order.
@@ -75,7 +79,13 @@ def zero_shot(
 
         from tasks.measures.zero_shot.model import SharedModel, place
 
-        loaded = {task.name: _load(task, num_fewshot, seeds[1]) for task in tasks}
+        loaded: dict[str, Any] = {}
+        for task in tasks:
+            key = json.dumps([dict(task.identity), num_fewshot], sort_keys=True)
+            entry = loaded[task.name] = (known or {}).get(key) or _load(task)
+            _set_examples(entry, num_fewshot, seeds[1])
+            if known is not None:
+                known[key] = entry
         told = {name: record_metrics_(entry) for name, entry in loaded.items()}
         rank, count = place()
         _require_documents(loaded, limit, count)
@@ -94,8 +104,8 @@ def zero_shot(
         return {n: dataclasses.replace(result_of(n, found), questions=kept[n]) for n in loaded}
 
 
-def _load(task: ResolvedTask, num_fewshot: int | None, seed: int) -> Any:
-    """The harness's task, with its data and its examples.
+def _load(task: ResolvedTask) -> Any:
+    """The harness's task, with its data.
 
     Only the folder of the task's file is indexed: all of the harness's takes seconds.
 
@@ -110,11 +120,9 @@ def _load(task: ResolvedTask, num_fewshot: int | None, seed: int) -> Any:
     try:
         # A group of one, for in a group the harness puts overrides over a task's file.
         loaded = manager.load([{"group": "one", "task": [spec]} if task.file else spec])
-        entry = loaded["tasks"][task.name]
+        return loaded["tasks"][task.name]
     except Exception as error:  # the harness and `datasets` raise anything
         raise ZeroShotError(f"the task {task.name} cannot be loaded: {error}") from error
-    _set_examples(entry, num_fewshot, seed)
-    return entry
 
 
 def _set_examples(task: Any, num_fewshot: int | None, seed: int) -> None:

@@ -112,6 +112,7 @@ def record_metrics_(task: Any) -> list[Mapping[str, Any]]:
     Its own log of samples would ask tasks for more than scoring does, and some cannot say.
     """
     told: list[Mapping[str, Any]] = []
+    vars(task).pop("process_results", None)  # of an earlier use
     process = task.process_results
 
     def process_results(doc: Any, results: Any) -> Any:
