@@ -176,16 +176,18 @@ def split(liked_N3: Tensor, *, by_time: bool, seed: int = 0) -> Split:
 
 def fit(
     data: Split, seed: int, *, weighted: bool, width: int = 16, epochs: int = 20,
-    rate: float = 0.05, decay: float = 0.01, batch: int = 4096,
+    rate: float = 0.05, decay: float = 0.01, batch: int = 8192, scale: float = 0.01,
 ) -> Tensor:  # fmt: skip
     """One member: BPR with uniform negatives; scores, users × items.
 
     Args:
         weighted: with an exponential weight for each interaction (the Bayesian bootstrap).
+        decay: times the mean over a batch of its embeddings' squared length.
+        scale: of the factors at first.
     """
     draw = torch.Generator().manual_seed(seed)
-    user_UD = (0.1 * torch.randn(data.users, width, generator=draw)).requires_grad_()
-    item_ID = (0.1 * torch.randn(data.items, width, generator=draw)).requires_grad_()
+    user_UD = (scale * torch.randn(data.users, width, generator=draw)).requires_grad_()
+    item_ID = (scale * torch.randn(data.items, width, generator=draw)).requires_grad_()
     bias_I = torch.zeros(data.items, requires_grad=True)
     weights_N = torch.ones(len(data.train_N2))
     if weighted:
@@ -202,7 +204,7 @@ def fit(
             u, i, j = user_UD[users], item_ID[liked], item_ID[other]
             gap = (u * (i - j)).sum(1) + bias_I[liked] - bias_I[other]
             size = (u**2 + i**2 + j**2).sum(1) + bias_I[liked] ** 2 + bias_I[other] ** 2
-            loss = (-functional.logsigmoid(gap) * weight + decay * size / 2).mean()
+            loss = (-functional.logsigmoid(gap) * weight + decay * size).mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
