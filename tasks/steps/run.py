@@ -80,13 +80,23 @@ def run_step(step: Step, context: Context, *, return_state: bool = False) -> Any
 def open_steps(goals: Iterable[Step], context: Context) -> Iterator[Step]:
     """What is to be run for the goals, needs first: the goals, and what is missing behind them.
 
-    A goal that the store holds is told too, so that Prefect shows it as cached.
+    A goal that the store holds is told too, so that Prefect shows it as cached. Each step is looked
+    for when its turn comes: cells that share a step may run side by side, and the other one may
+    have made it by then, and dropped the checkpoint behind it.
     """
     goals = list(goals)
     wanted = set(goals)
-    there = {step: context.find(step) is not None for step in walk(goals) if step.outside is None}
-    for step in walk(goals, into=lambda step: not there.get(step, False)):
-        if step in wanted or not there.get(step, True):
+    lacking: set[Step] = set()
+
+    def lacks(step: Step) -> bool:
+        if step.outside is not None:
+            return True
+        if context.find(step) is None:
+            lacking.add(step)
+        return step in lacking
+
+    for step in walk(goals, into=lacks):
+        if step in wanted or step in lacking:
             yield step
 
 

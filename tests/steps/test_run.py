@@ -81,3 +81,21 @@ def test_open_steps_are_the_goals_and_what_is_missing_behind_them(tmp_path: Path
     context.store.drop(tokens.place)
     assert not is_complete([pruned, figure], context)
     assert names() == ["tokens", "pruned", "figure"]
+
+
+def test_what_another_cell_made_meanwhile_is_not_made_again(tmp_path: Path) -> None:
+    """Its checkpoint may be gone by then."""
+
+    def made(name: str, **needs: Step) -> Step:
+        return Step(name=name, inputs={}, needs=needs, produce=lambda work: {})
+
+    own, checkpoint = made("own"), made("checkpoint")
+    shared = made("shared", answers=made("answers", weights=checkpoint))
+    context, told = Context(Store(tmp_path)), []
+    for step in open_steps([own, shared], context):
+        told.append(step.name)
+        if step == own:
+            context.make(shared.needs["answers"])
+            context.make(checkpoint)
+            context.store.drop(checkpoint.place)
+    assert told == ["own", "shared"]
