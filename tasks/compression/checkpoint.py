@@ -180,6 +180,8 @@ def prune(
         for role in ("calibration", "training")
     )
     counted = load_counted(work.need("training")) if training is not None else None
+    learns = training is not None and not decoder.encoder
+    loss = mean_loss(decoder.model) if learns else None  # type: ignore[arg-type]
     with measured(best_device().type) as peak:
         start = time.perf_counter()
         if isinstance(recipe.method, RetrainingMethod):
@@ -195,7 +197,7 @@ def prune(
                 statistics=statistics,
                 training_NL=training,
                 counted_NL=counted,
-                loss=None if training is None or decoder.encoder else mean_loss(decoder.model),
+                loss=loss,
                 progress=work.progress,
                 into=into,
             )
