@@ -172,5 +172,5 @@ def test_seeds_share_one_ensemble(measured: Home) -> None:
     assert measured.run("run", "seeded.yaml")[0] == 0
     after = {path: path.stat().st_mtime_ns for path in measured.path.glob("artifacts/*/*")}
     assert before == after
-    status, output = measured.run("diff", "seeded:dense", "seeded:wanda@0.7,seed=1")
+    status, output = measured.run("diff", "seeded:dense", "seeded:wanda@0.7#1")
     assert status == 0, output
