@@ -178,7 +178,7 @@ def fit(
     data: Split, seed: int, *, weighted: bool, width: int = 16, epochs: int = 20,
     rate: float = 0.05, decay: float = 0.01, batch: int = 8192, scale: float = 0.01,
 ) -> Tensor:  # fmt: skip
-    """One member: BPR with uniform negatives; scores, users × items.
+    """One member: BPR, its negatives uniform among what the user has not met; users × items.
 
     Args:
         weighted: with an exponential weight for each interaction (the Bayesian bootstrap).
@@ -199,8 +199,9 @@ def fit(
         for chosen in torch.randperm(len(weights_N), generator=draw).split(batch):
             users, liked = data.train_N2[chosen].T
             other = torch.randint(0, data.items, liked.shape, generator=draw)
-            # A negative that is none teaches nothing.
-            weight = weights_N[chosen] * ~seen_UI[users, other]
+            while (met := seen_UI[users, other]).any():
+                other[met] = torch.randint(0, data.items, (int(met.sum()),), generator=draw)
+            weight = weights_N[chosen]
             u, i, j = user_UD[users], item_ID[liked], item_ID[other]
             gap = (u * (i - j)).sum(1) + bias_I[liked] - bias_I[other]
             size = (u**2 + i**2 + j**2).sum(1) + bias_I[liked] ** 2 + bias_I[other] ** 2
