@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,12 @@ def local_path(text: str, field: str) -> Path:
 
 
 def is_task_file(key: str, field: str) -> bool:
-    """Whether a field is a path to the data of a task that models are tuned for.
+    """Whether a field is a path to a file of a measure's own."""
+    from tasks.measures.registry import measures  # which needs paths itself
 
-    Such fields are called so in every measure, an installed package's too.
-    """
-    return field.startswith("evaluation.") and key in ("train", "dev", "test", "slots")
+    section, _, rest = field.partition(".")
+    measure = measures().get(re.split(r"[.\[]", rest, maxsplit=1)[0])
+    return section == "evaluation" and measure is not None and key in measure.task_files
 
 
 def absolute(raw: Any, base: Path) -> Any:

@@ -16,8 +16,8 @@ from flows.serve.gate import App, Message, Receive, Scope, Send
 
 _BUSY = 503
 _WAITS = (0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
-"""Seconds. A write lasts a few hundredths of one, so that most second attempts are let in; beside
-busy workers about half of all attempts meet another writer."""
+"""Seconds. A write lasts a few hundredths of one; beside busy workers about half of all attempts
+meet another, so seven are made."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Patient:
     """An ASGI application that repeats what a page asks of another while that is busy.
 
     Attributes:
-        app: the server; a request that it answers with 503 has changed nothing.
+        app: a server on SQLite, where a request that is answered with 503 has changed nothing.
         waits: seconds between the attempts; the last answer stands, whatever it is.
     """
 

@@ -15,9 +15,13 @@ def application() -> Any:
     from prefect._internal.uuid7 import uuid7
     from prefect.server.api.server import create_app
     from prefect.server.schemas.core import Artifact
+    from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 
     from flows.serve.patience import Patient
 
     Artifact.model_fields["id"].default_factory = uuid7
     Artifact.model_rebuild(force=True)
-    return Patient(create_app(final=True))
+    app = create_app(final=True)
+    # With another database a 503 may stand for a lost connection, behind which all was done.
+    url = PREFECT_API_DATABASE_CONNECTION_URL.value()
+    return Patient(app) if str(url).startswith("sqlite") else app

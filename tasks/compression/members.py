@@ -127,7 +127,7 @@ def _drawn(recipe: Recipe, place: int) -> Change:
 
 
 def _seed(seed: int, place: int) -> int:
-    """Another stream for every member of every cell: neighbours would be neighbours' again."""
+    """Another stream for every member of every cell; seed + place would give two cells the same."""
     return int.from_bytes(hashlib.sha256(f"{seed} {place}".encode()).digest()[:7])
 
 

@@ -75,7 +75,7 @@ class Subject:
         windows: (field, name, corpus, length, count) → token windows of a text for this model.
         exclude: patterns of layers that were not to be pruned.
         members: what is asked → the subject's ensemble, or why there is none.
-        siblings: the same cell with each of the sweep's seeds, this one among them; of a dense
+        siblings: seed → the same cell with that seed of the sweep, this one among them; of a dense
             model none.
         pruned_again: the step of another model of the same shape → the step that prunes it as this
             subject was pruned; None for a dense model.
@@ -90,7 +90,7 @@ class Subject:
     windows: Callable[..., Windows]
     exclude: tuple[str, ...] = ()
     members: Callable[[Ensemble], Members] = lambda asked: "nothing prunes it again"
-    siblings: Callable[[], tuple[Subject, ...]] = tuple
+    siblings: Callable[[], Mapping[int, Subject]] = dict
     pruned_again: Callable[[Step], Step] | None = None
 
 
@@ -113,6 +113,8 @@ class Measure(ABC):
     """Whose sweep is told to ask for it when it asks for nothing."""
     always: ClassVar[bool] = False
     """Whether it is measured of every model unasked, and so is no reason to prune one."""
+    task_files: ClassVar[tuple[str, ...]] = ()
+    """Keys, anywhere below the field of the measure's name, whose values are paths to files."""
     on_form: ClassVar[tuple[str, ...]] = ()
     """Those of its fields that Prefect's page shows; all others are rows of the page's settings."""
     Settings: ClassVar[type[Frozen]]
@@ -127,8 +129,8 @@ class Measure(ABC):
         del evaluation, trust
 
     def asks_of_encoders(self, evaluation: Any) -> str:
-        """The setting that takes back what a sweep asks for and no encoder has; empty where it asks
-        for nothing of the kind."""
+        """The ``--set`` that switches off what a sweep asks for and no encoder has, such as
+        ``evaluation.speed=false``; empty where it asks for nothing of the kind."""
         del evaluation
         return ""
 

@@ -39,9 +39,11 @@ def coreset_alone(config: SweepConfig, *, budgeted: bool) -> SweepConfig:
     calibration = config.calibration.model_dump(mode="json") | {"sampling": "coreset"}
     if budgeted:
         calibration["samples"] = 1
-    # Some method has to ask for them; what is measured by default is planned and never run.
+    # Some method has to ask for them, and a sweep has to measure something: nothing of it is run,
+    # and its windows fit any model.
     asking = {"calibration": calibration, "methods": ["wanda"], "targets": ["0.5"]}
-    return validate({**fields, **asking, "seeds": [config.seeds[0]]})
+    least = {"perplexity": [{"name": "text", "windows": 1, "sequence_length": 16}]}
+    return validate({**fields, **asking, "seeds": [config.seeds[0]], "evaluation": least})
 
 
 def quality_of(recipe: Recipe, context: Context) -> dict[str, float]:

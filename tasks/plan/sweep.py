@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -158,10 +158,10 @@ class _Planner:
         checkpoint, pruned = recipe.steps()
         subject = self._subject(
             recipe,
-            lambda: tuple(
-                self._subject(self._recipe(name, method, target, other, selection))
+            lambda: {
+                other: self._subject(self._recipe(name, method, target, other, selection))
                 for other in self.config.seeds
-            ),
+            },
         )
         return Cell(
             self.dense,
@@ -198,7 +198,7 @@ class _Planner:
         )
 
     def _subject(
-        self, recipe: Recipe, siblings: Callable[[], tuple[Subject, ...]] = tuple
+        self, recipe: Recipe, siblings: Callable[[], Mapping[int, Subject]] = dict
     ) -> Subject:
         dense = self.dense.subject
         return Subject(

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.errors import ConfigurationError
 from tasks.store.files import size_of
 from tasks.store.locks import waited_for
 from tasks.store.manifest import VERIFIED, DamagedError, read_whole, remember, write_manifest
@@ -35,18 +36,19 @@ _SPARE = 16 << 20
 class StorageFullError(OSError):
     """The disk has no room; nothing was left behind."""
 
-    def __init__(self, folder: Path, what: str) -> None:
-        self.folder, self.what = folder, what
+    def __init__(self, folder: Path, what: str, said: str = "") -> None:
+        self.folder, self.what, self.said = folder, what, said
         with suppress(OSError):
             what = f"{what}: {shutil.disk_usage(folder).free / 1e6:,.0f} MB are free"
         hint = "Make room there, or name another home with SECATEUR_HOME"
-        super().__init__(errno.ENOSPC, f"{folder} has no room for {what}. {hint}")
+        told = f" (it was said: {said})" if said else ""
+        super().__init__(errno.ENOSPC, f"{folder} has no room for {what}. {hint}{told}")
 
     def __str__(self) -> str:
         return str(self.strerror)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), (self.folder, self.what))
+        return (type(self), (self.folder, self.what, self.said))
 
 
 _FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "disk is full")
@@ -57,7 +59,14 @@ def says_full(error: BaseException) -> bool:
     """Whether an error is a full disk's, by its number or, where a library wraps it, its words."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
+    if isinstance(error, ConfigurationError):  # quotes what a user wrote
+        return False
     return any(words.lower() in str(error).lower() for words in _FULL)
+
+
+def _said(error: Exception) -> str:
+    """What a library said, which may name another folder; empty for the system's own error."""
+    return "" if isinstance(error, OSError) else " ".join(str(error).split())[-300:]
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,9 @@ class Store:
             raise
         except Exception as error:
             if says_full(error):
-                raise StorageFullError(self.root, f"the {step.name} artifact") from error
+                raise StorageFullError(
+                    self.root, f"the {step.name} artifact", _said(error)
+                ) from error
             raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

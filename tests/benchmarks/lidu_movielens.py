@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from common import print_environment
@@ -177,31 +178,37 @@ def split(liked_N3: Tensor, *, by_time: bool, seed: int = 0) -> Split:
 def fit(
     data: Split, seed: int, *, weighted: bool, width: int = 16, epochs: int = 20,
     rate: float = 0.05, decay: float = 0.01, batch: int = 8192, scale: float = 0.01,
+    negatives: str = "unmet", bias: bool = True,
 ) -> Tensor:  # fmt: skip
-    """One member: BPR, its negatives uniform among what the user has not met; users × items.
+    """One member: BPR; scores, users × items.
 
     Args:
         weighted: with an exponential weight for each interaction (the Bayesian bootstrap).
+        negatives: uniform among what the user has not met (``unmet``) or among all items, of which
+            those that he has met teach nothing (``dropped``) or count (``any``).
+        bias: whether items have one.
         decay: times the mean over a batch of its embeddings' squared length.
         scale: of the factors at first.
     """
     draw = torch.Generator().manual_seed(seed)
     user_UD = (scale * torch.randn(data.users, width, generator=draw)).requires_grad_()
     item_ID = (scale * torch.randn(data.items, width, generator=draw)).requires_grad_()
-    bias_I = torch.zeros(data.items, requires_grad=True)
+    bias_I = torch.zeros(data.items, requires_grad=bias)
     weights_N = torch.ones(len(data.train_N2))
     if weighted:
         weights_N = -torch.rand(len(weights_N), generator=draw).clamp(min=1e-9).log()
-    optimiser = torch.optim.Adam([user_UD, item_ID, bias_I], lr=rate)
+    optimiser = torch.optim.Adam([user_UD, item_ID, *([bias_I] if bias else [])], lr=rate)
     seen_UI = torch.zeros(data.users, data.items, dtype=torch.bool)
     seen_UI[data.train_N2[:, 0], data.train_N2[:, 1]] = True
     for _ in range(epochs):
         for chosen in torch.randperm(len(weights_N), generator=draw).split(batch):
             users, liked = data.train_N2[chosen].T
             other = torch.randint(0, data.items, liked.shape, generator=draw)
-            while (met := seen_UI[users, other]).any():
+            while negatives == "unmet" and (met := seen_UI[users, other]).any():
                 other[met] = torch.randint(0, data.items, (int(met.sum()),), generator=draw)
             weight = weights_N[chosen]
+            if negatives == "dropped":
+                weight = weight * ~seen_UI[users, other]
             u, i, j = user_UD[users], item_ID[liked], item_ID[other]
             gap = (u * (i - j)).sum(1) + bias_I[liked] - bias_I[other]
             size = (u**2 + i**2 + j**2).sum(1) + bias_I[liked] ** 2 + bias_I[other] ** 2
@@ -212,9 +219,13 @@ def fit(
     return (user_UD @ item_ID.T + bias_I).detach()
 
 
-def movielens(data: Split, *, members: int = 8, weighted: bool = True) -> tuple[Lists, float]:
-    """The lists of all unseen items, and one member's own NDCG."""
-    scores_TUI = torch.stack([fit(data, seed, weighted=weighted) for seed in range(members)])
+def movielens(data: Split, *, members: int = 8, **how: Any) -> tuple[Lists, float]:
+    """The lists of all unseen items, and one member's own NDCG.
+
+    Args:
+        how: as :func:`fit` takes it.
+    """
+    scores_TUI = torch.stack([fit(data, seed, weighted=True, **how) for seed in range(members)])
     learned = torch.bincount(data.train_N2[:, 0], minlength=data.users)
     lists = Lists([], [], [], ("few training interactions", []))
     alone: list[float] = []
@@ -258,6 +269,13 @@ def main() -> None:
     )
     parser.add_argument("--interactions", type=Path, default=installed(), help="ml-100k.inter")
     parser.add_argument("--seeds", type=int, default=3, help="of the synthetic data")
+    how = parser.add_argument_group("how MovieLens's members are trained")
+    how.add_argument("--negatives", choices=("unmet", "dropped", "any"), default="unmet")
+    how.add_argument("--batch", type=int, default=8192)
+    how.add_argument("--scale", type=float, default=0.01, help="of the factors at first")
+    how.add_argument("--decay", type=float, default=0.01, help="L2")
+    how.add_argument("--bias", action=argparse.BooleanOptionalAction, default=True)
+    how.add_argument("--split", type=int, default=0, help="seed of what is held out")
     options = parser.parse_args()
     print_environment()
     start = time.process_time()
@@ -272,7 +290,14 @@ def main() -> None:
     columns: dict[str, Lists] = {}
     for name, by_time in (("random split", False), ("split by time", True)):
         start = time.process_time()
-        lists, alone = movielens(split(liked_N3, by_time=by_time))
+        lists, alone = movielens(
+            split(liked_N3, by_time=by_time, seed=options.split),
+            negatives=options.negatives,
+            batch=options.batch,
+            scale=options.scale,
+            decay=options.decay,
+            bias=options.bias,
+        )
         mean = math.fsum(lists.quality) / len(lists.quality)
         columns[f"{name}, NDCG {mean:.4f} (one member {alone:.4f})"] = lists
         print(f"{name}: {len(lists.quality)} users, "

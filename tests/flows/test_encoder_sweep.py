@@ -160,7 +160,6 @@ def test_every_slot_has_a_line(swept: Home) -> None:
         (["methods=[policy_gradient]", "targets=[0.5]"], "set training.sequence_length=128"),
         (["evaluation.text_classification=[{data: {train: none}}]"], "none' is not possible"),
         (["evaluation.slot_filling=[{data: {source: files, train: none}}]"], "no such folder"),
-        (["evaluation.processes=17"], "evaluation.slot_filling[0].batch_size is 16: at most 16"),
     ],
 )
 def test_what_no_encoder_has_is_refused(

@@ -17,6 +17,7 @@ import torch
 
 from configs import evaluation as evaluation_module
 from configs.frozen import Frozen
+from configs.overrides import apply
 from configs.trust import Trust
 from tasks.data import texts
 from tasks.data.texts import Texts
@@ -451,6 +452,18 @@ def test_the_mean_waits_for_every_task(sweep: Sweep) -> None:
     assert (
         measure.columns(found)["zero_shot/mean"] == measure.columns(found)["zero_shot/question/acc"]
     )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_encoders_lack_is_switched_off_by_the_setting_that_is_told(
+    name: str, files: Path
+) -> None:
+    evaluation, measure = asked_of(files), measures()[name]
+    if setting := measure.asks_of_encoders(evaluation):
+        raw = {"evaluation": evaluation.model_dump(mode="json")}
+        changed = apply(raw, setting, None)["evaluation"]
+        left = evaluation_module.Evaluation.model_validate(changed)
+        assert measure.asks_of_encoders(left) == ""
 
 
 def test_two_measures_of_one_name_are_refused() -> None:

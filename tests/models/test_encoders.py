@@ -116,7 +116,7 @@ def test_heads_and_channels_of_an_encoder_are_cut_out(kind: str, tmp_path: Path)
 def test_heads_that_positions_have_matrices_of_their_own_for_stay(
     kind: str, tmp_path: Path
 ) -> None:
-    """Version 1, and version 2 without ``share_att_key``, which no published model has."""
+    """Version 1, and version 2 without ``share_att_key``, as the authors' models do not."""
     changes = {"share_att_key": False} if kind == "DebertaV2" else {}
     folder = encoders.write(tmp_path / "model", kind, **changes)
     contents = contents_of(folder, Trust(), (), field="models[0]", given="mine")

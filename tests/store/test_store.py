@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 
+from configs.errors import ConfigurationError
 from tasks.store import manifest
 from tasks.store.steps import Step, fingerprint
 from tasks.store.store import StorageFullError, Store
@@ -168,6 +169,14 @@ def test_a_full_disk_is_named_and_leaves_nothing(store: Store, error: Exception)
         store.get_or_create(STEP, fill)
     assert store.find(STEP.place) is None
     assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_who_quotes_a_user_is_no_full_disk(store: Store) -> None:
+    def refuse(folder: Path) -> dict:
+        raise ConfigurationError("--to", "disk is full", "a folder")
+
+    with pytest.raises(ConfigurationError):
+        store.get_or_create(STEP, refuse)
 
 
 def _slow(root: str, log: str) -> None:

@@ -4,6 +4,8 @@ Each process draws the numbers of the whole batch, as one process alone would, a
 own rows. So all stay at the same place of the same random sequence, and the figures of several
 processes differ from those of one by rounding only.
 
+Cards of one kind draw alike; of unlike ones the masks are not one process's.
+
 What is drawn is caught below autograd, where dropout of any form is a Bernoulli draw (CPU) or
 ``native_dropout`` (CUDA). Attention's fused kernels draw inside, out of reach:
 :class:`PlainAttention` keeps them from doing so.
@@ -82,6 +84,11 @@ class SharedDraws(TorchDispatchMode):
             whole, mask = func(self._grown(given).fill_(1), *args[1:], **kwargs)
             return given * whole[self._rows], mask[self._rows]
         raise _refusal(f"by {func}")
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        super().__exit__(kind, error, trace)
+        if error is None and next(self._by_row, None) is not None:
+            raise _refusal("another number of times in every pass")
 
     def _grown(self, given: Tensor) -> Tensor:
         """Uninitialised, as many rows as all processes have, laid out as ``given``."""

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from configs.errors import ConfigurationError
 from configs.trust import Trust
 from tasks.measures.base import Measure, Subject
 from tasks.measures.figures import Figure, Value, instances
@@ -23,6 +22,8 @@ STDERR = "stderr"
 
 class TunedMeasure(Measure):
     """Its tasks stand in the sweep file's section of its name, and each has a score."""
+
+    task_files = ("train", "dev", "test", "slots")
 
     @abstractmethod
     def data_of(self, options: Any, where: str) -> Any:
@@ -43,12 +44,6 @@ class TunedMeasure(Measure):
         found = {}
         for index, task in enumerate(getattr(evaluation, self.name)):
             where = f"evaluation.{self.name}[{index}]"
-            if (evaluation.processes or 1) > task.batch_size:
-                allowed = (
-                    f"each takes an example of every batch, and {where}.batch_size is "
-                    f"{task.batch_size}: at most {task.batch_size}"
-                )
-                raise ConfigurationError("evaluation.processes", evaluation.processes, allowed)
             found[task.name] = self.data_of(task, where)
         return found
 

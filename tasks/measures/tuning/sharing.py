@@ -45,6 +45,31 @@ class Lesson:
     padding: int
 
 
+def require_shareable(network: TaskNetwork, lesson: Lesson) -> None:
+    """Check that several processes can draw a batch's random numbers as one does.
+
+    Raises:
+        UnsupportedModelError: they cannot.
+    """
+    device = network.head.weight.device
+    network.train()
+    with plain_attention(device):
+        _draws_of(network, lesson, device)
+    network.eval()
+
+
+def _draws_of(network: TaskNetwork, lesson: Lesson, device: torch.device) -> list[bool]:
+    """:func:`draws_by_row` of a pass over the first example."""
+    first = lesson.encoded[0]
+
+    def run(rows: int) -> Tensor:
+        part = [first] * rows
+        columns = network.head.out_features
+        return network.states(batch_of(part, longest(part), columns, lesson.padding, device))
+
+    return draws_by_row(run)
+
+
 class Share:
     """This process's part of every batch: each ``processes``-th of its examples."""
 
@@ -53,11 +78,8 @@ class Share:
         self._columns = network.head.out_features
         self._by_row: list[bool] = []
         if engine.processes > 1:
-            first = lesson.encoded[0]
             with plain_attention(engine.device):
-                self._by_row = draws_by_row(
-                    lambda rows: network.states(self._batch([first] * rows))
-                )
+                self._by_row = _draws_of(network, lesson, engine.device)
 
     def gradient_(self, whole: Sequence[Encoded]) -> Tensor:
         """Add a batch's gradient to the weights'; the batch's mean loss, float64."""

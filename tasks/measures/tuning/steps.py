@@ -89,13 +89,15 @@ def _longest(model: PreTrainedModel, task: Task) -> int:
 
 def _finetune(work: Work, subject: Subject, task: Task) -> Facts:
     from tasks.measures.tuning.network import TaskNetwork, learn_tokens_
-    from tasks.measures.tuning.sharing import Lesson, Recipe
+    from tasks.measures.tuning.sharing import Lesson, Recipe, require_shareable
 
     parts = task.read(work.need("data"))
     work.need("weights")
     # What was needed has told its own time.
     start, generator = time.perf_counter(), torch.Generator().manual_seed(task.options.seed)
-    processes = processes_of(subject.evaluation, task.options.batch_size)
+    asked, size = subject.evaluation.processes, task.options.batch_size
+    # More than a batch has examples would have nothing to do.
+    processes = min(processes_of(subject.evaluation, size), size)
     # Several each load it to a device of their own.
     device = best_device() if processes == 1 else torch.device("cpu")
     with measured(best_device().type) as peak:
@@ -114,6 +116,14 @@ def _finetune(work: Work, subject: Subject, task: Task) -> Facts:
             recipe=Recipe(**{name: getattr(task.options, name) for name in given}),
             padding=tokenizer.pad_token_id or 0,
         )
+        if processes > 1:
+            try:
+                require_shareable(network, lesson)
+            except UnsupportedModelError:
+                if asked:
+                    raise
+                processes = 1
+                network.to(best_device())
         history, held, most = _learn_(work, network, lesson, subject.dense is not None, processes)
     _save(network, tokenizer, history, work.out, task)
     return {

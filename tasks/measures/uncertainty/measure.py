@@ -17,7 +17,7 @@ from tasks.measures.uncertainty.members import (
     reference_steps,
     scores_of,
 )
-from tasks.measures.uncertainty.settings import FIELD, Asked, UncertaintySettings
+from tasks.measures.uncertainty.settings import FIELD, UncertaintySettings
 from tasks.measures.uncertainty.tokens import FILE as SCORES
 from tasks.measures.uncertainty.tokens import Scored, judge_tokens
 from tasks.measures.zero_shot.questions import read_questions
@@ -87,7 +87,7 @@ class Uncertainty(Measure):
                 "items": asked.items,
                 "form": asked.form,
                 "k": asked.positions,
-                **_asked_for(asked),
+                **_asked_for(subject),
             },
             needs={**members, **dense},
             produce=_produce,
@@ -131,13 +131,16 @@ class Uncertainty(Measure):
         )
 
 
-def _asked_for(asked: Asked) -> dict[str, Any]:
-    """Which members; those of calibration text are named as they were when they were all."""
+def _asked_for(subject: Subject) -> dict[str, Any]:
+    """Which members. Of calibration text the inputs are a former version's, whose artifacts stay
+    of use."""
+    asked = subject.evaluation.uncertainty
     if asked.source == "calibration":
         return {"samples": asked.members, "subset": asked.windows}
     if asked.source == "masks":
         return {"source": asked.source, "samples": asked.members}
-    return {"source": asked.source}
+    # The needs are other cells' steps, of which ``diff`` does not say whose they are.
+    return {"source": asked.source, "seeds": list(subject.siblings())[: asked.samples]}
 
 
 def _figure(name: str, tasks: set[str]) -> Figure:
@@ -215,7 +218,7 @@ def _produce(work: Work) -> Facts:
 
 
 def _scored(work: Work) -> list[Artifact]:
-    """Of members with steps of their own; the sweep's seeds have answered tasks anyway."""
+    """Artifacts of members that have a step of their own; seeds' answers to tasks have none."""
     needs = work.step.needs.items()
     return [work.need(role) for role, step in needs if step.name == MEMBER]
 

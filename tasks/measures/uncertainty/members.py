@@ -73,7 +73,7 @@ def _seed_steps(subject: Subject) -> dict[str, Step] | str:
             f"with source seeds at most the sweep's {len(siblings)}: name more under seeds, or "
             "leave samples out for all of them",
         )
-    chosen = siblings[: asked.samples]
+    chosen = list(siblings.values())[: asked.samples]
     if len({sibling.weights for sibling in chosen}) < len(chosen):
         return (
             f"nothing of {subject.label} is random, so that its seeds share one checkpoint; with "

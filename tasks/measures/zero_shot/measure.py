@@ -105,7 +105,7 @@ class ZeroShot(Measure):
         return compare_answers(a, b, columns, wanted=wanted)
 
     def asks_of_encoders(self, evaluation: Any) -> str:
-        return "evaluation.zero_shot.tasks=[]" if evaluation.zero_shot.tasks else ""
+        return "evaluation.zero_shot={}" if evaluation.zero_shot.tasks else ""
 
     def steps(self, subject: Subject) -> Mapping[str, Step]:
         steps = task_steps(subject)

@@ -99,7 +99,7 @@ def structure_of(decoder: Decoder) -> BlockStructure:
             "heads and channels can be removed where a block has separate query, key and value "
             "projections, one MLP, and no other matrix that belongs to its heads, as in LLaMA-like "
             f"decoders, BERT and DeBERTa-v3; {type(decoder.model).__name__} is none that is "
-            "known. A method that prunes single weights, such as wanda, can take it"
+            "known. Methods that prune single weights, such as wanda, need no such structure"
         )
     return decoder.structure
 

@@ -77,7 +77,7 @@ class Policy:
         return self._highest(self.groups_FG, self.channels_FB, across_layers)
 
     def sample(self, generator: torch.Generator, *, across_layers: bool) -> tuple[Kept, ...]:
-        """A draw at the budget of :meth:`kept`, whose choice is the likeliest of all."""
+        """A draw at the budget of :meth:`kept`, as nearly as whole variables allow."""
         keys_FG = bernoulli.ranked(self.groups_FG, generator)
         keys_FB = bernoulli.ranked(self.channels_FB, generator)
         return self._highest(keys_FG, keys_FB, across_layers)

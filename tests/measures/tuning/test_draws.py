@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from support.tuning import by_row_of, examples, network_of, require_rows_of_the_whole
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tasks.measures.tuning.draws import PlainAttention, SharedDraws, draws_by_row
 from tasks.measures.tuning.objectives import OneLabel
@@ -57,6 +59,11 @@ def test_attention_that_drops_is_computed_step_by_step(tmp_path: Path) -> None:
         query = torch.rand(1, 2, 5, 4)
         attend = nn.functional.scaled_dot_product_attention
         plain = attend(query, query, query)
+        with patch("tasks.measures.tuning.draws.sdpa_kernel", wraps=sdpa_kernel) as chosen:
+            attend(query, query, query)
+            assert not chosen.called
+            attend(query, query, query, dropout_p=0.5)
+            chosen.assert_called_once_with(SDPBackend.MATH)
     assert torch.equal(plain, attend(query, query, query))
 
 

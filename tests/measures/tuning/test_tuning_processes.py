@@ -128,10 +128,12 @@ def test_a_killed_tuning_goes_on_with_as_many_as_there_are(
     whole = tuned(one, 1, tmp_path / "one")
     with pytest.raises(Killed):
         tuned(pruned(tmp_path / "model"), first, tmp_path / "killed", progress=kill)
-    assert [path.name for path in (tmp_path / "killed").glob("step-*")] == ["step-000000001"]
+    # How far a killed process came is no matter, but that it came to no end.
+    left = {path.name for path in (tmp_path / "killed").glob("step-*")}
+    assert left and "step-000000003" not in left
     again = pruned(tmp_path / "model")
     history = tuned(again, then, tmp_path / "killed", progress=listen)
-    assert steps[0] > STEPS / 3, "it went on"
+    assert steps[0] > STEPS / 3, "it begins behind the first epoch"
     assert steps[-1] == STEPS
     assert [e["loss"] for e in history] == pytest.approx([e["loss"] for e in whole], rel=1e-5)
     require_same(again, one, tmp_path / "model")
