@@ -223,10 +223,10 @@ class TestFormats:
             ("t.txt", _table(","), "CSV"),
             ("rows.parquet", _parquet(), "Parquet"),
             ("rows.bin", _parquet(), "Parquet"),
-            ("c4.json.gz", gzip.compress(_lines(ROWS)), "JSON lines, gzip"),
-            ("c4.json", gzip.compress(_lines(ROWS)), "JSON lines, gzip"),
+            ("c4.json.gz", gzip.compress(_lines(ROWS), mtime=0), "JSON lines, gzip"),
+            ("c4.json", gzip.compress(_lines(ROWS), mtime=0), "JSON lines, gzip"),
             ("c4.json.zst", _zstd(_lines(ROWS)), "JSON lines, zstd"),
-            ("t.csv.gz", gzip.compress(_table(",")), "CSV, gzip"),
+            ("t.csv.gz", gzip.compress(_table(","), mtime=0), "CSV, gzip"),
         ],
     )
     def test_rows(self, tmp_path: Path, name: str, content: bytes, form: str) -> None:
@@ -255,7 +255,7 @@ class TestFormats:
         assert found.description == "a.txt"
 
     def test_packed_prose(self, tmp_path: Path) -> None:
-        (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"Prose.\r\n"))
+        (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"Prose.\r\n", mtime=0))
         found, text = read(tmp_path, source="files", files=["a.txt.gz"])
         assert text == "Prose.\n"
         assert found.facts["formats"] == ["text, gzip"]
