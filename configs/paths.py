@@ -9,6 +9,8 @@ from typing import Any
 from configs.errors import ConfigurationError
 
 _LONGEST = 4_000
+_TASK_FILE = re.compile(r"evaluation\.\w+(\[\d+\])?\.(data\.(train|dev|test)|(data\.)?slots)")
+"""What a task learns from and is tested on, and its list of slots."""
 
 
 def looks_like_path(spec: str) -> bool:
@@ -39,12 +41,11 @@ def local_path(text: str, field: str) -> Path:
 
 
 def is_task_file(key: str, field: str) -> bool:
-    """Whether a field is a path to a file of a measure's own."""
-    from tasks.measures.registry import measures  # which needs paths itself
+    """Whether a field is a path to the data of a task that models are tuned for.
 
-    section, _, rest = field.partition(".")
-    measure = measures().get(re.split(r"[.\[]", rest, maxsplit=1)[0])
-    return section == "evaluation" and measure is not None and key in measure.task_files
+    By its name alone, as in every measure: to ask the measures would import torch.
+    """
+    return bool(_TASK_FILE.fullmatch(field)) and field.endswith(key)
 
 
 def absolute(raw: Any, base: Path) -> Any:

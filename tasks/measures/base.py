@@ -113,8 +113,6 @@ class Measure(ABC):
     """Whose sweep is told to ask for it when it asks for nothing."""
     always: ClassVar[bool] = False
     """Whether it is measured of every model unasked, and so is no reason to prune one."""
-    task_files: ClassVar[tuple[str, ...]] = ()
-    """Keys, anywhere below the field of the measure's name, whose values are paths to files."""
     on_form: ClassVar[tuple[str, ...]] = ()
     """Those of its fields that Prefect's page shows; all others are rows of the page's settings."""
     Settings: ClassVar[type[Frozen]]

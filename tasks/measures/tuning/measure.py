@@ -23,8 +23,6 @@ STDERR = "stderr"
 class TunedMeasure(Measure):
     """Its tasks stand in the sweep file's section of its name, and each has a score."""
 
-    task_files = ("train", "dev", "test", "slots")
-
     @abstractmethod
     def data_of(self, options: Any, where: str) -> Any:
         """What a task learns from and is tested on.

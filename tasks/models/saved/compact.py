@@ -83,7 +83,7 @@ def require_structure(decoder: Decoder, kept: Sequence[Kept]) -> BlockStructure:
     if structure is None:
         raise UnsupportedModelError(
             f"{name} cannot be made smaller: its heads and channels are not understood "
-            "(those of LLaMA-like and OPT-like decoders, BERT-like encoders and DeBERTa-v3 are)"
+            "(LLaMA-like and OPT-like decoders, BERT-like encoders and DeBERTa-v3 of full size are)"
         )
     if len(kept) != len(decoder.blocks):
         raise UnsupportedModelError(
