@@ -89,7 +89,7 @@ def _longest(model: PreTrainedModel, task: Task) -> int:
 
 def _finetune(work: Work, subject: Subject, task: Task) -> Facts:
     from tasks.measures.tuning.network import TaskNetwork, learn_tokens_
-    from tasks.measures.tuning.sharing import Lesson, Recipe, require_shareable
+    from tasks.measures.tuning.sharing import Lesson, Recipe
 
     parts = task.read(work.need("data"))
     work.need("weights")
@@ -116,14 +116,9 @@ def _finetune(work: Work, subject: Subject, task: Task) -> Facts:
             recipe=Recipe(**{name: getattr(task.options, name) for name in given}),
             padding=tokenizer.pad_token_id or 0,
         )
-        if processes > 1:
-            try:
-                require_shareable(network, lesson)
-            except UnsupportedModelError:
-                if asked:
-                    raise
-                processes = 1
-                network.to(best_device())
+        if processes > 1 and not _shareable(network, lesson, asked=asked is not None):
+            processes = 1
+            network.to(best_device())
         history, held, most = _learn_(work, network, lesson, subject.dense is not None, processes)
     _save(network, tokenizer, history, work.out, task)
     return {
@@ -135,6 +130,23 @@ def _finetune(work: Work, subject: Subject, task: Task) -> Facts:
         "loss": history[-1]["loss"],
         **task.learned(encoded["train"]),
     }
+
+
+def _shareable(network: TaskNetwork, lesson: Lesson, *, asked: bool) -> bool:
+    """Whether several processes can share the batches.
+
+    Raises:
+        UnsupportedModelError: they cannot, and the sweep asks for several.
+    """
+    from tasks.measures.tuning.sharing import require_shareable
+
+    try:
+        require_shareable(network, lesson)
+    except UnsupportedModelError:
+        if asked:
+            raise
+        return False
+    return True
 
 
 def _learn_(

@@ -79,13 +79,8 @@ def zero_shot(
 
         from tasks.measures.zero_shot.model import SharedModel, place
 
-        loaded: dict[str, Any] = {}
-        for task in tasks:
-            key = json.dumps([dict(task.identity), num_fewshot], sort_keys=True)
-            entry = loaded[task.name] = (known or {}).get(key) or _load(task)
-            _set_examples(entry, num_fewshot, seeds[1])
-            if known is not None:
-                known[key] = entry
+        known = {} if known is None else known
+        loaded = {task.name: _known(task, num_fewshot, seeds[1], known) for task in tasks}
         told = {name: record_metrics_(entry) for name, entry in loaded.items()}
         rank, count = place()
         _require_documents(loaded, limit, count)
@@ -97,11 +92,24 @@ def zero_shot(
             log_samples=False,
             bootstrap_iters=_BOOTSTRAP if rank == 0 else 0,
         )
-        if rank:
-            return {}
-        cut = language_model.cut
-        kept = {name: questions_of(entry, told[name], cut) for name, entry in loaded.items()}
-        return {n: dataclasses.replace(result_of(n, found), questions=kept[n]) for n in loaded}
+        return {} if rank else _results(loaded, told, found, language_model.cut)
+
+
+def _results(
+    loaded: Mapping[str, Any], told: Mapping[str, Any], found: Any, cut: Any
+) -> dict[str, TaskResult]:
+    """What the harness found, with each task's questions."""
+    kept = {name: questions_of(entry, told[name], cut) for name, entry in loaded.items()}
+    return {n: dataclasses.replace(result_of(n, found), questions=kept[n]) for n in loaded}
+
+
+def _known(task: ResolvedTask, num_fewshot: int | None, seed: int, known: dict[str, Any]) -> Any:
+    """The harness's task with its examples drawn anew, read only where ``known`` lacks it."""
+    key = json.dumps([dict(task.identity), num_fewshot], sort_keys=True)
+    if key not in known:
+        known[key] = _load(task)
+    _set_examples(known[key], num_fewshot, seed)
+    return known[key]
 
 
 def _load(task: ResolvedTask) -> Any:

@@ -12,6 +12,7 @@ from support.tuning import by_row_of, examples, network_of, require_rows_of_the_
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tasks.measures.tuning import steps
 from tasks.measures.tuning.draws import PlainAttention, SharedDraws, draws_by_row
 from tasks.measures.tuning.objectives import OneLabel
 from tasks.measures.tuning.sharing import Lesson, Recipe, Share
@@ -65,6 +66,22 @@ def test_attention_that_drops_is_computed_step_by_step(tmp_path: Path) -> None:
             attend(query, query, query, dropout_p=0.5)
             chosen.assert_called_once_with(SDPBackend.MATH)
     assert torch.equal(plain, attend(query, query, query))
+
+
+def test_who_asked_for_no_processes_is_tuned_in_one_where_draws_cannot_be_shared(
+    tmp_path: Path,
+) -> None:
+    network = network_of(tmp_path, "Bert")
+    lesson = Lesson(encoded=examples(2), objective=OneLabel(), recipe=RECIPE, padding=0)
+    assert steps._shareable(network, lesson, asked=True)
+
+    def draw(module: Any, args: Any, given: dict[str, Any]) -> None:
+        tokens_apart(len(given["input_ids"]))
+
+    network.model.base_model.register_forward_pre_hook(draw, with_kwargs=True)
+    assert not steps._shareable(network, lesson, asked=False)
+    with pytest.raises(UnsupportedModelError, match=r"evaluation\.processes: 1"):
+        steps._shareable(network, lesson, asked=True)
 
 
 def test_looking_draws_no_numbers(tmp_path: Path) -> None:
