@@ -295,9 +295,12 @@ def gc(
 
 def _load(config: str, settings: list[str] | None) -> Any:
     """The sweep, before a command's own imports: what is wrong with it waits for none of them."""
-    from flows.commands.reading import read_sweep
+    from configs.yaml_file import read, validate
+    from tasks.models.sources.sources import check_models
 
-    return read_sweep(config, settings or [])
+    raw = read(config, settings or [], base=Path.cwd())
+    check_models(raw, base=Path.cwd())
+    return validate(raw)
 
 
 def main() -> NoReturn:

@@ -26,7 +26,7 @@ from tasks.plan.rows import headline_note, row_of
 from tasks.reporting.timings import CellTiming, Timings
 from tasks.steps.record import Recorder, record, recorder_of
 from tasks.steps.report import report, write_needs
-from tasks.steps.run import cached, is_complete, opaque, open_steps, run_step
+from tasks.steps.run import cached, call_task, is_complete, open_steps, run_step
 from tasks.steps.session import Session, session
 from tasks.store.context import Context
 from tasks.store.home import sweep_folder
@@ -147,8 +147,7 @@ class _Run:
             return False
         with self.session.progress.work(cell.subject.label, "cell") as piece:
             if complete:
-                named = _complete.with_options(task_run_name=cell.label)
-                named(opaque(cell), return_state=True)
+                call_task(_complete, cell, name=cell.label, return_state=True)
                 piece.reused, piece.note = True, self.note(cell)
             piece.failure = reason
             self._settle(cell)

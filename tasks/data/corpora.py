@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -15,7 +16,6 @@ from configs.errors import ConfigurationError
 from tasks.data.documents import Document, as_text
 from tasks.data.files import read_files
 from tasks.data.hub_datasets import read_hub
-from tasks.data.python_docs import read_python_docs
 
 Role = Literal["calibration", "heldout"]
 
@@ -164,3 +164,26 @@ def _read_text(
     facts = {"source": corpus.source, **facts}
     found = ResolvedCorpus(description, digest, len(text), len(documents), boundaries, facts)
     return found, documents
+
+
+def read_python_docs(
+    part: Role,
+) -> tuple[str, list[str], dict[str, Any]]:
+    """Description, topics in alphabetical order, and facts of one part.
+
+    The text is ``pydoc_data.topics``, which every CPython carries. A topic belongs to the part that
+    its name's hash says, so that the parts stay the same where a Python version adds a topic. The
+    texts differ between versions: figures of two versions compare only where their corpus digests
+    agree. The parts are disjoint, make up all topics, and each holds about half of the characters.
+    """
+    from pydoc_data.topics import topics
+
+    names = [name for name in sorted(topics) if _part_of(name) == part]
+    version = platform.python_version()
+    facts = {"part": part, "python": version}
+    return f"Python {version} language reference, {part} part", [topics[n] for n in names], facts
+
+
+def _part_of(topic: str) -> str:
+    odd = hashlib.sha256(topic.encode("utf-8")).digest()[0] & 1
+    return "heldout" if odd else "calibration"

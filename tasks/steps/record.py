@@ -27,7 +27,7 @@ from tasks.provenance.inputs import params_of
 from tasks.runtime.environment import environment
 from tasks.runtime.links import redacted
 from tasks.steps.links import link_run, link_sweep, prefect_tags
-from tasks.steps.run import can_pass, opaque
+from tasks.steps.run import call_task, can_pass
 from tasks.steps.session import Session
 from tasks.store.context import Context
 from tasks.store.steps import walk
@@ -289,6 +289,5 @@ def _record(recorder: Recorder, planned: ModelPlan | Cell, error: str) -> Any:
 
 def record(recorder: Recorder, planned: ModelPlan | Cell, error: str = "") -> None:
     """Log a row as a task of this flow run, whatever becomes of it."""
-    label = planned.subject.label
-    named = _record.with_options(task_run_name=f"record {label}")
-    named(opaque(recorder), opaque(planned), error, return_state=True)
+    name = f"record {planned.subject.label}"
+    call_task(_record, recorder, planned, error, name=name, return_state=True)

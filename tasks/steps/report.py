@@ -36,7 +36,7 @@ from tasks.reporting.text import short_names
 from tasks.reporting.timings import Timings
 from tasks.runtime.environment import environment
 from tasks.steps.record import recorder_of
-from tasks.steps.run import opaque
+from tasks.steps.run import call_task
 from tasks.steps.session import Session
 from tasks.store.context import Context
 from tasks.store.files import write_atomically
@@ -244,7 +244,7 @@ def _model_facts(model: ModelPlan, rows: list[Row]) -> ModelFacts:
 
 def report(plan: Plan, session: Session, errors: Mapping[str, str], timings: Timings) -> None:
     """Write the sweep's folder, log it to MLflow and show it, as a task of this flow run."""
-    _report(opaque(plan), opaque(session), dict(errors), opaque(timings))
+    call_task(_report, plan, session, dict(errors), timings)
 
 
 @task(name="report", cache_policy=NO_CACHE, persist_result=False)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any
 
-from prefect import task
+from prefect import Task, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.context import TagsContext
 from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
@@ -26,12 +27,22 @@ _MANY = 50
 """Parts from which on a step is shown at once, however quick they are."""
 
 
-T = TypeVar("T")
+def call_task(
+    called: Task[..., Any], *arguments: Any, name: str = "", return_state: bool = False
+) -> Any:
+    """Call a Prefect task in this process, at no more cost than its state.
 
+    Prefect would search the arguments, whole graphs, for futures; and a task takes over the tags of
+    its flow run, for each of which Prefect asks the server for a slot and renews it in a thread.
 
-def opaque(value: T) -> T:
-    """An argument of a task that Prefect hands on as it is: it would search graphs for futures."""
-    return cast("T", quote(value))
+    Args:
+        name: of the task run.
+        return_state: give the final state, whatever it is, instead of raising what went wrong.
+    """
+    if name:
+        called = called.with_options(task_run_name=name)
+    with TagsContext(current_tags=set()):
+        return called(*map(quote, arguments), return_state=return_state)
 
 
 def can_pass(_task: Any, _run: Any, state: State) -> bool:
@@ -73,8 +84,13 @@ def run_step(step: Step, context: Context, *, return_state: bool = False) -> Any
     Args:
         return_state: give the final state, whatever it is, instead of raising what went wrong.
     """
-    named = _run.with_options(name=step.name, task_run_name=f"{step.label} · {step.group}")
-    return named(opaque(step), opaque(context), return_state=return_state)
+    return call_task(
+        _run.with_options(name=step.name),
+        step,
+        context,
+        name=f"{step.label} · {step.group}",
+        return_state=return_state,
+    )
 
 
 def open_steps(goals: Iterable[Step], context: Context) -> Iterator[Step]:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from ast_common import all_windows, mean_loss, train
 from common import arguments, load, print_environment
 
-from tasks.data.python_docs import read_python_docs
+from tasks.data.corpora import read_python_docs
 from tasks.pruning.ast.method import AdaptiveSparseTrainer
 
 VARIANTS = {

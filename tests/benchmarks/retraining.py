@@ -26,7 +26,7 @@ from typing import Any
 from common import print_environment
 from matplotlib.figure import Figure as Drawing
 
-from tasks.data.python_docs import read_python_docs
+from tasks.data.corpora import read_python_docs
 from tasks.measures.registry import figures_of
 from tasks.reporting.charts.selections import by_selection
 from tasks.reporting.plots.chart import draw_chart

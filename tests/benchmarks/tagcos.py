@@ -28,7 +28,7 @@ from torch import Tensor
 
 from configs.trust import Trust
 from tasks.compression.coresets import branch_places, window_losses
-from tasks.data.python_docs import read_python_docs
+from tasks.data.corpora import read_python_docs
 from tasks.data.windows import tokenise, windows_at
 from tasks.models.architecture.decoder import describe
 from tasks.models.load import load_model, load_tokenizer

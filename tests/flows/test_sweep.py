@@ -82,6 +82,9 @@ def test_prefect_shows_flows_tasks_and_artifacts(finished: Home) -> None:
     states = dict(finished.prefect("select state_name, count(*) from task_run group by 1"))
     assert set(states) <= {"Completed", "Cached"}, states
     assert finished.prefect("select distinct state_name from flow_run") == [("Completed",)]
+    # A slot is asked for and renewed for each tag of a task, half a second a task.
+    assert finished.prefect("select distinct tags from task_run") == [("[]",)]
+    assert finished.prefect("select distinct tags from flow_run") == [('["secateur"]',)]
     kinds = {row[0] for row in finished.prefect("select distinct type from artifact")}
     assert {"progress", "table", "image", "markdown"} <= kinds
 

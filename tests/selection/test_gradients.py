@@ -10,10 +10,9 @@ from tiny import llama, tokens
 from torch import Tensor
 
 from tasks.selection.coreset import gradients as module
-from tasks.selection.coreset.gradients import Warmup, features
+from tasks.selection.coreset.gradients import BLOCK, Warmup, features, project
 from tasks.selection.coreset.lora import SCALE, Branches, Place
 from tasks.selection.coreset.norms import column_squares
-from tasks.selection.coreset.projection import BLOCK, project
 
 WARMUP = Warmup(steps=4, checkpoints=2, batch=3, learning_rate=0.01)
 

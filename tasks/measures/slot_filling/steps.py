@@ -1,26 +1,54 @@
-"""Slot filling as a task that models are tuned for."""
+"""Slot filling as a task that models are tuned for, and its loss.
+
+Shapes: ``R`` candidates, ``S`` columns.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from tasks.measures.slot_filling import answers
 from tasks.measures.slot_filling.data import PARTS, TaskData, load_tweets
 from tasks.measures.slot_filling.inputs import TOKENS, encode
 from tasks.measures.slot_filling.labels import instances_of
-from tasks.measures.slot_filling.loss import SlotLoss
 from tasks.measures.slot_filling.records import Tweet
 from tasks.measures.slot_filling.settings import SlotTask
-from tasks.measures.tuning.batches import Encoded, label_counts
+from tasks.measures.tuning.batches import Batch, Encoded, Reading, label_counts
 from tasks.measures.tuning.task import Task
 from tasks.store.steps import Facts
 from tasks.store.store import Artifact
 
 _TABLE = "slots.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotLoss:
+    """Binary cross-entropy, its negatives weighted; each column that is asked is a term.
+
+    Attributes:
+        mask_other_events: ask the columns of an instance's own event; else, as published, all,
+            although nobody annotated a tweet for other events.
+    """
+
+    negative_weight: float
+    mask_other_events: bool
+
+    def loss(self, logits_RS: Tensor, batch: Batch) -> Tensor:
+        labels_RS = batch.labels_RS
+        weight_RS = labels_RS + (1 - labels_RS) * self.negative_weight
+        asked_RS = batch.asked_RS if self.mask_other_events else torch.ones_like(batch.asked_RS)
+        return nn.functional.binary_cross_entropy_with_logits(
+            logits_RS, labels_RS, weight=weight_RS * asked_RS, reduction="sum"
+        )
+
+    def terms(self, reading: Reading, columns: int) -> int:
+        return len(reading.columns) if self.mask_other_events else columns
 
 
 class SlotFillingTask(Task):

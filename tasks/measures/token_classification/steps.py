@@ -11,7 +11,6 @@ from torch import Tensor
 
 from configs.errors import ConfigurationError
 from tasks.data.windows import suffix_tokens
-from tasks.measures.token_classification.pieces import pieces_of
 from tasks.measures.token_classification.records import Sentence, SentenceData, load_sentences
 from tasks.measures.token_classification.scoring import Score
 from tasks.measures.token_classification.settings import TokenTask
@@ -20,9 +19,12 @@ from tasks.measures.tuning.batches import Encoded, Reading, label_counts
 from tasks.measures.tuning.objectives import OneLabel
 from tasks.measures.tuning.records import TEST, TRAIN
 from tasks.measures.tuning.task import Task
+from tasks.models.errors import UnsupportedModelError
 from tasks.store.steps import Facts
 from tasks.store.store import Artifact
 
+Pieces = list[tuple[int, int] | None]
+"""Of each word its first and its last piece; None where the tokenizer makes no token of it."""
 _TABLE = "types.csv"
 
 
@@ -99,3 +101,28 @@ class TokenClassificationTask(Task):
             "never_learned": sorted(occurs - set(self.labels)),
             "never_tested": sorted(set(self.labels) - occurs),
         }
+
+
+def pieces_of(words: Sequence[str], tokenizer: Any) -> tuple[list[int], Pieces]:
+    """A sentence's token ids, special ones included, and where its words stand among them.
+
+    The words are read as one text with a blank between two of them, as a model has read texts. A
+    token that spans several words is a piece of each.
+
+    Raises:
+        UnsupportedModelError: the tokenizer does not tell which characters a token is of.
+    """
+    if not tokenizer.is_fast:
+        raise UnsupportedModelError(
+            f"{type(tokenizer).__name__} does not tell which characters its tokens are of, so "
+            "words cannot be found among them; a tokenizer.json does"
+        )
+    found = tokenizer(" ".join(words), return_offsets_mapping=True, verbose=False)
+    owner = [place for place, word in enumerate(words) for _ in f"{word} "]
+    inside = [sign for word in words for sign in (*(not c.isspace() for c in word), False)]
+    pieces: Pieces = [None] * len(words)
+    for token, (start, end) in enumerate(found["offset_mapping"]):
+        for word in dict.fromkeys(owner[at] for at in range(start, end) if inside[at]):
+            first = pieces[word]
+            pieces[word] = (first[0] if first else token, token)
+    return found["input_ids"], pieces

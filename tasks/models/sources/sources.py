@@ -7,11 +7,13 @@ transformers. What has the form of a path never reaches the network.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import ValidationError
 
 from configs.errors import ConfigurationError
 from configs.trust import Trust
@@ -133,6 +135,18 @@ def check_local(spec: str, *, field: str, base: Path, trust: Trust) -> None:
             check_folder(path, field=field, given=spec, trust=trust)
         else:
             _check_gguf(spec, path, field)
+
+
+def check_models(raw: Mapping[str, Any], *, base: Path) -> None:
+    """:func:`check_local` of an unvalidated sweep's models; what is no model is not told here."""
+    given = raw.get("models")
+    try:
+        trust = Trust.model_validate(raw.get("trust", {}))
+    except ValidationError:
+        return
+    for index, spec in enumerate(given if isinstance(given, list) else []):
+        if isinstance(spec, str) and spec:
+            check_local(spec, field=f"models[{index}]", base=base, trust=trust)
 
 
 def fetch(model: ResolvedModel, *, field: str, trust: Trust) -> ResolvedModel:

@@ -14,9 +14,9 @@ from configs.trust import Trust
 from tasks.measures.slot_filling.generator import generate
 from tasks.measures.slot_filling.inputs import CLOSE, OPEN, TOKENS, encode, marked
 from tasks.measures.slot_filling.labels import Instance, instances_of
-from tasks.measures.slot_filling.loss import SlotLoss
 from tasks.measures.slot_filling.records import Tweet
 from tasks.measures.slot_filling.schemes import AUTHOR, COVID
+from tasks.measures.slot_filling.steps import SlotLoss
 from tasks.measures.tuning.batches import Encoded, batches
 from tasks.measures.tuning.network import TaskNetwork, learn_tokens_
 from tasks.measures.tuning.sharing import Lesson, Recipe

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from configs.errors import ConfigurationError
+from tasks.measures.slot_filling.answers import allowed
 from tasks.measures.slot_filling.generator import generate
 from tasks.measures.slot_filling.labels import (
     candidates_of,
@@ -26,7 +27,6 @@ from tasks.measures.slot_filling.records import (
     tweet_of,
 )
 from tasks.measures.slot_filling.schemes import AUTHOR, COVID, NEAR_AUTHOR, scheme_of
-from tasks.measures.slot_filling.typed import allowed
 
 CHUNKS = {
     "positive": "age close_contact employer name recent_travel when where",

@@ -14,10 +14,9 @@ from support import encoders
 from configs.errors import ConfigurationError
 from configs.trust import Trust
 from tasks.measures.token_classification.measure import TokenClassification
-from tasks.measures.token_classification.pieces import pieces_of
 from tasks.measures.token_classification.records import Sentence, SentenceData, resolve
 from tasks.measures.token_classification.settings import TokenTask
-from tasks.measures.token_classification.steps import TokenClassificationTask
+from tasks.measures.token_classification.steps import TokenClassificationTask, pieces_of
 from tasks.measures.tuning.network import TaskNetwork
 from tasks.measures.tuning.sharing import Lesson, Recipe
 from tasks.measures.tuning.training import fine_tune_, logits_of

@@ -12,7 +12,7 @@ from support import encoders
 from support.tuning import COLUMNS, examples
 
 from configs.trust import Trust
-from tasks.measures.slot_filling.loss import SlotLoss
+from tasks.measures.slot_filling.steps import SlotLoss
 from tasks.measures.tuning.network import TaskNetwork
 from tasks.measures.tuning.objectives import Objective, OneLabel
 from tasks.measures.tuning.ranks import tune_in_processes_
