@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -68,3 +69,17 @@ class ComparedAnswers:
         }  # fmt: skip
         return {"tasks": told, "broken": [asdict(q) for q in self.broken],
                 "unread": list(self.unread)}  # fmt: skip
+
+
+def joined(found: Mapping[str, ComparedAnswers]) -> ComparedAnswers:
+    """Of several measures; a task that two of them have is told with the measure's name."""
+    told = Counter(task for answers in found.values() for task in answers.tasks)
+    return ComparedAnswers(
+        tasks={
+            task if told[task] == 1 else f"{measure}/{task}": paired
+            for measure, answers in found.items()
+            for task, paired in answers.tasks.items()
+        },
+        broken=[changed for answers in found.values() for changed in answers.broken],
+        unread=[sentence for answers in found.values() for sentence in answers.unread],
+    )

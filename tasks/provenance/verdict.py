@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from configs.errors import ConfigurationError
-from tasks.measures.compared import ComparedAnswers
+from tasks.measures.compared import ComparedAnswers, joined
 from tasks.measures.registry import measures
 from tasks.provenance.aspects import MEASURED_ON, MEASUREMENT
 from tasks.provenance.differences import SPARSITY, Compared, Difference, compare
@@ -111,13 +111,9 @@ def _answers(a: Result, b: Result, metrics: tuple[str, str], questions: int) -> 
     Raises:
         ConfigurationError: questions are to be listed and there are none.
     """
-    told = [m.compare(a, b, metrics, wanted=questions > 0) for m in measures().values()]
-    found = [answers for answers in told if answers]
-    compared = ComparedAnswers(
-        tasks={task: paired for answers in found for task, paired in answers.tasks.items()},
-        broken=[changed for answers in found for changed in answers.broken][:questions],
-        unread=[sentence for answers in found for sentence in answers.unread],
-    )
+    told = {m.name: m.compare(a, b, metrics, wanted=questions > 0) for m in measures().values()}
+    found = joined({measure: answers for measure, answers in told.items() if answers})
+    compared = replace(found, broken=found.broken[:questions])
     if questions and not compared.tasks:
         reason = "; ".join(compared.unread) or "they have no task in common"
         allowed = f"there are no answers of both sides to compare: {reason}"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from tasks.measures.compared import ComparedAnswers, joined
 from tasks.measures.zero_shot.paired import (
     Paired,
     calibration_error,
@@ -134,3 +135,15 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error(unsure, "acc") == pytest.approx(0)
     assert calibration_error(asked + unsure, "acc") == pytest.approx(0.2 * 5 / 9)
     assert calibration_error([question(loglikelihoods=(-1.0,))], "acc") is None
+
+
+def test_two_measures_with_a_task_of_the_same_name_are_both_told() -> None:
+    mine, theirs, alone = (
+        Paired(questions=10, right=3, broken=broken, mended=1, alike=5) for broken in (2, 1, 0)
+    )
+    found = joined({
+        "zero_shot": ComparedAnswers(tasks={"arc": mine}, unread=["a"]),
+        "plugin": ComparedAnswers(tasks={"arc": theirs, "own": alone}, unread=["b"]),
+    })  # fmt: skip
+    assert found.tasks == {"zero_shot/arc": mine, "plugin/arc": theirs, "own": alone}
+    assert found.unread == ["a", "b"]
