@@ -6,10 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import datasets.config
 import pytest
 import torch
-from huggingface_hub import constants
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from support.choosing import planned, write_folder
@@ -37,6 +35,8 @@ from tasks.store.context import Context
 from tasks.store.steps import Step, Work
 from tasks.store.store import Store
 
+pytestmark = pytest.mark.usefixtures("offline")
+
 LEARNING = {"policy_gradient": {"steps": 3, "masks": 2, "sequence_length": 16, "batch_size": 2,
                                 "channel_group": 4, "validation_windows": 2},
             "flip_gradient": {"tokens": 1_200, "sequence_length": 16, "swaps": 0}}  # fmt: skip
@@ -47,15 +47,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("ensembles")
     write_folder(path)
     return path
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    base = tmp_path_factory.getbasetemp()
-    monkeypatch.setenv("SECATEUR_HOME", str(base / "ensembles-home"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", base / "datasets")
 
 
 def made(plan: Plan, root: Path) -> Context:

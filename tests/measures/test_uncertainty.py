@@ -6,11 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-import datasets.config
 import pytest
 import tiny
 import torch
-from huggingface_hub import constants
 from pydantic import ValidationError
 from support.choosing import planned, write_folder
 
@@ -25,6 +23,8 @@ from tasks.measures.zero_shot.questions import Question
 from tasks.plan.rows import across_of, rows_of
 from tasks.store.context import Context
 from tasks.store.store import Store
+
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 def asked(scores: list[float], document: int = 0, **more: Any) -> Question:
@@ -159,15 +159,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("uncertain")
     write_folder(path)
     return path
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    base = tmp_path_factory.getbasetemp()
-    monkeypatch.setenv("SECATEUR_HOME", str(base / "uncertain-home"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", base / "datasets")
 
 
 ASKED = {"samples": 3, "subset": 2}

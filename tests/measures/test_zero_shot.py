@@ -34,6 +34,8 @@ from tasks.models.sources import random_model
 from tasks.processes.call import CallError
 from tasks.pruning.core.structure import Kept, masked_weights, structure_of
 
+pytestmark = pytest.mark.usefixtures("offline")
+
 COMMIT = "c" * 40
 WORDS = ("red", "green", "blue", "fox", "dog", "sun", "moon", "tree", "stone", "river")
 DOCUMENTS = 23
@@ -121,16 +123,6 @@ doc_to_text: "{{question}}"
 doc_to_target: answer
 doc_to_choice: "{{choices}}"
 """
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No network, caches of the tests' own, and one listing of the harness's tasks for all."""
-    base = tmp_path_factory.getbasetemp()
-    monkeypatch.setenv("SECATEUR_HOME", str(base / "home"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", base / "datasets")
 
 
 @pytest.fixture
