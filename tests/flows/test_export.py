@@ -276,15 +276,3 @@ def test_a_home_that_moved(
 def test_pick_needs_no_options_for_one_cell() -> None:
     row = {"model": "m", "method": "wanda", "target": "2:4", "seed": 3}
     assert export.pick([row], {}) is row
-
-
-def test_a_sweep_that_has_run(finished: Any, tmp_path: Path) -> None:
-    """The command itself, after the command itself."""
-    to = tmp_path / "out"
-    status, said = finished.run("export", "demo", "--method=wanda", "--target=2:4", f"--to={to}")
-    assert status == 0, said
-    [row] = [r for r in finished.rows() if (r["method"], r["target"]) == ("wanda", "2:4")]
-    model = AutoModelForCausalLM.from_pretrained(to)
-    layers = describe(model).layers().values()
-    zeros = sum(int((layer.stored == 0).sum()) for layer in layers)
-    assert zeros / sum(layer.stored.numel() for layer in layers) == pytest.approx(row["sparsity"])

@@ -16,8 +16,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CELLS, Home, figures, kill_group
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from flows.compute.devices import devices
+from tasks.data.windows import load_windows
+from tasks.models.architecture.decoder import describe
 
 pytestmark = pytest.mark.slow
 
@@ -111,10 +114,6 @@ def test_mlflow_has_parent_cells_curves_inputs_and_files(finished: Home) -> None
 
 
 def test_stock_transformers_loads_a_checkpoint_with_the_same_perplexity(finished: Home) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from tasks.data.windows import load_windows
-
     windows = {}
     for path in (finished.path / "artifacts" / "tokens").glob("*/windows.safetensors"):
         inputs = json.loads((path.parent / "manifest.json").read_text())["inputs"]
@@ -133,6 +132,17 @@ def test_stock_transformers_loads_a_checkpoint_with_the_same_perplexity(finished
             candidates.append(float(losses.exp()))
         assert any(value == pytest.approx(row["perplexity/docs"], rel=1e-5) for value in candidates)
     assert "What was used" in calibration
+
+
+def test_a_pruned_model_is_written_as_a_folder_of_its_own(finished: Home, tmp_path: Path) -> None:
+    to = tmp_path / "out"
+    status, said = finished.run("export", "demo", "--method=wanda", "--target=2:4", f"--to={to}")
+    assert status == 0, said
+    [row] = [r for r in finished.rows() if (r["method"], r["target"]) == ("wanda", "2:4")]
+    model = AutoModelForCausalLM.from_pretrained(to)
+    layers = describe(model).layers().values()
+    zeros = sum(int((layer.stored == 0).sum()) for layer in layers)
+    assert zeros / sum(layer.stored.numel() for layer in layers) == pytest.approx(row["sparsity"])
 
 
 def test_two_fresh_homes_give_the_same_figures(

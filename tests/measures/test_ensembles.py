@@ -102,6 +102,7 @@ class TestCalibration:
 
 
 class TestMasks:
+    @pytest.mark.slow
     def test_members_have_the_drawn_masks(self, folder: Path, tmp_path: Path) -> None:
         """One learning; each member's answers are those of the model under its own draw."""
         methods = ["magnitude", "flip_gradient", "policy_gradient"]

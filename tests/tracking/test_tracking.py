@@ -524,6 +524,7 @@ print(parent)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_on_a_fresh_home_make_each_run_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", TWO_AT_ONCE, str(tmp_path)]
     processes = [

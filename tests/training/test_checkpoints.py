@@ -80,6 +80,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> PruneResult:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_bits(
     calm: PruneResult, tmp_path: Path
 ) -> None:
