@@ -33,8 +33,10 @@ def begin(home: Home) -> subprocess.Popen[str]:
 
 
 def open_runs(home: Home) -> list[tuple[str, ...]]:
-    runs = home.prefect("select name from flow_run where state_type in ('RUNNING', 'PENDING')")
-    return runs + home.mlflow("select name from runs where status = 'RUNNING'")
+    runs = home.prefect(
+        "select 'prefect', name from flow_run where state_type in ('RUNNING', 'PENDING')"
+    )
+    return runs + home.mlflow("select 'mlflow', name from runs where status = 'RUNNING'")
 
 
 def test_a_signal_ends_it_in_order_and_a_kill_is_told_by_the_next(
@@ -46,7 +48,7 @@ def test_a_signal_ends_it_in_order_and_a_kill_is_told_by_the_next(
     output, _ = process.communicate(timeout=60)  # it took 74 s to give up on its own server
     assert process.returncode == 128 + signal.SIGTERM, output
     assert "interrupted; run the same command again" in output
-    assert open_runs(home) == []
+    assert open_runs(home) == [], output
     assert home.servers() == []
 
     process = begin(home)
