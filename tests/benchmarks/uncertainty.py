@@ -3,10 +3,11 @@
     python tests/benchmarks/uncertainty.py --data FOLDER --pairs FOLDER [--methods wanda …]
 
 The second folder holds BLiMP's files, `*.jsonl` with `sentence_good` and `sentence_bad`. Every cell
-of methods × targets gets an ensemble from disjoint parts of the calibration text; the first table
-says what it tells of each cell, the second whether that follows the accuracy over all cells and
-over the tasks of cells. All steps lie in `--cache`, so that an interrupted run goes on. Results:
-uncertainty.md.
+of methods × targets gets an ensemble: from disjoint parts of the calibration text, from masks that
+policy gradient learned (`--source masks`), or from as many seeds with other random calibration
+windows (`--source seeds`). The first table says what it tells of each cell, the second whether that
+follows the accuracy over all cells and over the tasks of cells. All steps lie in `--cache`, so that
+an interrupted run goes on. Results: uncertainty.md.
 """
 
 from __future__ import annotations
@@ -28,20 +29,32 @@ from tasks.store.context import Context
 from tasks.store.home import home
 from tasks.store.store import Store
 
+LEARNING = {"policy_gradient": {"steps": 8, "masks": 6, "batch_size": 2}}
+"""As the quickstart's."""
+
 
 def planned(options: argparse.Namespace, tasks: Path) -> Plan:
     corpus = {"source": "files", "files": [str((options.data / "calibration.txt").resolve())]}
     length = options.length
     text = {"name": "text", "corpus": corpus, "sequence_length": length, "windows": 1}
+    asked = {"source": options.source, "samples": options.samples}
+    if options.source == "calibration":
+        asked["subset"] = options.subset
     config = SweepConfig.model_validate({
         "name": "uncertainty", "models": ["smollm2-135m"], "save_checkpoints": False,
         "methods": options.methods, "targets": options.targets,
-        "calibration": {"corpus": corpus, "samples": options.subset, "sequence_length": length},
+        "options": {name: LEARNING[name] for name in options.methods if name in LEARNING},
+        "calibration": {
+            "corpus": corpus, "samples": options.subset, "sequence_length": length,
+            "sampling": "random" if options.source == "seeds" else "contiguous",
+        },
+        "training": {"sequence_length": 256},
+        "seeds": list(range(options.samples if options.source == "seeds" else 1)),
         "evaluation": {
             "perplexity": [text], "agreement": False, "reconstruction": False,
             "batch_size": options.batch,
             "zero_shot": {"tasks": [GROUP], "include_path": str(tasks), "limit": options.limit},
-            "uncertainty": {"samples": options.samples, "subset": options.subset},
+            "uncertainty": asked,
         },
     })  # fmt: skip
     return plan_sweep(config, dtype="float32")
@@ -91,6 +104,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["wanda"])
     parser.add_argument("--targets", nargs="+", default=["0.3", "0.5", "0.6", "0.7"])
     parser.add_argument("--limit", type=int, default=12, help="pairs of each paradigm")
+    parser.add_argument(
+        "--source", choices=("calibration", "masks", "seeds"), default="calibration"
+    )
     parser.add_argument("--samples", type=int, default=4, help="members")
     parser.add_argument("--subset", type=int, default=4, help="windows of each member")
     parser.add_argument("--length", type=int, default=64, help="tokens of a window")
