@@ -1,9 +1,11 @@
-"""The terminal while a sweep runs: a line for each finished piece, a bar for the rest."""
+"""What a sweep tells while it runs: a line for each finished piece and a bar for the rest, or, in a
+log, a line a minute."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,17 +20,33 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tasks.runtime.progress import Event
+from tasks.runtime.progress import Event, remaining
 from tasks.steps.session import session
 
 _SHORT = 0.05
 """Seconds below which a piece of work is no news."""
+_BETWEEN = 60.0
+"""Seconds between two lines of a log on the same piece."""
+
+
+@dataclass
+class _Running:
+    """A piece of work at its bar.
+
+    Attributes:
+        first: what it told first; a training that goes on has done steps by then.
+        told: its seconds at its last line.
+    """
+
+    bar: TaskID
+    first: Event | None = None
+    told: float = 0.0
 
 
 class LiveView:
     """Prints finished work and keeps the running work's bars at the bottom."""
 
-    def __init__(self, console: Console, cells: int) -> None:
+    def __init__(self, console: Console, cells: int = 0) -> None:
         self.console = console
         self.progress = Progress(
             SpinnerColumn(),
@@ -41,8 +59,8 @@ class LiveView:
             console=console,
             transient=True,
         )
-        self._cells = self.progress.add_task("[bold]cells", total=cells)
-        self._running: dict[tuple[str, str], TaskID] = {}
+        self._cells = self.progress.add_task("[bold]cells", total=cells, visible=cells > 0)
+        self._running: dict[tuple[str, str], _Running] = {}
 
     def __call__(self, event: Event) -> None:
         key = (event.group, event.name)
@@ -50,13 +68,15 @@ class LiveView:
             self._cell(event)
         elif event.status == "started":
             label = escape(f"{event.group}: {event.name}")
-            self._running[key] = self.progress.add_task(label, total=None)
+            self._running[key] = _Running(self.progress.add_task(label, total=None))
         elif event.status == "advanced":
-            if key in self._running:
-                self.progress.update(self._running[key], completed=event.done, total=event.total)
+            if running := self._running.get(key):
+                self.progress.update(running.bar, completed=event.done, total=event.total)
+                if not self.console.is_terminal:
+                    self._under_way(event, running)
         else:
             if key in self._running:
-                self.progress.remove_task(self._running.pop(key))
+                self.progress.remove_task(self._running.pop(key).bar)
             told = event.status == "computed" and event.seconds >= _SHORT
             if told or event.status == "failed":
                 self._finished(event)
@@ -65,6 +85,17 @@ class LiveView:
         if event.status in ("computed", "reused", "failed"):
             self.progress.advance(self._cells)
             self._finished(event)
+
+    def _under_way(self, event: Event, running: _Running) -> None:
+        first = running.first = running.first or event
+        if event.seconds - running.told < _BETWEEN or event.done >= event.total:
+            return
+        running.told = event.seconds
+        text = remaining(event.done, event.total, event.seconds - first.seconds, before=first.done)
+        line = (
+            f"[dim]..  {event.seconds:9.1f} s  {escape(f'{event.group}: {event.name}')}: {text}[/]"
+        )
+        self.console.print(line, highlight=False, soft_wrap=True)
 
     def _finished(self, event: Event) -> None:
         sign, style = {
@@ -83,8 +114,8 @@ class LiveView:
 
 
 @contextlib.contextmanager
-def live_view(console: Console, cells: int) -> Iterator[None]:
-    """Show progress while inside; without a terminal, only the lines."""
+def live_view(console: Console, cells: int = 0) -> Iterator[None]:
+    """Show progress while inside; without a terminal, in lines alone."""
     view = LiveView(console, cells)
     with (
         session().progress.listening(view),

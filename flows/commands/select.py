@@ -5,22 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from configs.errors import ConfigurationError
 from configs.schema import SweepConfig
+from flows.commands.live import live_view
 from tasks.compression.coreset_file import write_coreset
 from tasks.compression.coresets import ChosenWindows
 from tasks.plan.check import check_plan
 from tasks.plan.selections import coreset_alone
-from tasks.runtime.progress import Event
 from tasks.steps.session import session
 from tasks.store.home import home, require_writable
 
@@ -47,7 +39,7 @@ def select_windows(config: SweepConfig, to: Path, budget: str | None, console: C
     check_plan(plan, context, download=True)
     chosen = plan.cells[0].recipe.calibration
     assert isinstance(chosen, ChosenWindows)
-    with _Shown(console) as shown, here.progress.listening(shown.told):
+    with live_view(console):
         facts = write_coreset(chosen, budget, to, context)
     picks = ", ".join(f"{count} of {name}" for name, count in facts["sources"].items())
     quality = facts["quality"]
@@ -59,34 +51,3 @@ def select_windows(config: SweepConfig, to: Path, budget: str | None, console: C
         highlight=False,
         soft_wrap=True,
     )
-
-
-class _Shown:
-    """A bar a step, with what is left of it."""
-
-    def __init__(self, console: Console) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        self.bars = Progress(*columns, console=console)
-        self.places: dict[str, TaskID] = {}
-
-    def __enter__(self) -> _Shown:
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
-
-    def told(self, event: Event) -> None:
-        """Show one change."""
-        if event.name not in self.places:
-            self.places[event.name] = self.bars.add_task(event.name, total=None)
-        place = self.places[event.name]
-        if event.status == "advanced":
-            self.bars.update(place, completed=event.done, total=event.total)
-        elif event.status in {"computed", "reused"}:
-            self.bars.update(place, completed=1, total=1)

@@ -93,3 +93,19 @@ class Piece:
     def seconds(self) -> float:
         """Since it began."""
         return time.monotonic() - self._start
+
+
+def remaining(done: int, total: int, seconds: float, *, before: int = 0) -> str:
+    """``step 3 of 10, about 2 min left``.
+
+    Args:
+        seconds: that the steps took.
+        before: how many of them an earlier process did, in time that is not counted.
+    """
+    if done >= total:
+        return f"{total} steps"
+    if done <= before:
+        return f"step {done} of {total}"
+    left = seconds / (done - before) * (total - done)
+    told = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+    return f"step {done} of {total}, about {told} left"

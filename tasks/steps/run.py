@@ -15,6 +15,7 @@ from prefect.context import TagsContext
 from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
+from tasks.runtime.progress import remaining
 from tasks.steps.results import read_no_stored_results
 from tasks.store.context import Context
 from tasks.store.steps import PassingError, Step, walk
@@ -119,22 +120,6 @@ def open_steps(goals: Iterable[Step], context: Context) -> Iterator[Step]:
 def is_complete(goals: Iterable[Step], context: Context) -> bool:
     """Whether nothing is left to compute."""
     return all(context.find(goal) is not None for goal in goals)
-
-
-def remaining(done: int, total: int, seconds: float, *, before: int = 0) -> str:
-    """``step 3 of 10, about 2 min left``.
-
-    Args:
-        seconds: that the steps took.
-        before: how many of them an earlier process did, in time that is not counted.
-    """
-    if done >= total:
-        return f"{total} steps"
-    if done <= before:
-        return f"step {done} of {total}"
-    left = seconds / (done - before) * (total - done)
-    told = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
-    return f"step {done} of {total}, about {told} left"
 
 
 @contextlib.contextmanager

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tasks.runtime.progress import remaining
 from tasks.steps import run
-from tasks.steps.run import is_complete, open_steps, remaining
+from tasks.steps.run import is_complete, open_steps
 from tasks.store.context import Context
 from tasks.store.steps import Step
 from tasks.store.store import Store
