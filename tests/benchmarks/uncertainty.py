@@ -19,16 +19,21 @@ from pathlib import Path
 from typing import Any
 
 from common import print_environment
+from matplotlib.figure import Figure as Drawing
 from zero_shot_vs_harness import GROUP, write_tasks
 
 from configs.schema import SweepConfig
 from tasks.measures.uncertainty.measure import ALL
 from tasks.plan.plan import Plan
 from tasks.plan.sweep import plan_sweep
+from tasks.reporting.charts.style import method_styles
+from tasks.reporting.plots.paper import line_style, plain_style, save
 from tasks.store.context import Context
 from tasks.store.home import home
 from tasks.store.store import Store
 
+ESTIMATES = {"agreement": ("agreement with dense", 1), "u": ("−U", -1), "margin": ("margin", 1)}
+"""Estimate → its words, and the sign with which more of it means a better model."""
 LEARNING = {"policy_gradient": {"steps": 8, "masks": 6, "batch_size": 2}}
 """As the quickstart's."""
 
@@ -94,6 +99,35 @@ def print_across(plan: Plan, context: Context) -> None:
                   f"{low:+.2f} to {high:+.2f} | {facts['kendall']:+.3f} |")  # fmt: skip
 
 
+def drawn(plan: Plan, context: Context) -> Drawing:
+    """Accuracy against each estimate, a point a cell; Spearman with its interval above."""
+    across = context.find(plan.across["uncertainty_across"]["all"])
+    assert across is not None
+    told = across.facts["points"]["cells"]["estimates"]
+    methods = plan.config.methods
+    styles = method_styles(methods)
+    with plain_style():
+        drawing = Drawing(figsize=(8.2, 2.7), layout="constrained")
+        panels = drawing.subplots(1, len(ESTIMATES), sharey=True)
+        for axes, (name, (words, sign)) in zip(panels, ESTIMATES.items(), strict=True):
+            for method in methods:
+                style = styles[method]
+                cells = [cell for cell in plan.cells if cell.axes["method"] == method]
+                facts = [context.find(cell.measured["uncertainty"]["all"]) for cell in cells]
+                points = [artifact.facts["tasks"][ALL] for artifact in facts if artifact]
+                x = [sign * point[name] for point in points]
+                y = [point["accuracy"] for point in points]
+                axes.plot(x, y, color=style.colour, marker=style.marker, linewidth=0.6,
+                          linestyle=line_style(style), label=method)  # fmt: skip
+            low, high = told[name]["interval"]
+            axes.set_title(f"Spearman {told[name]['spearman']:+.2f} ({low:+.2f} to {high:+.2f})")
+            axes.set_xlabel(words)
+        panels[0].set_ylabel("accuracy")
+        handles = panels[0].get_legend_handles_labels()
+        drawing.legend(*handles, loc="outside lower center", ncols=len(methods))
+    return drawing
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -111,6 +145,7 @@ def main() -> None:
     parser.add_argument("--subset", type=int, default=4, help="windows of each member")
     parser.add_argument("--length", type=int, default=64, help="tokens of a window")
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--figure", type=Path, help="a PNG: accuracy against each estimate")
     options = parser.parse_args()
     os.environ["SECATEUR_HOME"] = str(options.cache.resolve())
     print_environment()
@@ -131,6 +166,8 @@ def main() -> None:
     print(f"\nprocessor time: zero-shot {evaluations:.0f} s, members {members:.0f} s\n")
     print_cells(plan, context)
     print_across(plan, context)
+    if options.figure:
+        save(drawn(plan, context), options.figure)
 
 
 if __name__ == "__main__":
