@@ -242,7 +242,7 @@ def _select(work: Work, chosen: ChosenWindows) -> Facts:
     tensors = load_file(gradients.path / _FEATURES)
     start = time.perf_counter()
     generator = torch.Generator().manual_seed(chosen.seed)
-    found = select(tensors["x_ND"], chosen.choice, generator)
+    found = select(tensors["x_ND"], chosen.choice, generator, work.progress)
     seconds = time.perf_counter() - start
     windows_NL, counted_NL = load_tokens(pool)[found.index], load_counted(pool)
     if counted_NL is not None:

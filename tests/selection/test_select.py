@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tasks.selection.coreset.kmeans import kmeans
+from tasks.selection.coreset.kmeans import _moved, _nearest, kmeans
 from tasks.selection.coreset.pursuit import pursue
 from tasks.selection.coreset.quality import column_norm_error, mean_error, random_error
+from tasks.selection.coreset.rows import rows_of
 from tasks.selection.coreset.select import Choice, Selection, select
 
 METHODS = ("tagcos", "omp", "kmeans", "stratified", "medoids")
@@ -211,3 +212,24 @@ def test_errors_follow_the_weights() -> None:
     assert mean_error(x, [0, 1], [2.0, 1.0]) == pytest.approx(0)
     assert mean_error(x, [0, 1], [1.0, 1.0]) == pytest.approx(0.25)
     assert column_norm_error(x.square(), [0, 1], [2.0, 1.0]) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("lonely", [False, True])
+def test_a_step_of_kmeans_is_the_means_of_the_nearest_rows(lonely: bool) -> None:
+    x_ND = torch.randn(5000, 900, generator=seeded())  # more than one block
+    rows = rows_of(x_ND)
+    centre_KD = rows.take([0, 1, 2, 3])
+    if lonely:
+        centre_KD[3] += 1e3
+    labels_N = _nearest(rows, centre_KD)
+    assert len(set(labels_N.tolist())) == 4
+    expected_KD = torch.stack([x_ND[labels_N == k].double().mean(dim=0) for k in range(4)])
+    torch.testing.assert_close(_moved(rows, centre_KD), expected_KD)
+
+
+def test_a_selection_tells_how_far_its_clustering_is() -> None:
+    told: list[tuple[int, int]] = []
+    x_ND = torch.randn(200, 8, generator=seeded())
+    choice = Choice(count=20, clusters=4)
+    select(x_ND, choice, seeded(), lambda *parts: told.append(parts))
+    assert told == [(start, 10) for start in range(1, 11)]

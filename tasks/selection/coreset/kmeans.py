@@ -6,6 +6,7 @@ runs empty takes the row that lies farthest from its centre.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -33,10 +34,18 @@ class Clusters:
     inertia: float
 
 
-def kmeans(given: Tensor | Rows, clusters: int, generator: torch.Generator) -> Clusters:
+def kmeans(
+    given: Tensor | Rows,
+    clusters: int,
+    generator: torch.Generator,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Clusters:
     """Cluster rows by Euclidean distance.
 
     Of rows with fewer distinct values than ``clusters`` each value is one cluster.
+
+    Args:
+        progress: called with (starts done, starts in all).
 
     Raises:
         ValueError: for more clusters than rows.
@@ -48,7 +57,10 @@ def kmeans(given: Tensor | Rows, clusters: int, generator: torch.Generator) -> C
     centred = rows.less(mean_D)  # distances come from products: small numbers are exact
     clusters = _distinct(centred, clusters)
     starts = 1 if clusters in {1, len(rows)} else _STARTS
-    found = (_once(centred, clusters, generator) for _ in range(starts))
+    found = []
+    for start in range(starts):
+        found.append(_once(centred, clusters, generator))
+        progress(start + 1, starts)
     best = min(found, key=lambda result: result.inertia)
     return Clusters(best.label_N, best.centre_KD + mean_D, best.inertia)
 
@@ -69,7 +81,7 @@ def _once(rows: Rows, clusters: int, generator: torch.Generator) -> Clusters:
     varying = sum_of((block_BD - mean_D).square().sum(dim=0) for _, block_BD in rows.blocks())
     enough = _TOLERANCE * float((varying / len(rows)).mean())
     for _ in range(_ITERATIONS):
-        moved_KD = _means(rows, _nearest(rows, centre_KD), clusters)
+        moved_KD = _moved(rows, centre_KD)
         shift = float((moved_KD - centre_KD).square().sum())
         centre_KD = moved_KD
         if shift <= enough:
@@ -97,6 +109,19 @@ def _plus_plus(rows: Rows, clusters: int, generator: torch.Generator) -> Tensor:
         chosen.append(drawn)
         nearest_N = torch.minimum(nearest_N, rows.distances(rows.take([drawn])[0]))
     return rows.take(chosen)
+
+
+def _moved(rows: Rows, centre_KD: Tensor) -> Tensor:
+    """The means of the rows that are nearest to each centre, in one pass over the rows."""
+    sums_KD = torch.zeros_like(centre_KD)
+    sizes_K = torch.zeros(len(centre_KD), dtype=torch.int64, device=centre_KD.device)
+    for _, block_BD in rows.blocks():
+        label_B = squared_distances(block_BD, centre_KD).min(dim=1).indices
+        sums_KD.index_add_(0, label_B, block_BD)
+        sizes_K += torch.bincount(label_B, minlength=len(centre_KD))
+    if not int(sizes_K.min()):  # seldom: whose row a lonely centre gets, all rows tell
+        return _means(rows, _nearest(rows, centre_KD), len(centre_KD))
+    return sums_KD / sizes_K.unsqueeze(1)
 
 
 def _nearest(rows: Rows, centre_KD: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ the pool does not matter.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -73,11 +74,17 @@ class Selection:
     clusters: int
 
 
-def select(x_ND: Tensor, choice: Choice, generator: torch.Generator) -> Selection:
+def select(
+    x_ND: Tensor,
+    choice: Choice,
+    generator: torch.Generator,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Selection:
     """Choose ``choice.count`` rows, looking at a block of them at a time.
 
     Args:
         x_ND: in memory or in a mapped file.
+        progress: called with (done, total) after each start of the clustering.
 
     Raises:
         ValueError: for more rows or clusters than there are.
@@ -86,7 +93,7 @@ def select(x_ND: Tensor, choice: Choice, generator: torch.Generator) -> Selectio
         raise ValueError(f"{choice.count} of {len(x_ND)} windows are to be selected")
     order = _own_order(x_ND)
     rows = rows_of(x_ND, order)
-    found = kmeans(rows, choice.cluster_count(), generator)
+    found = kmeans(rows, choice.cluster_count(), generator, progress)
     sizes = torch.bincount(found.label_N).tolist()
     budgets = shares(sizes, choice.count, sizes)
     picked: list[tuple[int, int, float]] = []
