@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 from tasks.reporting.charts import charts_of
 from tasks.reporting.ordering import sort_rows
 from tasks.reporting.plots import write_plots
+from tasks.reporting.plots.chart import draw_chart
+from tasks.reporting.plots.paper import plain_style
 from tasks.reporting.rows import Row
 from tasks.reporting.tables.table import results_tables
 from tasks.reporting.views import best, points
@@ -70,3 +73,24 @@ def test_a_sweep_without_the_axis_has_no_such_chart() -> None:
         c.heading for table in results_tables(plain, figures_in(plain)) for c in table.columns
     }
     assert "selection" not in headings
+
+
+def test_names_of_selections_do_not_touch_beside_each_other() -> None:
+    names = ("contiguous", "random", "spread", "coreset")
+    cells = [
+        cell_row("wanda", target, 60.0 + place, selection=name, seed=0)
+        for target in ("0.3", "0.5")
+        for place, name in enumerate(names)
+    ]
+    both = [dense_row(), *cells]
+    charts = {chart.stem: chart for chart in charts_of(both, figures_in(both))}
+    with plain_style():
+        figure = draw_chart(charts["perplexity-by-selection"])
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            labels = [label for label in axes.get_xticklabels() if label.get_text()]
+            assert [label.get_text() for label in labels] == list(names)
+            # A tilted word ends at its tick, so ends that are a line apart do not touch.
+            assert {label.get_rotation() for label in labels} == {30}
+            ends = [label.get_window_extent().x1 for label in labels]
+            assert all(right - left > 12 for left, right in pairwise(ends))

@@ -18,7 +18,15 @@ from tasks.reporting.charts.style import (
     MethodStyle,
     method_styles,
 )
-from tasks.reporting.plots.paper import HEIGHT, WIDTH, line_style, place_legend, set_x, set_y
+from tasks.reporting.plots.paper import (
+    HEIGHT,
+    WIDTH,
+    line_style,
+    place_legend,
+    set_x,
+    set_y,
+    tilt_crowded,
+)
 from tasks.reporting.rows import DENSE
 
 _DENSE_LINE: Any = (0, DENSE_DASHES)
@@ -48,6 +56,8 @@ def draw_chart(chart: Chart) -> Figure:
     width = round(_CHARACTERS * figure.get_figwidth())
     heading = [fill(line, width) for line in (chart.title, *chart.note.splitlines())]
     figure.suptitle("\n".join(heading), x=0.01, ha="left")
+    if chart.share_y:
+        tilt_crowded(figure)
     handles = _handles(chart, styles)
     most = (2 if chart.asides else 3) * max(1, round(figure.get_figwidth() / WIDTH))
     place_legend(

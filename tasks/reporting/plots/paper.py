@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from tasks.store.files import write_atomically
 WIDTH, HEIGHT = 8.5 / 2.54, 2.45
 """Inches of a plot without its legend: one column of a paper, 8.5 cm."""
 DPI = 300
+_BETWEEN_WORDS = 2.0
+"""Pixels between two ticks' words at the least."""
 _TEXTS = ("font.", "figure.title", "figure.label", "axes.title", "axes.label", "xtick.label",
           "ytick.label", "legend.font")  # fmt: skip
 _SETTINGS: dict[Any, Any] = {
@@ -98,6 +101,17 @@ def _fix_ticks(drawn: DrawnAxis, axis: Axis) -> None:
     drawn.set_major_locator(FixedLocator([place for place, _ in axis.ticks]))
     drawn.set_major_formatter(FixedFormatter([text for _, text in axis.ticks]))
     drawn.set_minor_locator(NullLocator())
+
+
+def tilt_crowded(figure: Figure) -> None:
+    """Tilt the words below an axis where neighbours would touch."""
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        words = [label for label in axes.get_xticklabels() if label.get_text()]
+        boxes = [label.get_window_extent() for label in words]
+        if any(left.x1 + _BETWEEN_WORDS > right.x0 for left, right in pairwise(boxes)):
+            for label in words:
+                label.set(rotation=30, ha="right", rotation_mode="anchor")
 
 
 def place_legend(figure: Figure, handles: Sequence[Artist], most: int = 3, **more: Any) -> None:
