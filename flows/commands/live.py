@@ -87,13 +87,15 @@ class LiveView:
             self._finished(event)
 
     def _under_way(self, event: Event, running: _Running) -> None:
-        first = running.first = running.first or event
+        first = running.first
+        if first is None or event.total != first.total or event.done < first.done:
+            first = running.first = event  # another series of parts
         if event.seconds - running.told < _BETWEEN or event.done >= event.total:
             return
         running.told = event.seconds
         text = remaining(event.done, event.total, event.seconds - first.seconds, before=first.done)
         line = (
-            f"[dim]..  {event.seconds:9.1f} s  {escape(f'{event.group}: {event.name}')}: {text}[/]"
+            f"[dim]..  {event.seconds:8.1f} s  {escape(f'{event.group}: {event.name}')}: {text}[/]"
         )
         self.console.print(line, highlight=False, soft_wrap=True)
 

@@ -4,7 +4,7 @@ The order, and what it stands on (SmolLM2-135M; where no figure is named, none w
 the place follows from what the input does):
 
 1. *Which measurement it is*: two figures on other text, windows or tokens do not compare at all,
-   pruned or not. The dense model: 14.15 on the Python reference (quickstart), 28.14 on WikiText-2's
+   pruned or not. The dense model: 14.15 on the Python reference (diff.md), 28.14 on WikiText-2's
    test split (setting_r.md). On the same 4096 tokens of the Python reference 25.70 in windows of
    128, 18.63 of 256, 14.15 of 512, 12.72 of 1024; 13.14 over their first half (diff.md).
 2. *How much was pruned*: Wanda 60.63 at 0.5 and 179.66 at 2:4, the same number of zeros.

@@ -26,9 +26,9 @@ def test_a_line_a_minute_with_what_is_left() -> None:
     steps = [event("advanced", 10.0 * step, step, 20) for step in range(1, 21)]
     lines = told(event("started", 0.0), *steps, event("computed", 201.0))
     assert lines == [
-        "..       60.0 s  m ast 2:4: retrain: step 6 of 20, about 2 min left",
-        "..      120.0 s  m ast 2:4: retrain: step 12 of 20, about 80 s left",
-        "..      180.0 s  m ast 2:4: retrain: step 18 of 20, about 20 s left",
+        "..      60.0 s  m ast 2:4: retrain: step 6 of 20, about 2 min left",
+        "..     120.0 s  m ast 2:4: retrain: step 12 of 20, about 80 s left",
+        "..     180.0 s  m ast 2:4: retrain: step 18 of 20, about 20 s left",
         "done   201.0 s  m ast 2:4: retrain",
     ]
 
@@ -39,7 +39,7 @@ def test_steps_of_an_earlier_process_took_no_time() -> None:
         event("advanced", 10.0, 901, 1000),
         event("advanced", 110.0, 911, 1000),
     )
-    assert lines == ["..      110.0 s  m ast 2:4: retrain: step 911 of 1000, about 15 min left"]
+    assert lines == ["..     110.0 s  m ast 2:4: retrain: step 911 of 1000, about 15 min left"]
 
 
 def test_short_work_and_a_terminal_have_no_such_lines() -> None:

@@ -54,9 +54,12 @@ def explained(*, field: str, given: str) -> Iterator[None]:
         if status < 500 and status not in _TRANSIENT_STATUS:
             raise ConfigurationError(field, given, f"the hub refuses it: {error}") from error
         raise SourceUnavailableError(given, f"the hub answers with status {status}") from error
-    except RuntimeError as error:
-        # A thread of its download that lost the connection closes the client that others use.
-        if "client has been closed" not in str(error):
+    except (RuntimeError, AttributeError) as error:
+        # A thread of its download that lost the connection closes the client that others use, or
+        # takes it away from those that have just asked for it.
+        lost = ("client has been closed", "'NoneType' object has no attribute 'request'",
+                "'NoneType' object has no attribute 'stream'")  # fmt: skip
+        if not str(error).startswith(lost[1:]) and lost[0] not in str(error):
             raise
         raise SourceUnavailableError(given, "the connection was lost") from error
     except (errors.LocalEntryNotFoundError, http_error, ConnectionError, TimeoutError) as error:

@@ -25,7 +25,7 @@ from tasks.models.sources.digests import digest_of, file_digest, folder_digest
 from tasks.models.sources.gguf_header import GgufError, check_complete
 from tasks.models.sources.hub_models import fetch_hub, resolve_hub
 
-__all__ = ["ResolvedModel", "SourceUnavailableError", "check_local", "fetch", "resolve_model"]
+__all__ = ["ResolvedModel", "SourceUnavailableError", "check_models", "fetch", "resolve_model"]
 
 
 @dataclass(frozen=True)
