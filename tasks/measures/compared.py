@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -47,7 +47,7 @@ class ComparedAnswers:
     """What two models answered to the same questions.
 
     Attributes:
-        tasks: task → its comparison; last all of them, where there are several.
+        tasks: task → its comparison; a measure with several tells all of them last.
         broken: questions that A alone has right.
         unread: why a task could not be compared, a sentence each.
     """
@@ -74,12 +74,20 @@ class ComparedAnswers:
 def joined(found: Mapping[str, ComparedAnswers]) -> ComparedAnswers:
     """Of several measures; a task that two of them have is told with the measure's name."""
     told = Counter(task for answers in found.values() for task in answers.tasks)
+
+    def named(measure: str, task: str) -> str:
+        return f"{measure}/{task}" if told[task] > 1 else task
+
     return ComparedAnswers(
         tasks={
-            task if told[task] == 1 else f"{measure}/{task}": paired
+            named(measure, task): paired
             for measure, answers in found.items()
             for task, paired in answers.tasks.items()
         },
-        broken=[changed for answers in found.values() for changed in answers.broken],
+        broken=[
+            replace(changed, task=named(measure, changed.task))
+            for measure, answers in found.items()
+            for changed in answers.broken
+        ],
         unread=[sentence for answers in found.values() for sentence in answers.unread],
     )

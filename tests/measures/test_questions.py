@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.measures.compared import ComparedAnswers, joined
+from tasks.measures.compared import Changed, ComparedAnswers, joined
 from tasks.measures.zero_shot.paired import (
     Paired,
     calibration_error,
@@ -141,9 +141,11 @@ def test_two_measures_with_a_task_of_the_same_name_are_both_told() -> None:
     mine, theirs, alone = (
         Paired(questions=10, right=3, broken=broken, mended=1, alike=5) for broken in (2, 1, 0)
     )
+    lost = Changed(task="arc", document=3, context="Which?", right="one", a="one", b="two")
     found = joined({
-        "zero_shot": ComparedAnswers(tasks={"arc": mine}, unread=["a"]),
+        "zero_shot": ComparedAnswers(tasks={"arc": mine}, broken=[lost], unread=["a"]),
         "plugin": ComparedAnswers(tasks={"arc": theirs, "own": alone}, unread=["b"]),
     })  # fmt: skip
     assert found.tasks == {"zero_shot/arc": mine, "plugin/arc": theirs, "own": alone}
     assert found.unread == ["a", "b"]
+    assert [changed.task for changed in found.broken] == ["zero_shot/arc"]

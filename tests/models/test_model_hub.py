@@ -20,6 +20,7 @@ from configs.schema import SweepConfig
 from configs.trust import Trust
 from configs.yaml_file import validate
 from tasks.models.errors import SourceUnavailableError
+from tasks.models.sources.hub import explained
 from tasks.models.sources.sources import ResolvedModel, fetch, resolve_model
 from tasks.steps.session import Session
 
@@ -302,3 +303,15 @@ def test_what_headers_refuse_is_refused_without_the_weights(
     with pytest.raises(ConfigurationError, match=r"models\[0\].*by its config\.json"):
         session.checked_plan(sweep_of(tmp_path, name="other"))
     assert not fetched_weights(hub)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["'NoneType' object has no attribute 'request'", "the client has been closed"],
+)
+def test_a_session_that_another_thread_took_away_is_a_lost_connection(words: str) -> None:
+    kind = AttributeError if words.startswith("'") else RuntimeError
+    with pytest.raises(SourceUnavailableError), explained(field="models[0]", given="owner/tiny"):
+        raise kind(words)
+    with pytest.raises(kind, match="other"), explained(field="models[0]", given="owner/tiny"):
+        raise kind("other")

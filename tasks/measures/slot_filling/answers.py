@@ -1,4 +1,4 @@
-"""From probabilities to thresholds, answers and their score.
+"""From probabilities to thresholds, answers of the right type, and their score.
 
 Shapes: ``N`` instances, ``S`` columns.
 """

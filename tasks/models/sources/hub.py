@@ -24,6 +24,13 @@ def offline() -> bool:
     return is_offline_mode()
 
 
+_TAKEN_AWAY = (
+    "client has been closed",
+    "'NoneType' object has no attribute 'request'",
+    "'NoneType' object has no attribute 'stream'",
+)
+
+
 @contextmanager
 def explained(*, field: str, given: str) -> Iterator[None]:
     """Turn the hub client's exceptions into this project's two: fix it, or try again later.
@@ -56,10 +63,8 @@ def explained(*, field: str, given: str) -> Iterator[None]:
         raise SourceUnavailableError(given, f"the hub answers with status {status}") from error
     except (RuntimeError, AttributeError) as error:
         # A thread of its download that lost the connection closes the client that others use, or
-        # takes it away from those that have just asked for it.
-        lost = ("client has been closed", "'NoneType' object has no attribute 'request'",
-                "'NoneType' object has no attribute 'stream'")  # fmt: skip
-        if not str(error).startswith(lost[1:]) and lost[0] not in str(error):
+        # takes it from those that have just asked for it (huggingface_hub 2.4).
+        if not any(words in str(error) for words in _TAKEN_AWAY):
             raise
         raise SourceUnavailableError(given, "the connection was lost") from error
     except (errors.LocalEntryNotFoundError, http_error, ConnectionError, TimeoutError) as error:

@@ -9,7 +9,7 @@ from configs.trust import Trust
 from tasks.models.sources.checkpoints import INPUT_FILES
 from tasks.models.sources.headers import Shapes
 from tasks.models.sources.hub import explained
-from tasks.models.sources.hub_models import AT_ONCE, ELSEWHERE, split_id
+from tasks.models.sources.hub_models import ELSEWHERE, split_id
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,7 @@ def fetch_headers(spec: str, commit: str, *, field: str, trust: Trust) -> HubHea
             return None
         small = [*INPUT_FILES, *(["*.py"] if trust.remote_code else [])]
         folder = snapshot_download(
-            repo,
-            revision=commit,
-            allow_patterns=small,
-            ignore_patterns=ELSEWHERE,
-            max_workers=AT_ONCE,
+            repo, revision=commit, allow_patterns=small, ignore_patterns=ELSEWHERE
         )
     shapes = {
         name: tuple(tensor.shape)

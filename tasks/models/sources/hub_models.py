@@ -43,9 +43,6 @@ logger = logging.getLogger(__name__)
 
 ELSEWHERE = ["[!a]*/*", "a[!d]*/*", "*/*/*"]
 """All folders but that of chat templates."""
-AT_ONCE = 1
-"""Files that are fetched at once. Of several threads that lose the hub, one closes the session that
-the next has just asked for, which then fails with an AttributeError (huggingface_hub 2.4)."""
 _ID = re.compile(r"(?P<repo>[\w-][\w.-]*(?:/[\w.-]+)?)(?:@(?P<revision>[^@\s]+))?")
 
 
@@ -127,11 +124,7 @@ def fetch_hub(spec: str, commit: str, *, field: str, trust: Trust) -> Path:
     repo, revision = split_id(spec, field=field)
     wanted = ["model*.safetensors", *INPUT_FILES, *LICENCES]
     wanted += ["*.py"] if trust.remote_code else []
-    options: dict[str, Any] = {
-        "revision": commit,
-        "ignore_patterns": ELSEWHERE,
-        "max_workers": AT_ONCE,
-    }
+    options: dict[str, Any] = {"revision": commit, "ignore_patterns": ELSEWHERE}
     with explained(field=field, given=spec):
         folder = Path(snapshot_download(repo, allow_patterns=wanted, **options))
         if trust.pickle_weights and not next(folder.glob("model*.safetensors"), None):
