@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,7 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tasks.runtime.progress import Event, remaining
+from tasks.runtime.progress import Event, Pace
 from tasks.steps.session import session
 
 _SHORT = 0.05
@@ -34,12 +34,11 @@ class _Running:
     """A piece of work at its bar.
 
     Attributes:
-        first: what it told first; a training that goes on has done steps by then.
         told: its seconds at its last line.
     """
 
     bar: TaskID
-    first: Event | None = None
+    pace: Pace = field(default_factory=Pace)
     told: float = 0.0
 
 
@@ -87,16 +86,12 @@ class LiveView:
             self._finished(event)
 
     def _under_way(self, event: Event, running: _Running) -> None:
-        first = running.first
-        if first is None or event.total != first.total or event.done < first.done:
-            first = running.first = event  # another series of parts
+        left = running.pace(event.done, event.total, event.seconds)
         if event.seconds - running.told < _BETWEEN or event.done >= event.total:
             return
         running.told = event.seconds
-        text = remaining(event.done, event.total, event.seconds - first.seconds, before=first.done)
-        line = (
-            f"[dim]..  {event.seconds:8.1f} s  {escape(f'{event.group}: {event.name}')}: {text}[/]"
-        )
+        what = escape(f"{event.group}: {event.name}")
+        line = f"[dim]..  {event.seconds:8.1f} s  {what}: {left}[/]"
         self.console.print(line, highlight=False, soft_wrap=True)
 
     def _finished(self, event: Event) -> None:

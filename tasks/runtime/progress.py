@@ -95,17 +95,30 @@ class Piece:
         return time.monotonic() - self._start
 
 
-def remaining(done: int, total: int, seconds: float, *, before: int = 0) -> str:
-    """``step 3 of 10, about 2 min left``.
+class Pace:
+    """How far a series of parts is and what is left, at the pace since it was first told of.
 
-    Args:
-        seconds: that the steps took.
-        before: how many of them an earlier process did, in time that is not counted.
+    A training that goes on from a checkpoint has done its first parts in no time: they do not
+    count. Another total, or fewer parts done than before, is another series.
     """
-    if done >= total:
-        return f"{total} steps"
-    if done <= before:
-        return f"step {done} of {total}"
-    left = seconds / (done - before) * (total - done)
-    told = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
-    return f"step {done} of {total}, about {told} left"
+
+    def __init__(self) -> None:
+        self._first, self._done = (0, 0, 0.0), 0
+
+    def __call__(self, done: int, total: int, seconds: float) -> str:
+        """``step 3 of 10, about 2 min left``.
+
+        Args:
+            seconds: on any clock.
+        """
+        if total != self._first[1] or done < self._done:
+            self._first = (done, total, seconds)
+        self._done = done
+        before, _, start = self._first
+        if done >= total:
+            return f"{total} steps"
+        if done <= before:
+            return f"step {done} of {total}"
+        left = (seconds - start) / (done - before) * (total - done)
+        told = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+        return f"step {done} of {total}, about {told} left"

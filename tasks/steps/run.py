@@ -15,7 +15,7 @@ from prefect.context import TagsContext
 from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
-from tasks.runtime.progress import remaining
+from tasks.runtime.progress import Pace
 from tasks.steps.results import read_no_stored_results
 from tasks.store.context import Context
 from tasks.store.steps import PassingError, Step, walk
@@ -125,20 +125,19 @@ def is_complete(goals: Iterable[Step], context: Context) -> bool:
 @contextlib.contextmanager
 def _shown_in_prefect(label: str) -> Iterator[Callable[[int, int], None]]:
     """What a long step tells, as a progress artifact of the run; a short one needs none."""
-    start = told = time.monotonic()
+    told = time.monotonic()
+    pace = Pace()
     artifact: Any = None
-    first: int | None = None
 
     def watch(done: int, total: int) -> None:
-        nonlocal told, first, artifact
+        nonlocal told, artifact
         now = time.monotonic()
-        # A training that goes on from a checkpoint has done its first steps in no time.
-        first = done - 1 if first is None else first
+        left = pace(done, total, now)
         late = now - told >= _SECONDS_BETWEEN or (artifact is None and total >= _MANY)
         if not late and (done < total or artifact is None):
             return
         told = now
-        text = f"{label}: {remaining(done, total, now - start, before=first)}"
+        text = f"{label}: {left}"
         with contextlib.suppress(Exception):  # a server's outage must not cost the work
             if artifact is None:
                 artifact = create_progress_artifact(0.0, key=None, description=text)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.runtime.progress import remaining
+from tasks.runtime.progress import Pace
 from tasks.steps import run
 from tasks.steps.run import is_complete, open_steps
 from tasks.store.context import Context
@@ -16,17 +16,22 @@ from tasks.store.store import Store
 
 
 @pytest.mark.parametrize(
-    ("done", "total", "seconds", "before", "text"),
+    ("told", "text"),
     [
-        (0, 10, 5.0, 0, "step 0 of 10"),
-        (2, 10, 10.0, 0, "step 2 of 10, about 40 s left"),
-        (10, 100, 60.0, 0, "step 10 of 100, about 9 min left"),
-        (52, 60, 4.0, 50, "step 52 of 60, about 16 s left"),
-        (60, 60, 4.0, 0, "60 steps"),
+        ([(0, 10, 5.0)], "step 0 of 10"),
+        ([(0, 10, 0.0), (2, 10, 10.0)], "step 2 of 10, about 40 s left"),
+        ([(0, 100, 7.0), (10, 100, 67.0)], "step 10 of 100, about 9 min left"),
+        ([(50, 60, 1.0), (52, 60, 5.0)], "step 52 of 60, about 16 s left"),
+        ([(30, 30, 90.0), (0, 900, 90.0), (30, 900, 120.0)], "step 30 of 900, about 14 min left"),
+        ([(99, 100, 9.0), (1, 100, 10.0), (11, 100, 20.0)], "step 11 of 100, about 89 s left"),
+        ([(0, 60, 0.0), (60, 60, 4.0)], "60 steps"),
     ],
-)
-def test_remaining(done: int, total: int, seconds: float, before: int, text: str) -> None:
-    assert remaining(done, total, seconds, before=before) == text
+)  # fmt: skip
+def test_what_is_left_at_the_pace_of_this_series(
+    told: list[tuple[int, int, float]], text: str
+) -> None:
+    pace = Pace()
+    assert [pace(*part) for part in told][-1] == text
 
 
 def test_only_long_steps_make_an_artifact(monkeypatch: pytest.MonkeyPatch) -> None:
