@@ -166,9 +166,7 @@ def _read_text(
     return found, documents
 
 
-def read_python_docs(
-    part: Role,
-) -> tuple[str, list[str], dict[str, Any]]:
+def read_python_docs(part: Role) -> tuple[str, list[str], dict[str, Any]]:
     """Description, topics in alphabetical order, and facts of one part.
 
     The text is ``pydoc_data.topics``, which every CPython carries. A topic belongs to the part that

@@ -31,7 +31,7 @@ _MANY = 50
 def call_task(
     called: Task[..., Any], *arguments: Any, name: str = "", return_state: bool = False
 ) -> Any:
-    """Call a Prefect task in this process, at no more cost than its state.
+    """Call a Prefect task in this process; its arguments are not searched and no slot is asked for.
 
     Prefect would search the arguments, whole graphs, for futures; and a task takes over the tags of
     its flow run, for each of which Prefect asks the server for a slot and renews it in a thread.

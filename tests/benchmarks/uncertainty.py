@@ -99,6 +99,14 @@ def print_across(plan: Plan, context: Context) -> None:
                   f"{low:+.2f} to {high:+.2f} | {facts['kendall']:+.3f} |")  # fmt: skip
 
 
+def heading(facts: dict[str, Any]) -> str:
+    """Spearman with its interval, where there are cells enough."""
+    if facts["spearman"] is None:
+        return "too few cells to tell"
+    low, high = facts["interval"]
+    return f"Spearman {facts['spearman']:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
 def drawn(plan: Plan, context: Context) -> Drawing:
     """Accuracy against each estimate, a point a cell; Spearman with its interval above."""
     across = context.find(plan.across["uncertainty_across"]["all"])
@@ -119,8 +127,7 @@ def drawn(plan: Plan, context: Context) -> Drawing:
                 y = [point["accuracy"] for point in points]
                 axes.plot(x, y, color=style.colour, marker=style.marker, linewidth=0.6,
                           linestyle=line_style(style), label=method)  # fmt: skip
-            low, high = told[name]["interval"]
-            axes.set_title(f"Spearman {told[name]['spearman']:+.2f} ({low:+.2f} to {high:+.2f})")
+            axes.set_title(heading(told[name]))
             axes.set_xlabel(words)
         panels[0].set_ylabel("accuracy")
         handles = panels[0].get_legend_handles_labels()

@@ -30,7 +30,7 @@ WIDTH, HEIGHT = 8.5 / 2.54, 2.45
 """Inches of a plot without its legend: one column of a paper, 8.5 cm."""
 DPI = 300
 _BETWEEN_WORDS = 2.0
-"""Pixels between two ticks' words at the least."""
+"""Between two ticks' words at the least, in pixels of a figure that is not yet saved."""
 _TEXTS = ("font.", "figure.title", "figure.label", "axes.title", "axes.label", "xtick.label",
           "ytick.label", "legend.font")  # fmt: skip
 _SETTINGS: dict[Any, Any] = {
