@@ -73,6 +73,7 @@ def test_more_than_there_are_is_refused_and_not_waited_for(tmp_path: Path) -> No
         pass
 
 
+@pytest.mark.slow
 def test_a_killed_holder_frees_its_device(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from flows.compute.devices import lease\n"

@@ -6,8 +6,8 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tasks.models.load import DTYPES, load_model, load_tokenizer
 from tasks.models.prepare import prepare
 from tasks.models.sources.sources import resolve_model
 from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.methods import Method
 from tasks.runtime.environment import environment
 from tasks.selection import positions
 
@@ -101,6 +102,12 @@ def load(options: argparse.Namespace, dtype: str | None = None) -> Bench:
         prefix,
         tokenizer,
     )
+
+
+def method_of(name: str, methods: Mapping[str, Method]) -> Any:
+    """``sketched_obs:directions=16,ridge=0.03``: one of ``methods`` with options of its own."""
+    method, _, text = name.partition(":")
+    return replace(methods[method], **options_of(text))
 
 
 def options_of(text: str) -> dict[str, Any]:

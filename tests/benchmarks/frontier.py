@@ -18,12 +18,11 @@ import argparse
 import itertools
 import json
 import statistics
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import Bench, arguments, load, options_of, print_environment
+from common import Bench, arguments, load, method_of, print_environment
 from phases import prune, prune_only
 from torch import Tensor
 
@@ -51,12 +50,6 @@ KEYS = ("model", "method", "target", "tokens", "seed", "windows")
 Point = dict[str, Any]
 
 
-def method_of(name: str) -> Method:
-    """``sketched_obs:directions=16,ridge=0.03``: a method with options of its own."""
-    method, _, text = name.partition(":")
-    return replace(METHODS[method], **options_of(text))
-
-
 def points(path: Path) -> list[Point]:
     """One of each key; the first value of a figure counts."""
     found: dict[tuple[Any, ...], Point] = {}
@@ -79,10 +72,12 @@ def pruned(
     """(seconds, where they are measured; weights)."""
     if "seconds" in options.measure:
         seconds, weights = prune(
-            method_of(name), bench.decoder, parse_target(target), calibration_NL
+            method_of(name, METHODS), bench.decoder, parse_target(target), calibration_NL
         )
         return {"seconds": round(sum(seconds.values()), 2)}, weights
-    return {}, prune_only(method_of(name), bench.decoder, parse_target(target), calibration_NL)
+    return {}, prune_only(
+        method_of(name, METHODS), bench.decoder, parse_target(target), calibration_NL
+    )
 
 
 def measure(options: argparse.Namespace) -> None:

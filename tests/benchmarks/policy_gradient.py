@@ -1,24 +1,23 @@
 """Structured pruning on SmolLM2: perplexity of each method, by target, seed and setting.
 
     python tests/benchmarks/policy_gradient.py --data FOLDER [--methods flip_gradient --seeds 0 1 2]
-    python tests/benchmarks/policy_gradient.py --data FOLDER --targets 0.2 --try learning_rate=0.3
+    python tests/benchmarks/policy_gradient.py --data FOLDER --targets 0.2 \\
+        --methods policy_gradient:learning_rate=0.3 flip_gradient:tokens=160000
 
 Learns on calibration.txt beyond its first 32×512 tokens, starts from Wanda-SP's metric on the first
 16×512 tokens, is measured on the first 16×512 tokens of test.txt (float32, dense about 36.1).
-Without --try, the default options at each target; each --try is a comma-separated set of options
-of policy_gradient. Its loss is that of masked models on the batches they were drawn for, averaged
-over sixths of the run. Results: policy_gradient.md.
+The loss is that of masked models on the batches they were drawn for, averaged over sixths of the
+run. Results: policy_gradient.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
 from typing import Any
 
 import torch
-from common import Bench, arguments, load, options_of, print_environment
+from common import Bench, arguments, load, method_of, print_environment
 
 from tasks.measures.perplexity.perplexity import perplexity
 from tasks.models.next_tokens import mean_loss
@@ -83,9 +82,9 @@ def main() -> None:
     parser: argparse.ArgumentParser = arguments(__doc__)
     parser.set_defaults(samples=450, windows=16)
     parser.add_argument("--targets", nargs="+", default=["0.1", "0.2", "0.3"])
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    told = f"of {', '.join(METHODS)}; with options as NAME:option=value,…"
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), help=told)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--try", nargs="*", default=[], dest="tries", metavar="a=1,b=2")
     options = parser.parse_args()
     print_environment()
     bench = load(options)
@@ -94,8 +93,7 @@ def main() -> None:
     print(f"dense {dense:.2f}\n")
     print("| target | method | seed | perplexity | sparsity | tokens | seconds | loss |")
     print("|---|---|---|---|---|---|---|---|")
-    tried = {text: replace(PolicyGradient(), **options_of(text)) for text in options.tries}
-    chosen = tried or {name: METHODS[name] for name in options.methods}
+    chosen = {name: method_of(name, METHODS) for name in options.methods}
     for target in options.targets:
         for name, method in chosen.items():
             for seed in options.seeds if method.uses_seed else options.seeds[:1]:

@@ -179,6 +179,7 @@ SEEDS: dict[str, Any] = {
 
 
 class TestSeeds:
+    @pytest.mark.slow
     def test_nothing_is_pruned_or_asked_again(self, folder: Path, tmp_path: Path) -> None:
         plan = planned(folder, {"source": "seeds"}, **SEEDS)
         plain = planned(folder, None, **SEEDS)
@@ -200,6 +201,7 @@ class TestSeeds:
         none = [row for row in rows_of(plan, context, {}) if row["method"] == "magnitude"]
         assert all("its seeds share one checkpoint" in r["uncertainty/no members"] for r in none)
 
+    @pytest.mark.slow
     def test_next_tokens(self, folder: Path, tmp_path: Path) -> None:
         """Scored on the seeds' own checkpoints, one pass each."""
         asked = {"source": "seeds", "items": "tokens", "samples": 2}

@@ -186,6 +186,7 @@ class TestSweep:
         assert all(step.name != "member" for step in plan.shared(plan.cells))
         assert any(step.name == "statistics" for step in plan.shared(plan.cells))
 
+    @pytest.mark.slow
     def test_from_calibration_to_the_row(self, folder: Path, tmp_path: Path) -> None:
         plan, context = planned(folder, ASKED, ("colours", "following")), Context(Store(tmp_path))
         for goal in plan.goals:
@@ -235,6 +236,7 @@ class TestSweep:
         with pytest.raises(ConfigurationError, match=r"evaluation\.uncertainty\.items.*no task"):
             planned(folder, ASKED, ())
 
+    @pytest.mark.slow
     def test_next_tokens_need_no_task(self, folder: Path, tmp_path: Path) -> None:
         plan = planned(folder, {**ASKED, "items": "tokens"}, ())
         context = Context(Store(tmp_path))

@@ -61,6 +61,7 @@ def _labels(axis: Any) -> list[str]:
     return [label.get_text() for label in axis.get_ticklabels()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["large", "two models"])
 def test_everything_is_inside_and_readable(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

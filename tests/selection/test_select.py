@@ -152,6 +152,7 @@ def test_weights_stand_for_their_clusters() -> None:
     assert chosen(x, 4, clusters=2).weight == [1.0] * 4
 
 
+@pytest.mark.slow
 def test_the_same_seed_selects_the_same_in_another_process() -> None:
     lines = (
         "import torch",
