@@ -13,7 +13,9 @@ from common import median_seconds, print_environment
 
 from tasks.pruning.core import masks
 from tasks.pruning.swiftprune import ewma
+from tasks.pruning.swiftprune.method import SwiftPrune
 
+RATE = SwiftPrune().alpha
 SHAPES = ((576, 576), (1536, 576), (576, 1536), (4096, 4096), (4096, 14336))
 
 
@@ -30,7 +32,7 @@ def main() -> None:
             lambda s=scores, k=half: s.topk(k, dim=1, largest=False, sorted=False),
             lambda s=scores, k=half: s <= s.kthvalue(k, dim=1, keepdim=True).values,
             lambda s=scores: masks.lowest_per_row(s, 0.5),
-            lambda s=scores, g=generator: ewma.select(s, 0.5, 1 / 128, g, 0.25),
+            lambda s=scores, g=generator: ewma.select(s, 0.5, RATE, g),
         )
         seconds = [median_seconds(work, 3 if rows * columns > 1e7 else 9) for work in works]
         shown = "".join(f"{1000 * value:12.1f} ms" for value in seconds)

@@ -122,10 +122,10 @@ def lowest_of_groups(scores_OI: Tensor, keep: int, group: int) -> Tensor:
     """Mark all but the ``keep`` highest scores of every ``group`` consecutive ones of a row.
 
     Which of several equal scores goes is ``torch.topk``'s choice, as in Wanda's code; on a GPU, in
-    small groups, the one with the lower index. Weights that
-    were quantised tie often, and then the choice is no detail: in 15 % of SmolLM2's groups
-    the magnitudes on both sides of the cut are equal, and magnitude pruning to 2:4 differs by a
-    factor of two in perplexity between the rules (tests/benchmarks/ties.py).
+    small groups, the one with the lower index. Weights that were quantised tie often, and then the
+    choice is no detail: in 15 % of SmolLM2's groups the magnitudes on both sides of the cut are
+    equal, and magnitude pruning to 2:4 differs by a factor of two in perplexity between the rules
+    (tests/benchmarks/ties.py).
 
     Raises:
         UnsupportedLayerError: when ``group`` does not divide the number of in-features.
