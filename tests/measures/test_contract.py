@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from tasks.measures import registry
 from tasks.measures.base import Measure, Member, Subject
 from tasks.measures.figures import Figure, Value
 from tasks.measures.registry import measures
+from tasks.measures.zero_shot.results import Metric, TaskResult
 from tasks.models.architecture.decoder import describe
 from tasks.models.load import load_model
 from tasks.models.saved.save import save_checkpoint
@@ -452,6 +454,39 @@ def test_the_mean_waits_for_every_task(sweep: Sweep) -> None:
     assert (
         measure.columns(found)["zero_shot/mean"] == measure.columns(found)["zero_shot/question/acc"]
     )
+
+
+def _judged(sweep: Sweep, **results: TaskResult) -> dict[str, Artifact]:
+    """Artifacts of tasks with these results, and of their mean."""
+    found = sweep.found("zero_shot")[0]
+    tasks = {
+        name: replace(found["question"], facts={**found["question"].facts, "result": r.as_json()})
+        for name, r in results.items()
+    }
+    step = measures()["zero_shot"].steps(sweep.subjects[0])["mean of all tasks"]
+    work = SimpleNamespace(step=replace(step, needs=dict.fromkeys(tasks)), need=tasks.get)
+    assert step.produce is not None
+    mean = replace(found["question"], facts=dict(step.produce(cast("Work", work))))
+    return {**tasks, "mean of all tasks": mean}
+
+
+def test_a_perplexity_is_no_part_of_a_mean_of_accuracies(sweep: Sweep) -> None:
+    def result(**values: float | None) -> TaskResult:
+        metrics = {name: Metric(value, 0.03, None) for name, value in values.items()}
+        return TaskResult(metrics, 9, 9, 0, "1")
+
+    measure = measures()["zero_shot"]
+    a, b = result(acc=0.4, acc_norm=0.9), result(exact_match=0.8)
+    wiki = result(word_perplexity=5000.0, byte_perplexity=9.0)
+    row = measure.columns(_judged(sweep, a=a, b=b, wiki=wiki))
+    assert row["zero_shot/mean"] == pytest.approx(0.6)
+    assert row["zero_shot/mean_stderr"] == pytest.approx(math.hypot(0.03, 0.03) / 2)
+    assert measure.figures(list(row))[0].label == "mean of 2 zero-shot tasks"
+    (said,) = [note for note in measure.notes([row]) if "not in the mean" in note]
+    assert said.startswith("wiki is not in the mean: word_perplexity")
+    assert "zero_shot/mean" not in measure.columns(_judged(sweep, wiki=wiki))
+    nothing = _judged(sweep, a=a, b=result(exact_match=None))
+    assert "zero_shot/mean" not in measure.columns(nothing), "of fewer tasks than a neighbour's"
 
 
 @pytest.mark.parametrize("name", NAMES)

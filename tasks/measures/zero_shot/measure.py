@@ -16,7 +16,7 @@ from tasks.measures.computing import network, processes_of, scratch_of
 from tasks.measures.figures import Figure, Value, instances, present
 from tasks.measures.zero_shot.paired import calibration_error
 from tasks.measures.zero_shot.questions import main_metric, write_questions
-from tasks.measures.zero_shot.results import TaskResult, main_of
+from tasks.measures.zero_shot.results import TaskResult, is_share, main_of
 from tasks.models.load import best_device, load_tokenizer
 from tasks.runtime.memory import measured
 from tasks.store.steps import Facts, Step, Work
@@ -34,8 +34,6 @@ ALL_TASKS = "mean of all tasks"
 _GROUP = "zero-shot tasks"
 _MANY = 1 << 20
 """Stands for the documents of a task that is judged in full."""
-_SHARES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "f1", "mcc")
-"""Metrics between 0 and 1 of which more is better."""
 _LOWER = (
     ECE,
     "perplexity",
@@ -112,7 +110,7 @@ class ZeroShot(Measure):
         if steps:
             steps[ALL_TASKS] = Step(
                 name="zero_shot_mean",
-                version=self.version,
+                version=5,
                 inputs={},
                 needs=dict(steps),
                 produce=_mean,
@@ -139,11 +137,7 @@ class ZeroShot(Measure):
         return row
 
     def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
-        metrics: dict[str, list[str]] = {}
-        for instance in instances(columns, PREFIX):
-            task, _, metric = instance.rpartition("/")
-            if task and not metric.endswith(STDERR):
-                metrics.setdefault(task, []).append(metric)
+        metrics = _metrics(columns)
         told = [
             _figure(task, metric, metric == main_of(names), columns)
             for task, names in metrics.items()
@@ -151,10 +145,10 @@ class ZeroShot(Measure):
         ]
         if PREFIX + MEAN not in columns:
             return told
-        several = len(metrics) > 1
+        count = sum(is_share(main_of(names)) for names in metrics.values())
         mean = Figure(
             column=PREFIX + MEAN,
-            label=f"mean of {len(metrics)} zero-shot tasks" if several else "zero-shot accuracy",
+            label=f"mean of {count} zero-shot tasks" if count > 1 else "zero-shot accuracy",
             heading="zero-shot",
             group=_GROUP,
             unit="%",
@@ -168,11 +162,18 @@ class ZeroShot(Measure):
         return [mean, *told]
 
     def notes(self, rows: Sequence[Mapping[str, Value]]) -> Sequence[str]:
-        if not present(self.figures([column for row in rows for column in row]), rows):
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        if not present(self.figures(columns), rows):
             return ()
+        mains = {task: main_of(names) for task, names in _metrics(columns).items()}
         return (
             "Zero-shot: ± one standard error; the mean is over each task's main metric, its error "
             "as if tasks were independent.",
+            *(
+                f"{task} is not in the mean: {main} is no share of right answers."
+                for task, main in mains.items()
+                if not is_share(main)
+            ),
             "ECE: how far the likelihood share of the chosen option lies from how often it is "
             "right, in ten bins.",
             *dict.fromkeys(note for row in rows for note in _cut_notes(row)),
@@ -209,9 +210,19 @@ def asked_of(subject: Subject, task: ResolvedTask) -> dict[str, Any]:
     return {"task": dict(task.identity), "limit": asked.limit, "num_fewshot": asked.num_fewshot}
 
 
+def _metrics(columns: Sequence[str]) -> dict[str, list[str]]:
+    """Task → its metrics, as far as columns name them."""
+    metrics: dict[str, list[str]] = {}
+    for instance in instances(columns, PREFIX):
+        task, _, metric = instance.rpartition("/")
+        if task and not metric.endswith(STDERR):
+            metrics.setdefault(task, []).append(metric)
+    return metrics
+
+
 def _figure(task: str, metric: str, main: bool, columns: Sequence[str]) -> Figure:
     kind = metric.partition(",")[0]
-    share = kind in _SHARES
+    share = is_share(metric)
     return Figure(
         column=f"{PREFIX}{task}/{metric}",
         label=f"{task} {metric}",
@@ -293,13 +304,17 @@ def _produce(work: Work, subject: Subject, task: ResolvedTask) -> Facts:
 
 
 def _mean(work: Work) -> Facts:
-    """Mean of the tasks' main metrics, of those that are numbers, and its standard error."""
+    """Mean of the tasks' main metrics, of those that are shares, and its standard error.
+
+    There is none where one of them has no value: it would be of other tasks than a neighbour's.
+    """
     found = [TaskResult.from_json(work.need(t).facts["result"]) for t in work.step.needs]
-    values = [(r.value, r.stderr) for r in found if r.value is not None]
-    if not values:
+    shares = [result for result in found if is_share(result.main)]
+    values = [result.value for result in shares if result.value is not None]
+    if not values or len(values) < len(shares):
         return {}
-    facts: dict[str, Any] = {MEAN: math.fsum(value for value, _ in values) / len(values)}
-    errors = [error for _, error in values if error is not None]
+    facts: dict[str, Any] = {MEAN: math.fsum(values) / len(values)}
+    errors = [result.stderr for result in shares if result.stderr is not None]
     if len(errors) == len(values):
         # As if the tasks were independent.
         facts[MEAN + STDERR] = math.hypot(*errors) / len(errors)

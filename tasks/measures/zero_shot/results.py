@@ -13,12 +13,18 @@ if TYPE_CHECKING:
 
 NO_FILTER = "none"
 _MAIN = ("acc", "acc_norm", "exact_match", "f1")
+_SHARES = (*_MAIN, "acc_bytes", "acc_mutual_info", "mcc")
 
 
 def main_of(metrics: Iterable[str]) -> str:
     """The metric that stands for a task: the first of the usual ones, else the task's first."""
     names = list(metrics)
     return next((name for name in _MAIN if name in names), names[0])
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is at most 1 and more of it is better: what may be averaged over tasks."""
+    return metric.partition(",")[0] in _SHARES
 
 
 @dataclass(frozen=True)
