@@ -219,13 +219,22 @@ def _below(path: str, place: str, steps: Mapping[str, Record]) -> Inputs:
     record = steps[place]
     found: Inputs = {}
     needed: dict[str, None] = {}
+    told, references = {record["step"]}, dict[str, str]()
     for role, need in record["needs"].items():
-        if role.partition("/")[0] not in (_REFERENCE, MEMBER):
+        whose = role.partition("/")[0]
+        if whose == _REFERENCE:
+            references[role] = need
+        elif whose != MEMBER:
             kind, behind = steps[need]["step"], f"{path}/{role}"
             if kind != record["step"]:
                 behind = _PLACES.get(kind, _PURPOSES.get(behind, behind))
             found |= _below(behind, need, steps)
             needed |= {} if behind == path else {behind: None}
+            told.add(kind)
+    for role, need in references.items():
+        # The dense model itself is told elsewhere; what it was asked, where this model was not.
+        if steps[need]["step"] not in told:
+            found |= dict(_entries(f"{path}/{role}", {**steps[need], "facts": {}}))
     found |= dict(_entries(path, record))
     if needed:
         found[path + NEEDS] = ", ".join(needed)

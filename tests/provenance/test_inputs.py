@@ -123,6 +123,30 @@ def test_a_tree_is_one_path_an_input(context: Context) -> None:
     assert not {key for key in seen if key.startswith("perplexity/docs")}
 
 
+def test_what_only_the_dense_model_was_asked_is_an_input_too(context: Context) -> None:
+    """An ensemble's uncertainty reads its tasks from the dense model's answers alone."""
+    planned = cell()
+    model = planned.subject.weights.needs["model"]
+    asked = Step(name="zero_shot", inputs={"limit": 6, "task": {"name": "piqa"}},
+                 needs={"weights": model}, produce=_writes("q", {"seconds": 3.0}))  # fmt: skip
+    member = Step(name="member", inputs={"place": 0}, needs={"weights": planned.subject.weights},
+                  produce=_writes("m", {}))  # fmt: skip
+    needs = {"member/0": member, "reference/piqa": asked}
+    ensemble = Step(name="uncertainty", inputs={"k": 1}, needs=needs, produce=_writes("u", {}))
+    planned.measured = {"uncertainty": {"all": ensemble}}
+    params = params_of(cast(Cell, planned), context)
+    found = {key: value for key, value in params.items() if key.startswith("uncertainty/all/")}
+    assert (
+        found.items()
+        >= {
+            "uncertainty/all/k": "1",
+            "uncertainty/all/reference/piqa/limit": "6",
+            "uncertainty/all/reference/piqa/task/name": "piqa",
+        }.items()
+    )
+    assert not any("member" in key or "weights" in key for key in found)
+
+
 def test_a_copied_folder_is_read_without_the_store(context: Context, tmp_path: Path) -> None:
     planned = made(context, cell())
     params = params_of(planned, context)
