@@ -101,8 +101,9 @@ def _announce(console: Console, config: SweepConfig, cells: int, skipped: int) -
 
 
 def print_notes(plan: Plan, console: Console) -> None:
-    """What a reader has to know of the models that were named."""
-    for note in (note for model in plan.models for note in model.notes):
+    """What a reader has to know of the models and texts that were named."""
+    of_models = (note for model in plan.models for note in model.notes)
+    for note in (*of_models, *plan.text_notes):
         console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
 
 

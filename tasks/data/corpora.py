@@ -40,6 +40,11 @@ class ResolvedCorpus:
     boundaries: str
     facts: Mapping[str, Any]
 
+    @property
+    def digests(self) -> set[str]:
+        """Of the text, and of each part of a mixture."""
+        return {self.digest, *(part["digest"] for part in self.facts.get("parts", ()))}
+
 
 @dataclass(frozen=True)
 class Passage:

@@ -184,6 +184,29 @@ class Plan:
         rows = (goal for row in (*self.models, *self.cells) for goal in row.goals)
         return [*rows, *steps_of(self.across)]
 
+    @property
+    def text_notes(self) -> list[str]:
+        """Which measured texts models were pruned or trained on, in sentences."""
+        seen: dict[str, dict[str, None]] = {}
+        for cell in self.cells:
+            recipe, method = cell.recipe, cell.recipe.method
+            for windows, use, uses in (
+                (recipe.calibration, "calibration", method.uses_calibration),
+                (recipe.training, "training", method.uses_training),
+            ):
+                for digest in windows.facts.digests if windows and uses else ():
+                    seen.setdefault(digest, {})[use] = None
+        notes: dict[str, None] = {}
+        for step in (step for model in self.models for step in steps_of(model.measured)):
+            about = step.needs["tokens"].about if "tokens" in step.needs else None
+            digests = about.facts.digests if isinstance(about, Windows) else set()
+            if uses := {use: None for digest in digests for use in seen.get(digest, ())}:
+                notes[
+                    f"{step.label} is measured on a text that {' and '.join(uses)} read too: it "
+                    "tells less of texts that the models have not seen."
+                ] = None
+        return list(notes)
+
     def steps(self) -> list[Step]:
         """Every step of the sweep, each once, needs first."""
         return list(walk(self.goals))

@@ -176,7 +176,12 @@ def _context(
         calibration=_calibration_facts(plan, calibration),
         training=_training_facts(training, context),
         measured=_measured_with(plan, context),
-        notes=[*left_notes(plan, context), *measured, *notes_of(recipes, context)],
+        notes=[
+            *plan.text_notes,
+            *left_notes(plan, context),
+            *measured,
+            *notes_of(recipes, context),
+        ],
         across=[(figure, columns[figure.column]) for figure in figures_of(list(columns))],
         environment=environment(),
         skipped=[(s.model, s.method, s.target, s.reason) for s in plan.skipped],

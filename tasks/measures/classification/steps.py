@@ -16,7 +16,7 @@ from tasks.measures.classification.scoring import Score
 from tasks.measures.classification.settings import ClassificationTask
 from tasks.measures.tuning.batches import Encoded, Reading, label_counts
 from tasks.measures.tuning.objectives import OneLabel
-from tasks.measures.tuning.records import TEST, load
+from tasks.measures.tuning.records import TEST, counts_of, load
 from tasks.measures.tuning.task import Task
 from tasks.store.steps import Facts
 from tasks.store.store import Artifact
@@ -72,5 +72,5 @@ class TextClassificationTask(Task):
         gold_N = torch.tensor([self._places[entry.label] for entry in records[TEST]])
         score = Score(gold_N, logits[TEST].argmax(1), self.labels)
         (out / _TABLE).write_text(score.as_csv(), encoding="utf-8")
-        counts = {part: len(entries) for part, entries in records.items()}
+        counts = counts_of(records, lambda entry: entry.text)
         return {**score.figures(), "texts": counts, "classes": len(self.labels)}

@@ -81,7 +81,14 @@ def resolve(task: SlotTask, where: str) -> TaskData:
             raise ConfigurationError(named, given, "there is no such folder of <event>.jsonl files")
         files = files_of(folder, scheme, named)
         read[part] = read_tweets(files, scheme, named)
-        digests[part] = {event: file_digest(path, None) for event, path in files.items()}
+        mine = {event: file_digest(path, None) for event, path in files.items()}
+        for other, theirs in digests.items():
+            for event, digest in mine.items():
+                if digest == theirs.get(event):
+                    raise ConfigurationError(
+                        named, f"{event}.jsonl", f"it holds what {event}.jsonl of {other} holds"
+                    )
+        digests[part] = mine
     parts = (read["train"], read["dev"], read["test"]) if "test" in read else split(read["train"])
     for part, tweets in zip(PARTS, parts, strict=True):
         if not tweets:

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from tasks.measures.slot_filling import answers
-from tasks.measures.slot_filling.data import PARTS, TaskData, load_tweets
+from tasks.measures.slot_filling.data import TaskData, load_tweets
 from tasks.measures.slot_filling.inputs import TOKENS, encode
 from tasks.measures.slot_filling.labels import instances_of
 from tasks.measures.slot_filling.records import Tweet
 from tasks.measures.slot_filling.settings import SlotTask
 from tasks.measures.tuning.batches import Batch, Encoded, Reading, label_counts
+from tasks.measures.tuning.records import counts_of
 from tasks.measures.tuning.task import Task
 from tasks.store.steps import Facts
 from tasks.store.store import Artifact
@@ -112,7 +113,7 @@ class SlotFillingTask(Task):
         return {
             **score.figures(scheme),
             "precision_recall": answers.precision_recall(found["test"], scheme, typed=typed),
-            "tweets": {part: len(records[part]) for part in PARTS},
+            "tweets": counts_of(records, lambda tweet: (tweet.event, tweet.text)),
         }
 
 

@@ -17,7 +17,7 @@ from tasks.measures.token_classification.settings import TokenTask
 from tasks.measures.token_classification.spans import OUTSIDE
 from tasks.measures.tuning.batches import Encoded, Reading, label_counts
 from tasks.measures.tuning.objectives import OneLabel
-from tasks.measures.tuning.records import TEST, TRAIN
+from tasks.measures.tuning.records import TEST, counts_of
 from tasks.measures.tuning.task import Task
 from tasks.models.errors import UnsupportedModelError
 from tasks.store.steps import Facts
@@ -94,7 +94,7 @@ class TokenClassificationTask(Task):
         words = sum(len(sentence.words) for sentence in tested)
         return {
             **score.figures(),
-            "sentences": {part: len(records[part]) for part in (TRAIN, TEST)},
+            "sentences": counts_of(records, lambda sentence: sentence.words),
             "words": words,
             "words_unread": words - sum(len(entry.readings) for entry in encoded[TEST]),
             "labels": len(self.labels),

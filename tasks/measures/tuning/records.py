@@ -15,6 +15,7 @@ from tasks.store.steps import Facts, Work
 from tasks.store.store import Artifact
 
 TRAIN, TEST = "train", "test"
+LEARNED_TOO = f"{TEST} whose text {TRAIN} holds too"
 _FILE = "texts.json"
 _TESTED = 0.25
 """Of the distinct texts of a file that holds all, the last."""
@@ -66,20 +67,34 @@ def read_parts(
         text_of: records of one text come to one side where there is no test.
 
     Raises:
-        ConfigurationError: naming file and line.
+        ConfigurationError: naming file and line; test is train.
     """
     given = {TRAIN: data.train, TEST: data.test}
     files = {part: Path(name).expanduser() for part, name in given.items() if name is not None}
     read: dict[str, list[RecordType]] = {}
     for part, path in files.items():
         read[part] = read_lines(path, f"{where}.data.{part}", reader(read.get(TRAIN, ())))
+    identity = {part: file_digest(path, None) for part, path in files.items()}
+    if identity.get(TEST) == identity[TRAIN]:
+        allowed = f"it holds what {TRAIN} holds; leave {TEST} away to split {TRAIN}"
+        raise ConfigurationError(f"{where}.data.{TEST}", data.test, allowed)
     if TEST not in read:
         read = split(read[TRAIN], text_of)
     if not read[TRAIN]:
         raise ConfigurationError(f"{where}.data.{TRAIN}", data.train, "no text is learned from")
     if not read[TEST]:
         raise ConfigurationError(f"{where}.data", data.test or data.train, "no text is tested")
-    return Read({part: file_digest(path, None) for part, path in files.items()}, read)
+    return Read(identity, read)
+
+
+def counts_of(
+    parts: Mapping[str, Sequence[RecordType]], text_of: Callable[[RecordType], Hashable]
+) -> dict[str, int]:
+    """Part → records, and how many of those that are scored were learned from too, if any."""
+    learned = {text_of(record) for record in parts[TRAIN]}
+    both = sum(text_of(record) in learned for record in parts[TEST])
+    counts = {part: len(records) for part, records in parts.items()}
+    return counts | ({LEARNED_TOO: both} if both else {})
 
 
 def read_lines(path: Path, field: str, record_of: RecordOf[RecordType]) -> list[RecordType]:

@@ -17,8 +17,9 @@ from tasks.measures.classification.records import LabelledData, LabelledText, re
 from tasks.measures.classification.scoring import Score
 from tasks.measures.classification.settings import ClassificationTask
 from tasks.measures.classification.steps import TextClassificationTask
+from tasks.measures.tuning.measure import sizes_of
 from tasks.measures.tuning.network import TaskNetwork
-from tasks.measures.tuning.records import split
+from tasks.measures.tuning.records import counts_of, split
 from tasks.measures.tuning.sharing import Lesson, Recipe
 from tasks.measures.tuning.training import fine_tune_, logits_of, zeros_of
 from tasks.models.architecture.decoder import describe
@@ -67,6 +68,18 @@ def test_a_bad_line_is_named(second: Any, told: str, tmp_path: Path) -> None:
     train = lines(tmp_path / "train.jsonl", labelled("a", id=7), second)
     with pytest.raises(ConfigurationError, match=told):
         resolved(train)
+
+
+def test_texts_that_are_learned_from_and_scored_are_refused_or_counted(tmp_path: Path) -> None:
+    train = lines(tmp_path / "train.jsonl", *GOOD)
+    same = lines(tmp_path / "same.jsonl", *GOOD)
+    with pytest.raises(ConfigurationError, match=r"data\.test.*it holds what train holds"):
+        resolved(train, test=same)
+    test = lines(tmp_path / "test.jsonl", GOOD[0], labelled("no", "a third"))
+    parts = resolved(train, test=test).read.parts
+    counts = counts_of(parts, lambda entry: entry.text)
+    assert counts == {"train": len(GOOD), "test": 2, "test whose text train holds too": 1}
+    assert sizes_of(counts).endswith("2 test, 1 test whose text train holds too")
 
 
 def test_an_id_of_null_is_none(tmp_path: Path) -> None:

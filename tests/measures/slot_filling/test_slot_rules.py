@@ -10,6 +10,7 @@ import pytest
 
 from configs.errors import ConfigurationError
 from tasks.measures.slot_filling.answers import allowed
+from tasks.measures.slot_filling.data import resolve
 from tasks.measures.slot_filling.generator import generate
 from tasks.measures.slot_filling.labels import (
     candidates_of,
@@ -27,6 +28,7 @@ from tasks.measures.slot_filling.records import (
     tweet_of,
 )
 from tasks.measures.slot_filling.schemes import AUTHOR, COVID, NEAR_AUTHOR, scheme_of
+from tasks.measures.slot_filling.settings import SlotTask
 
 CHUNKS = {
     "positive": "age close_contact employer name recent_travel when where",
@@ -202,6 +204,16 @@ def test_a_file_of_no_event_is_refused(tmp_path: Path) -> None:
     (tmp_path / "positives.jsonl").touch()
     with pytest.raises(ConfigurationError, match=r"positives\.jsonl"):
         files_of(tmp_path, COVID, "data.train")
+
+
+def test_a_part_that_holds_what_another_holds_is_refused(tmp_path: Path) -> None:
+    for part, text in (("train", "I tested positive"), ("dev", "He tested"), ("test", "He tested")):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "positive.jsonl").write_text(line(text=text))
+    data = {part: str(tmp_path / part) for part in ("train", "dev", "test")}
+    task = SlotTask.model_validate({"data": {"source": "files", **data}})
+    with pytest.raises(ConfigurationError, match=r"data\.test.*positive\.jsonl of dev holds"):
+        resolve(task, "here")
 
 
 def test_splits_keep_equal_texts_together_in_file_order() -> None:

@@ -130,7 +130,8 @@ def test_words_whose_pieces_are_cut_are_not_read(tmp_path: Path) -> None:
     words = [f"w{n}" for n in range(6)]
     told = [{"tokens": words, "labels": ["B-A", *"OOOO", "I-A"]}]
     file = lines(tmp_path / "train.jsonl", *told)
-    task = TokenClassificationTask(task_of(file, file), resolved(file, file))
+    other = lines(tmp_path / "test.jsonl", *told, *told)
+    task = TokenClassificationTask(task_of(file, other), resolved(file, other))
     tokenizer, sentence = encoders.tokenizer(), Sentence(tuple(words), tuple(told[0]["labels"]))
     (whole,) = task.encode([sentence], tokenizer, 14)
     assert not whole.cut
