@@ -82,14 +82,22 @@ class Recipe:
             return 1
         return self.training_options.processes or max(1, torch.cuda.device_count())
 
+    @property
+    def statistics_windows(self) -> int | None:
+        """How many calibration windows statistics are of; None where the method takes none."""
+        method, calibration = self.method, self.calibration
+        if not (isinstance(method, LayerMethod) and method.uses_statistics):
+            return None
+        assert calibration is not None
+        assert calibration.count is not None
+        return method.calibration_windows(calibration.count, calibration.length)
+
     def needs(self) -> dict[str, Step]:
         """What the method looks at: the one place that asks."""
         needs = {"model": self.model}
-        method, calibration = self.method, self.calibration
-        if isinstance(method, LayerMethod) and method.uses_statistics:
+        method, calibration, count = self.method, self.calibration, self.statistics_windows
+        if isinstance(method, LayerMethod) and count is not None:
             assert calibration is not None
-            assert calibration.count is not None
-            count = method.calibration_windows(calibration.count, calibration.length)
             tokens = calibration.limited(count).step
             needs["statistics"] = statistics_step(
                 self.model, tokens, count, self.dtype, method.sketch

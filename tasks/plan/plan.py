@@ -186,7 +186,22 @@ class Plan:
 
     @property
     def text_notes(self) -> list[str]:
-        """Which measured texts models were pruned or trained on, in sentences."""
+        """What a reader has to know of the texts, in sentences."""
+        return [*self._fewer_windows(), *self._seen_texts()]
+
+    def _fewer_windows(self) -> list[str]:
+        """Whose statistics are of a part of the calibration windows."""
+        notes: dict[str, None] = {}
+        for cell in self.cells:
+            count, calibration = cell.recipe.statistics_windows, cell.recipe.calibration
+            if count is not None and calibration and count != calibration.count:
+                notes[
+                    f"{cell.name} looks at {count} of the {calibration.count} calibration windows."
+                ] = None
+        return list(notes)
+
+    def _seen_texts(self) -> list[str]:
+        """Which measured texts models were pruned or trained on."""
         seen: dict[str, dict[str, None]] = {}
         for cell in self.cells:
             recipe, method = cell.recipe, cell.recipe.method

@@ -57,3 +57,21 @@ def test_a_measured_text_that_pruning_looks_at_is_told(
     assert [note.partition(" too:")[0] for note in notes] == (
         [f"perplexity t is measured on a text that {reads} read"] if reads else []
     )
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_method_that_looks_at_fewer_windows_is_told() -> None:
+    config = validate(
+        {
+            "name": "texts",
+            "models": ["tiny-random"],
+            "calibration": {"corpus": MINE, "samples": 4, "sequence_length": 16},
+            "methods": ["sketched_obs", "wanda"],
+            "variants": {"fast": {"method": "sketched_obs", "options": {"tokens": 16}}},
+            "targets": ["0.5"],
+            "evaluation": {"perplexity": [{"name": "t", "corpus": OTHER, "windows": 1,
+                                           "sequence_length": 16}]},
+        }
+    )  # fmt: skip
+    (said,) = plan_sweep(config, dtype="float32").text_notes
+    assert said == "fast looks at 1 of the 4 calibration windows."
