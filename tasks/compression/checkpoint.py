@@ -234,6 +234,7 @@ def _prune(work: Work, recipe: Recipe) -> Facts:
         "exempt_weights": decoder.exempt(),
         "excluded_layers": len(excluded),
         "excluded_weights": sum(sizes[name] for name in excluded),
+        "branch_weights": sum(branch.numel() for branch in result.branches.values()),
     }
 
 

@@ -200,7 +200,7 @@ def learned_of(row: ModelPlan | Cell, context: Context) -> list[dict[str, float]
 
 
 def left_notes(plan: Plan, context: Context) -> list[str]:
-    """What stands beside the zeros: weights that no method prunes, and those that are excluded."""
+    """What stands beside the zeros: weights that no method prunes, excluded ones, branches."""
     said: dict[str, None] = {}
     for cell in plan.cells:
         facts = found.facts if (found := context.find(cell.pruned)) else {}
@@ -212,6 +212,12 @@ def left_notes(plan: Plan, context: Context) -> list[str]:
                 f"{cell.model.spec}: exclude ({', '.join(cell.recipe.exclude)}) leaves {layers} "
                 f"layers dense, {facts['excluded_weights']:,} of the {facts['counted_weights']:,} "
                 "weights that zeros are counted over."
+            ] = None
+        if weights := facts.get("branch_weights", 0):
+            said[
+                f"{cell.label}: {weights:,} weights of side branches are measured and not counted "
+                "among zeros; they stand beside the checkpoint's own, where load_pruned reads them "
+                "and stock from_pretrained does not."
             ] = None
     return list(said)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -68,6 +69,8 @@ def test_rows_and_table_say_what_was_learned(learned: Home) -> None:
     report = (learned.path / "sweeps" / "demo" / "report.md").read_text()
     assert "weights, 7.68k" in report
     assert "Training: " in report and "beyond its first 128 tokens; 16 windows of 64" in report
+    assert re.search(r"- boosted 2:4: [\d,]+ weights of side branches are measured", report)
+    assert "ast 2:4:" not in report
 
 
 def test_prefect_shows_progress_of_what_learns(make_home: Callable[..., Home]) -> None:

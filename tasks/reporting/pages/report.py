@@ -205,7 +205,8 @@ def _model_line(model: ModelFacts) -> str:
 def _again(context: ReportContext) -> str:
     kept = (
         "Pruned models: the `checkpoint` column of [results.csv](results.csv) names each folder; "
-        "`from_pretrained` loads it."
+        "`from_pretrained` loads it; where heads or channels were removed or side branches added, "
+        "`tasks.models.saved.pruned.load_pruned` loads what was measured."
         if context.checkpoints_kept
         else "The pruned models were not kept (`save_checkpoints: false`)."
     )
