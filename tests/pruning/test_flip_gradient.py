@@ -15,8 +15,10 @@ from tasks.pruning.core.methods import LearningInputs
 from tasks.pruning.core.sequences import Sequences
 from tasks.pruning.core.structure import Kept, masked_weights, structure_of
 from tasks.pruning.core.targets import Fraction
+from tasks.pruning.flip_gradient import judge as judge_module
 from tasks.pruning.flip_gradient.budget import allocated, fitted
-from tasks.pruning.flip_gradient.choice import Choice, Judge
+from tasks.pruning.flip_gradient.choice import Choice
+from tasks.pruning.flip_gradient.judge import Judge
 from tasks.pruning.flip_gradient.method import FlipGradient
 from tasks.pruning.flip_gradient.prior import Prior, prior
 from tasks.pruning.flip_gradient.rounds import Rounds, ranks
@@ -80,6 +82,52 @@ def test_the_judge_is_the_divergence_of_the_masked_model() -> None:
         found = judge(choice)
     assert judge.tokens == 2 * tokens_NL.numel()
     assert found == pytest.approx(divergence(decoder, choice.kept(), tokens_NL), rel=1e-3)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "opt"])
+def test_a_pass_that_begins_at_a_block_gives_what_a_whole_one_gives(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge_module, "_LOGIT_BYTES", 1)  # a window at a time
+    decoder = tiny.decoder(architecture)
+    known = prior(decoder, LearningInputs(tokens_NL=tiny.tokens(), loss=lambda _: None))  # type: ignore[arg-type, return-value]
+    base = Choice.by_prior(known, 0.25)
+    passed: list[int] = []
+    name = structure_of(decoder).attention_out
+    for index, block in enumerate(decoder.blocks):
+        counted = lambda *_, i=index: passed.append(i)  # noqa: E731
+        block.get_submodule(name).register_forward_pre_hook(counted)
+    with Judge(decoder, Sequences(tiny.tokens(3, 16, seed=5))) as judge:
+        judge.begin(base)
+        for block, group in itertools.product(*map(range, known.groups_LG.shape)):
+            flipped = base.with_group(block, group, not base.groups_LG[block, group])
+            whole = judge(flipped)
+            passed.clear()
+            assert judge(flipped, since=block) == whole
+            assert passed == [*range(block, len(decoder.blocks))] * 3
+    passed.clear()
+    decoder.model(input_ids=tiny.tokens(1, 16), use_cache=False)
+    assert passed == [*range(len(decoder.blocks))], "afterwards all are passed again"
+
+
+def test_blocks_that_hand_each_other_more_are_all_passed() -> None:
+    """Such as layers that share keys and values: what only the first block made is read later."""
+    decoder, known = of_tiny()
+    first, last = decoder.blocks[0], decoder.blocks[-1]  # type: ignore[attr-defined]
+    calls = [0]
+    first.register_forward_hook(lambda *_: calls.__setitem__(0, calls[0] + 1))
+    seen = [0]
+
+    def fresh(_: object, args: object, out: Tensor) -> Tensor:
+        stale = calls[0] == seen[0]
+        seen[0] = calls[0]
+        return out * (0.5 if stale else 1.0)
+
+    last.register_forward_hook(fresh)
+    base = Choice.by_prior(known, 0.25)
+    with Judge(decoder, Sequences(tiny.tokens(2, 16, seed=5))) as judge:  # type: ignore[arg-type]
+        value = judge.begin(base)
+        assert judge(base, since=len(decoder.blocks) - 1) == pytest.approx(value)  # type: ignore[attr-defined]
 
 
 def test_costs_of_groups_are_differences_of_flips() -> None:

@@ -16,7 +16,8 @@ from tasks.pruning.core.methods import Method, PruneResult
 from tasks.pruning.core.retraining import RetrainingMethod, counting
 from tasks.pruning.core.sequences import Sequences
 from tasks.pruning.core.targets import Fraction, SemiStructured
-from tasks.pruning.flip_gradient.choice import Choice, Judge
+from tasks.pruning.flip_gradient.choice import Choice
+from tasks.pruning.flip_gradient.judge import Judge
 from tasks.pruning.flip_gradient.method import FlipGradient
 from tasks.pruning.flip_gradient.prior import prior
 from tasks.pruning.policy_gradient.method import PolicyGradient

@@ -1,22 +1,15 @@
-"""What stays, and how far from the dense model that is.
+"""What stays.
 
-Shapes: ``L`` blocks, ``G`` groups, ``C`` channels, ``N`` windows, ``T`` tokens, ``V`` words.
+Shapes: ``L`` blocks, ``G`` groups, ``C`` channels.
 """
 
 from __future__ import annotations
 
-import math
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from tasks.pruning.core.blocks import Decoder
-from tasks.pruning.core.gates import gated_loss
-from tasks.pruning.core.sequences import Sequences, predicting
 from tasks.pruning.core.structure import Kept
 from tasks.pruning.flip_gradient.prior import Prior
 from tasks.pruning.policy_gradient.bernoulli import keep_highest
@@ -89,55 +82,3 @@ class Choice:
             Kept(groups_G, channels_C)
             for groups_G, channels_C in zip(self.groups_LG, self.channels_LC(), strict=True)
         )
-
-
-class Judge:
-    """Mean KL(dense ‖ choice) over the tokens of fixed windows, or what predicts those that count.
-
-    It is a context.
-
-    Attributes:
-        tokens: that have been judged.
-    """
-
-    def __init__(self, decoder: Decoder, windows: Sequences) -> None:
-        self._decoder, self._windows = decoder, windows
-        self._stack = ExitStack()
-        self.tokens = 0
-
-    @torch.no_grad()
-    def __enter__(self) -> Self:
-        self._dense = [self._log_probabilities(window) for window in self._windows.split(1)]
-        self._evaluate = self._stack.enter_context(gated_loss(self._decoder, self._divergence))
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._stack.close()
-        self._dense.clear()
-
-    def __call__(self, choice: Choice) -> float:
-        """Nats; infinite where the choice's logits are not finite."""
-        windows = self._windows
-        self.tokens += windows.ids_NL.numel()
-        value = self._evaluate(
-            choice.groups_LG.float(),
-            choice.channels_LC().float(),
-            windows.ids_NL,
-            windows.counted_NL,
-        )
-        return math.inf if math.isnan(value) else value
-
-    def _log_probabilities(self, window: Sequences) -> Tensor:
-        home = next(self._decoder.model.parameters()).device
-        ids_1L, counted_1L = window.ids_NL.long().to(home), window.counted_NL
-        logits_1LV = self._decoder.model(input_ids=ids_1L, use_cache=False).logits
-        logits_TV = logits_1LV[0] if counted_1L is None else predicting(logits_1LV, counted_1L)
-        return functional.log_softmax(logits_TV.float(), dim=-1)
-
-    def _divergence(self, ids_NL: Tensor, counted_NL: Tensor | None = None) -> Tensor:
-        windows, total = Sequences(ids_NL, counted_NL), torch.zeros(())
-        for window, dense_TV in zip(windows.split(1), self._dense, strict=True):
-            mine_TV = self._log_probabilities(window)
-            one = functional.kl_div(mine_TV, dense_TV, reduction="batchmean", log_target=True)
-            total += window.weight() * one.cpu()
-        return total / windows.weight()

@@ -43,7 +43,8 @@ from tasks.pruning.core.methods import (
 from tasks.pruning.core.registry import register
 from tasks.pruning.core.sequences import Sequences
 from tasks.pruning.core.targets import Fraction
-from tasks.pruning.flip_gradient.choice import Choice, Judge
+from tasks.pruning.flip_gradient.choice import Choice
+from tasks.pruning.flip_gradient.judge import Judge
 from tasks.pruning.flip_gradient.prior import prior
 from tasks.pruning.flip_gradient.rounds import Rounds
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.sequences import Sequences
 from tasks.pruning.flip_gradient.budget import allocated, fitted
-from tasks.pruning.flip_gradient.choice import Choice, Judge, highest_groups
+from tasks.pruning.flip_gradient.choice import Choice, highest_groups
+from tasks.pruning.flip_gradient.judge import Judge
 from tasks.pruning.flip_gradient.prior import Prior
 
 _FURTHER = (0.2, 0.4)
@@ -61,14 +62,14 @@ class Rounds:
         """One round: flip everything at the current choice, then choose for ``share``."""
         free, channels = self._prior.channel_blocks, self._prior.order_LC.shape[1]
         with Judge(self._decoder, windows) as judge:
-            flipped = [0]
+            flipped = [1]
 
-            def loss(choice: Choice) -> float:
+            def loss(choice: Choice, block: int) -> float:
                 flipped[0] += 1
                 told(flipped[0], self.flips)
-                return judge(choice)
+                return judge(choice, since=block)
 
-            base = loss(self.choice)
+            base = judge.begin(self.choice)
             if not math.isfinite(base):
                 raise ValueError(f"the model's outputs are not finite with {share:.0%} to remove")
             costs_LG = self._costs(loss, base)
@@ -90,16 +91,16 @@ class Rounds:
         self.choice = Choice(groups_LG, tuple(lost), self._prior.order_LC)
         return {"divergence_before": base, "share": share}
 
-    def _costs(self, loss: Callable[[Choice], float], base: float) -> Tensor:
+    def _costs(self, loss: Callable[[Choice, int], float], base: float) -> Tensor:
         costs_LG = torch.zeros_like(self._prior.groups_LG)
         for block, group in self._prior.group_places:
             stays = bool(self.choice.groups_LG[block, group])
-            change = loss(self.choice.with_group(block, group, not stays)) - base
+            change = loss(self.choice.with_group(block, group, not stays), block) - base
             costs_LG[block, group] = change if stays else -change
         return costs_LG
 
     def _curve(
-        self, loss: Callable[[Choice], float], base: float, block: int
+        self, loss: Callable[[Choice, int], float], base: float, block: int
     ) -> tuple[float, float]:
         """The loss as a function of the channels that one block loses."""
         channels = self._prior.order_LC.shape[1]
@@ -108,7 +109,7 @@ class Rounds:
         if lost >= _BACK * channels:
             wanted[-1] = lost - round(_BACK * channels)
         points = [min(max(point, 0), channels - 1) for point in wanted]
-        changes = [loss(self.choice.with_lost(block, point)) - base for point in points]
+        changes = [loss(self.choice.with_lost(block, point), block) - base for point in points]
         shares_P = torch.tensor(points, dtype=torch.float64) / channels
         return fitted(shares_P, torch.tensor(changes, dtype=torch.float64), lost / channels)
 
