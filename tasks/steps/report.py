@@ -26,7 +26,15 @@ from tasks.data.texts import Windows
 from tasks.measures.figures import PRUNING, SELECTION, Figure
 from tasks.measures.registry import figures_of, measures
 from tasks.plan.plan import ModelPlan, Plan, needed_places
-from tasks.plan.rows import across_of, curves_of, described, layers_of, left_notes, rows_of
+from tasks.plan.rows import (
+    across_of,
+    curves_of,
+    described,
+    layers_of,
+    left_notes,
+    rows_of,
+    sparser_notes,
+)
 from tasks.plan.selections import compositions_of, notes_of
 from tasks.provenance.inputs import INPUTS_NAME, write_inputs
 from tasks.reporting.context import CalibrationFacts, ModelFacts, ReportContext, TrainingFacts
@@ -176,7 +184,12 @@ def _context(
         calibration=_calibration_facts(plan, calibration),
         training=_training_facts(training, context),
         measured=_measured_with(plan, context),
-        notes=[*left_notes(plan, context), *measured, *notes_of(recipes, context)],
+        notes=[
+            *left_notes(plan, context),
+            *sparser_notes(rows),
+            *measured,
+            *notes_of(recipes, context),
+        ],
         across=[(figure, columns[figure.column]) for figure in figures_of(list(columns))],
         environment=environment(),
         skipped=[(s.model, s.method, s.target, s.reason) for s in plan.skipped],

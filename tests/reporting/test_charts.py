@@ -175,6 +175,16 @@ def test_groups_stand_beside_the_line_with_their_share(rows: list[Row]) -> None:
     assert fractions.y == groups.y
 
 
+def test_the_dense_model_stands_where_its_own_zeros_are() -> None:
+    cell = cell_row("wanda", "0.2", 40.0, sparsity=0.5)
+    for zeros, x in ((0.4, 40.0), (0.0, 0.0), (None, 0.0)):
+        (panel,) = _charts([dense_row() | {"sparsity": zeros}, cell])[
+            "perplexity-vs-sparsity"
+        ].panels
+        assert panel.marks[0].method == "dense"
+        assert panel.marks[0].x == pytest.approx(x)
+
+
 def test_accuracy_has_bars_of_one_standard_error() -> None:
     rows = large_sweep(methods=("wanda",), tasks=("arc_easy",))[:3]
     for row in rows:

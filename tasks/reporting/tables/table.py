@@ -210,7 +210,9 @@ def _names(mine: Sequence[Row], rows: Sequence[Row]) -> list[Column]:
 
 def _values(mine: Sequence[Row], rows: Sequence[Row], figure: Figure) -> Column:
     def cell(row: Row) -> str:
-        if not is_completed(row) or (figure is _SPARSITY and is_dense(row)):
+        if not is_completed(row) or (
+            figure is _SPARSITY and is_dense(row) and not row.get("sparsity")
+        ):
             return ""
         return with_error(figure, row.get(figure.column), figure.standard_error(row))
 
