@@ -55,7 +55,7 @@ class Tracker(Sweeps):
     ) -> str:
         """Run id of the child run that holds ``row``, one row of results.csv.
 
-        Figures become metrics at step round(100·sparsity); one that is not finite becomes
+        Figures become metrics at step round(1000·sparsity); one that is not finite becomes
         ``diverged`` = 1. A run of the same row is completed rather than repeated. One with another
         fingerprint or other params (it had failed, say) is deleted and made anew, since MLflow can
         neither change a param nor take a metric back.
@@ -97,10 +97,10 @@ class Tracker(Sweeps):
     ) -> None:
         """Headline and quality figures against sparsity, one child run a curve.
 
-        A curve is one model, method, seed and kind of target. The step is round(100·sparsity), so
-        the chart view draws the curve by itself; the dense
-        model is step 0. ``rows`` are all of the sweep: a curve with points that they no longer
-        hold is deleted and made anew.
+        A curve is one model, method, seed and kind of target: fractions, or keep:group with one
+        group. The step is round(1000·sparsity), or the next that is free, so the chart view draws
+        the curve by itself; the dense model comes first. ``rows`` are all of the sweep: a curve
+        with points that they no longer hold is deleted and made anew.
         """
         with self._locked("curves", parent_run_id):
             runs = self._runs({PARENT: parent_run_id, "secateur.kind": "curve"})
