@@ -109,7 +109,9 @@ def write_folder(
         write_inputs((*plan.models, *plan.cells), rows, context, folder)
         layers, curves = layers_of(plan, context), curves_of(plan, context)
         sources = compositions_of(plan, context)
-        plots = write_plots(rows, figures, layers, folder, curves, sources)
+        seeds = plan.config.seeds
+        seed = seeds[0] if len(seeds) > 1 else None
+        plots = write_plots(rows, figures, layers, folder, curves, sources, seed)
         for stale in set((folder / "plots").glob("*.png")) - set(plots):
             stale.unlink(missing_ok=True)
         said = _context(plan, context, rows, timings)
