@@ -19,11 +19,16 @@ class Tracker(Sweeps):
     """One experiment, open for writing. Made by ``connect``; every method may be repeated."""
 
     @surfacing
-    def logged(self, parent_run_id: str, rows: Sequence[Mapping[str, Any]] = ()) -> dict[str, str]:
+    def logged(
+        self,
+        parent_run_id: str,
+        rows: Sequence[Mapping[str, Any]] = (),
+        figures: Sequence[Figure] = (),
+    ) -> dict[str, str]:
         """Fingerprint → run id of the rows that are completely logged.
 
-        With ``rows``, those whose status has changed since are left out: a cell that failed
-        before and is completed now has to be logged again.
+        With ``rows``, those that have to be logged again are left out: their status has changed
+        since, or one of ``figures``, as seconds do when a lost artifact is made anew.
         """
         runs = {
             run.data.tags["secateur.row"]: run
@@ -35,6 +40,7 @@ class Tracker(Sweeps):
             for row in rows
             if (run := runs.get(row_identity(row))) is None
             or run.data.tags.get("status") != row["status"]
+            or not metrics_of(row, figures).items() <= run.data.metrics.items()
         }
         logged = {run.data.tags["secateur.cell"]: run.info.run_id for run in runs.values()}
         return {cell: run_id for cell, run_id in logged.items() if cell not in stale}

@@ -280,6 +280,18 @@ def test_a_failed_row_is_replaced_when_it_completes(tracker: Tracker) -> None:
     assert "error" not in run.data.tags
 
 
+def test_a_row_whose_figures_changed_has_to_be_logged_again(tracker: Tracker) -> None:
+    parent = tracker.begin_sweep(identity())
+    row = make_row(accuracy=float("inf"), prune_seconds=2.0)
+    run_id = tracker.log_row(parent, row, figures=FIGURES)
+    assert list(tracker.logged(parent, [row], FIGURES).values()) == [run_id]
+    slower = row | {"prune_seconds": 3.0}
+    assert tracker.logged(parent, [slower], FIGURES) == {}
+    assert tracker.log_row(parent, slower, figures=FIGURES) == run_id
+    assert list(tracker.logged(parent, [slower], FIGURES).values()) == [run_id]
+    assert tracker.client.get_run(run_id).data.metrics["prune_seconds"] == 3.0
+
+
 def test_seeds_that_share_a_fingerprint_are_two_runs(tracker: Tracker) -> None:
     parent = tracker.begin_sweep(identity())
     rows = [make_row(seed=seed, fingerprint="same") for seed in (0, 1)]
