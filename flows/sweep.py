@@ -215,8 +215,9 @@ class _Run:
         if self.recorder.resume():
             for row in (*self.plan.models, *self.plan.cells):
                 self._settle(row)
-        for cell in self.recorder.learn(self.computed, self.errors):
-            record(self.recorder, cell, self.errors.get(cell.fingerprint, ""))
+        computed = [*(self.plan.models if self.shared else ()), *self.computed]
+        for row in self.recorder.learn(computed, self.errors):
+            record(self.recorder, row, self.errors.get(row.fingerprint, ""))
         self._run_across()
         timings = Timings(self.shared, self.timings, time.monotonic() - self.start)
         with self.session.progress.work("sweep", "report"):

@@ -108,7 +108,7 @@ def instances(columns: Iterable[str], prefix: str) -> list[str]:
 
 PRUNING: tuple[Figure, ...] = (
     Figure(column="sparsity", label="zeros", heading="zeros", unit="%",
-           group="pruning", better="", format="percent", axis="linear", dense=0.0),
+           group="pruning", better="", format="percent", axis="linear"),
     Figure(column="exempt_weights", label="weights that no method prunes", heading="exempt",
            unit="weights", group="pruning", better="", format="count"),
     Figure(column="excluded_weights", label="weights excluded from pruning", heading="excluded",

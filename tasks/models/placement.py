@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,7 @@ from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import auto_class, load_config, require_complete
 from tasks.models.quiet import quiet
 from tasks.models.saved.branches import branch_tensors
+from tasks.models.saved.compact import Cut
 from tasks.models.saved.pruned import BRANCHES, read_metadata
 from tasks.models.saved.sliced import FORM
 
@@ -106,30 +108,42 @@ def parse_max_memory(max_memory: Mapping[str, str]) -> dict[int | str, int]:
 
 
 def count_weights(model: nn.Module) -> tuple[int, int]:
-    """(parameters, non-zero parameters), each shared one once, side branches too.
+    """(parameters, non-zero parameters), each shared one once, side branches too."""
+    counts = counts_by_name(model).values()
+    return sum(total for total, _ in counts), sum(nonzero for _, nonzero in counts)
+
+
+def counts_by_name(
+    model: nn.Module, cuts: Mapping[str, Cut] = MappingProxyType({})
+) -> dict[str, tuple[int, int]]:
+    """Name → (weights, those that are not zero), each shared one once, side branches too.
 
     Weights that lie on disk are read from there, a layer at a time.
+
+    Args:
+        cuts: what to count of parameters of which heads and channels were removed, by name.
     """
     from accelerate.utils import align_module_device
 
-    total, nonzero = _count(branch_tensors(model))
+    found = {f"branch {n}": _count(tensor) for n, tensor in enumerate(branch_tensors(model))}
     # What lies on disk is no longer one tensor with what it is tied to.
     spread = getattr(model, "hf_device_map", None)
     tied = set(getattr(model, "all_tied_weights_keys", ())) if spread else set()
     seen: set[int] = set()
     for prefix, module in model.named_modules():
-        names = [
-            name
+        names = {
+            name: full
             for name, parameter in module.named_parameters(recurse=False)
-            if id(parameter) not in seen and ".".join(filter(None, (prefix, name))) not in tied
-        ]
+            if id(parameter) not in seen
+            and (full := ".".join(filter(None, (prefix, name)))) not in tied
+        }
         seen.update(id(module.get_parameter(name)) for name in names)
         with align_module_device(module):
-            counts = _count([module.get_parameter(name) for name in names])
-        total, nonzero = total + counts[0], nonzero + counts[1]
-    return total, nonzero
+            for name, full in names.items():
+                tensor = module.get_parameter(name)
+                found[full] = _count(cuts[full].of(tensor) if full in cuts else tensor)
+    return found
 
 
-def _count(tensors: list[Tensor]) -> tuple[int, int]:
-    nonzero = sum(int(tensor.detach().count_nonzero()) for tensor in tensors)
-    return sum(tensor.numel() for tensor in tensors), nonzero
+def _count(tensor: Tensor) -> tuple[int, int]:
+    return tensor.numel(), int(tensor.detach().count_nonzero())

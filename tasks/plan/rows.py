@@ -9,9 +9,11 @@ from tasks.compression.checkpoint import history_of
 from tasks.measures.base import Subject
 from tasks.measures.figures import Figure
 from tasks.measures.registry import figures_of, measures
+from tasks.measures.size import zeros_of
 from tasks.plan.encoders import is_one
 from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped, steps_of
 from tasks.plan.selections import quality_of
+from tasks.pruning.core.targets import parse_target
 from tasks.store.context import Context
 from tasks.store.store import Artifact
 
@@ -61,7 +63,7 @@ def dense_row(model: ModelPlan, context: Context, error: str = "") -> Row:
         "seed": None,
         "status": "completed" if complete else "failed",
         "error": "" if complete else error or "not evaluated",
-        "sparsity": 0.0,
+        "sparsity": zeros_of(found_of(model.measured, context).get("size", {})),
         "exempt_weights": None,
         "excluded_weights": None,
         **_dense_columns(columns),
@@ -220,6 +222,20 @@ def left_notes(plan: Plan, context: Context) -> list[str]:
                 "and stock from_pretrained does not."
             ] = None
     return list(said)
+
+
+def sparser_notes(rows: Sequence[Row]) -> list[str]:
+    """Which targets ask for fewer zeros than their model came with."""
+    said = []
+    for model, zeros in ((r["model"], r["sparsity"]) for r in rows if r["method"] == "dense"):
+        targets = dict.fromkeys(r["target"] for r in rows if r["model"] == model and r["target"])
+        less = [target for target in targets if parse_target(target).sparsity < (zeros or 0.0)]
+        if less:
+            said.append(
+                f"{model}: {zeros:.1%} of the weights that zeros are counted over are zero before "
+                f"pruning; {', '.join(less)} ask{'s' * (len(less) == 1)} for less than that."
+            )
+    return said
 
 
 def headline_note(row: Row) -> str:

@@ -139,8 +139,7 @@ def points(
         if value is None or not is_completed(row) or is_dense(row):
             continue
         if is_comparable(row, mine, figure):
-            key = (series(row), target_text(row.get("target")))
-            groups.setdefault(key, []).append((value, row))
+            groups.setdefault(group_of(row), []).append((value, row))
     return [
         Point(
             method=method,
@@ -209,7 +208,7 @@ def targets(found: Iterable[Point]) -> list[str]:
 
 def cell_label(row: Row) -> str:
     """What a row is, in words: model, method, target and seed."""
-    parts = [str(row.get("model")), series(row), target_text(row.get("target"))]
+    parts = [str(row.get("model")), *group_of(row)]
     seed = row.get("seed")
     return " ".join(part for part in parts if part) + ("" if seed is None else f", seed {seed}")
 
@@ -217,6 +216,11 @@ def cell_label(row: Row) -> str:
 def series(row: Mapping[str, Value]) -> str:
     """What is drawn and compared as one: the method, and how its windows were chosen."""
     return " ".join(str(part) for part in (row.get("method"), row.get("selection")) if part)
+
+
+def group_of(row: Mapping[str, Value]) -> tuple[str, str]:
+    """What the seeds of a cell share in a model: its series and its target."""
+    return series(row), target_text(row.get("target"))
 
 
 def several_seeds(rows: Iterable[Row]) -> bool:

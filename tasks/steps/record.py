@@ -19,7 +19,7 @@ from prefect.states import Completed
 
 from configs.yaml_file import dump
 from tasks.data.texts import Windows
-from tasks.measures.figures import PRUNING, SELECTION
+from tasks.measures.figures import PRUNING, SELECTION, Figure
 from tasks.measures.registry import figures_of
 from tasks.plan.plan import Cell, ModelPlan, Plan
 from tasks.plan.rows import Row, across_of, learned_of, row_of
@@ -106,7 +106,7 @@ class Recorder:
         run_id = self.tracker.log_row(
             self.parent,
             row,
-            figures=[*PRUNING, *SELECTION, *figures_of(list(row))],
+            figures=_figures([row]),
             inputs=_inputs(planned),
             extra_params=params_of(planned, self.context),
             tags=prefect_tags(),
@@ -120,24 +120,29 @@ class Recorder:
         self.run_ids[planned.fingerprint] = run_id
         return run_id
 
-    def learn(self, cells: Sequence[Cell], errors: Mapping[str, str]) -> list[Cell]:
-        """Learn what other processes logged of the cells; those that nobody logged are left.
+    def learn(
+        self, computed: Sequence[ModelPlan | Cell], errors: Mapping[str, str]
+    ) -> list[ModelPlan | Cell]:
+        """Learn what is logged of rows that were computed; those that nobody logged as they are
+        now are left.
 
         Args:
             errors: row fingerprint → why it failed.
         """
-        elsewhere = [cell for cell in cells if cell.fingerprint not in self.run_ids]
-        if self.unavailable or self.tracker is None or not elsewhere:
+        if self.unavailable or self.tracker is None or not computed:
             return []
-        rows = [row_of(c, self.context, errors.get(c.fingerprint, "")) for c in elsewhere]
+        rows = [row_of(one, self.context, errors.get(one.fingerprint, "")) for one in computed]
         try:
-            logged = self.tracker.logged(self.parent, rows)
+            logged = self.tracker.logged(self.parent, rows, _figures(rows))
         except TrackingUnavailableError as error:
             self.outage(error)
             return []
         self.logged_now = True
+        left = [one for one in computed if one.fingerprint not in logged]
+        for one in left:
+            self.run_ids.pop(one.fingerprint, None)
         self.run_ids |= logged
-        return [cell for cell in elsewhere if cell.fingerprint not in logged]
+        return left
 
     def close_abandoned(self, held: Callable[[str], bool]) -> None:
         """End what killed processes left running; ``held`` tells whether a sweep's name is run."""
@@ -168,8 +173,7 @@ class Recorder:
         if self.unavailable or self.tracker is None:
             return
         failed = any(row["status"] == "failed" for row in rows)
-        columns = list(dict.fromkeys(c for row in rows for c in row))
-        figures = [*PRUNING, *SELECTION, *figures_of(columns)]
+        figures = _figures(rows)
         try:
             nothing_new = not changed and not self.logged_now
             if nothing_new and self.tracker.close_sweep(self.parent):
@@ -222,6 +226,11 @@ def _identity(plan: Plan) -> SweepIdentity:
     return SweepIdentity(
         name=config.name, fingerprint=plan.fingerprint, config_yaml=dump(config), axes=axes
     )
+
+
+def _figures(rows: Sequence[Row]) -> list[Figure]:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    return [*PRUNING, *SELECTION, *figures_of(columns)]
 
 
 def _as_completed(plan: Plan) -> list[Row]:

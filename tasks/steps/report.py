@@ -26,7 +26,15 @@ from tasks.data.texts import Windows
 from tasks.measures.figures import PRUNING, SELECTION, Figure
 from tasks.measures.registry import figures_of, measures
 from tasks.plan.plan import ModelPlan, Plan, needed_places
-from tasks.plan.rows import across_of, curves_of, described, layers_of, left_notes, rows_of
+from tasks.plan.rows import (
+    across_of,
+    curves_of,
+    described,
+    layers_of,
+    left_notes,
+    rows_of,
+    sparser_notes,
+)
 from tasks.plan.selections import compositions_of, notes_of
 from tasks.provenance.inputs import INPUTS_NAME, write_inputs
 from tasks.reporting.context import CalibrationFacts, ModelFacts, ReportContext, TrainingFacts
@@ -101,7 +109,9 @@ def write_folder(
         write_inputs((*plan.models, *plan.cells), rows, context, folder)
         layers, curves = layers_of(plan, context), curves_of(plan, context)
         sources = compositions_of(plan, context)
-        plots = write_plots(rows, figures, layers, folder, curves, sources)
+        seeds = plan.config.seeds
+        seed = seeds[0] if len(seeds) > 1 else None
+        plots = write_plots(rows, figures, layers, folder, curves, sources, seed)
         for stale in set((folder / "plots").glob("*.png")) - set(plots):
             stale.unlink(missing_ok=True)
         said = _context(plan, context, rows, timings)
@@ -179,6 +189,7 @@ def _context(
         notes=[
             *plan.text_notes,
             *left_notes(plan, context),
+            *sparser_notes(rows),
             *measured,
             *notes_of(recipes, context),
         ],

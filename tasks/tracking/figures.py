@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -16,6 +16,8 @@ from tasks.tracking.records import Points
 DENSE = "dense"
 Curve = tuple[str, str, str, str]
 """Model, method (and selection, where the sweep compares several), seed, kind of target."""
+Place = tuple[float, str]
+"""Zeros and target of a row: where it stands among the others of its curve."""
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, float]:
@@ -65,32 +67,54 @@ def drawn(figures: Sequence[Figure]) -> list[Figure]:
 
 
 def curves_of(rows: Sequence[Row], figures: Sequence[Figure]) -> dict[Curve, Points]:
-    """The points of each curve, the dense model's among them, by metric."""
+    """The points of each curve, the dense model's among them, by metric; one a step."""
     dense = {row["model"]: row for row in rows if row["method"] == DENSE}
-    curves: dict[Curve, dict[str, set[tuple[int, float]]]] = {}
+    curves: dict[Curve, dict[Place, dict[str, float]]] = {}
     for row in _completed(rows):
         if row.get("sparsity") is None:
             continue
-        kind = "n:m" if ":" in str(row["target"]) else "unstructured"
-        axes = (str(row["model"]), series(row), str(row["seed"]), kind)
-        curve = curves.setdefault(axes, {"sparsity": {(0, 0.0)}})
-        step = step_of(row)
-        curve["sparsity"].add((step, float(row["sparsity"] or 0)))
-        for name, value in metrics_of(row, drawn(figures)).items():
-            curve.setdefault(name, set()).add((step, value))
-        start = {f.column: _of_dense(f, row, dense.get(row["model"], {})) for f in drawn(figures)}
-        for name, value in finite(start).items():
-            curve.setdefault(name, set()).add((0, value))
+        axes = (str(row["model"]), series(row), str(row["seed"]), _kind(str(row["target"])))
+        own = dense.get(row["model"], {})
+        curve = curves.setdefault(axes, {(-1.0, ""): {"sparsity": _zeros(own)}})
+        start = {f.column: _of_dense(f, row, own) for f in drawn(figures)}
+        curve[-1.0, ""] |= finite(start)
+        here = {"sparsity": _zeros(row), **metrics_of(row, drawn(figures))}
+        curve[_zeros(row), str(row["target"])] = here
     wanted = {clean_name(figure.column) for figure in drawn(figures)} | {"sparsity", "diverged"}
-    return {
-        axes: {name: sorted(points) for name, points in curve.items() if name in wanted}
-        for axes, curve in curves.items()
-    }
+    return {axes: _by_metric(curve, wanted) for axes, curve in curves.items()}
+
+
+def _by_metric(curve: Mapping[Place, Mapping[str, float]], wanted: Collection[str]) -> Points:
+    """The points by metric, sparser ones at later steps.
+
+    MLflow draws one value a step: a point whose step is taken stands at the next one. Charts of
+    the saved views draw against the metric ``sparsity``, which stays as it is.
+    """
+    points: dict[str, list[tuple[int, float]]] = {}
+    step = -1
+    for _, metrics in sorted(curve.items()):
+        step = max(step + 1, _step(metrics["sparsity"]))
+        for name in metrics.keys() & wanted:
+            points.setdefault(name, []).append((step, metrics[name]))
+    return points
+
+
+def _kind(target: str) -> str:
+    """Fractions are one curve; 2:4 and 4:8 are no points of each other's, at the same zeros."""
+    return f"n:{target.rpartition(':')[2]}" if ":" in target else "unstructured"
 
 
 def step_of(row: Row) -> int:
-    """Where a row lies on a curve: per cent of zeros."""
-    return round(100 * float(row.get("sparsity") or 0))
+    """Where a row lies on a curve: zeros of a thousand weights."""
+    return _step(_zeros(row))
+
+
+def _step(zeros: float) -> int:
+    return round(1000 * zeros)
+
+
+def _zeros(row: Row) -> float:
+    return float(row.get("sparsity") or 0)
 
 
 def _of_dense(figure: Figure, row: Row, dense: Row) -> Any:

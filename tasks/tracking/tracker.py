@@ -19,11 +19,16 @@ class Tracker(Sweeps):
     """One experiment, open for writing. Made by ``connect``; every method may be repeated."""
 
     @surfacing
-    def logged(self, parent_run_id: str, rows: Sequence[Mapping[str, Any]] = ()) -> dict[str, str]:
+    def logged(
+        self,
+        parent_run_id: str,
+        rows: Sequence[Mapping[str, Any]] = (),
+        figures: Sequence[Figure] = (),
+    ) -> dict[str, str]:
         """Fingerprint → run id of the rows that are completely logged.
 
-        With ``rows``, those whose status has changed since are left out: a cell that failed
-        before and is completed now has to be logged again.
+        With ``rows``, those that have to be logged again are left out: their status has changed
+        since, or one of ``figures``, as seconds do when a lost artifact is made anew.
         """
         runs = {
             run.data.tags["secateur.row"]: run
@@ -35,6 +40,7 @@ class Tracker(Sweeps):
             for row in rows
             if (run := runs.get(row_identity(row))) is None
             or run.data.tags.get("status") != row["status"]
+            or not metrics_of(row, figures).items() <= run.data.metrics.items()
         }
         logged = {run.data.tags["secateur.cell"]: run.info.run_id for run in runs.values()}
         return {cell: run_id for cell, run_id in logged.items() if cell not in stale}
@@ -55,7 +61,7 @@ class Tracker(Sweeps):
     ) -> str:
         """Run id of the child run that holds ``row``, one row of results.csv.
 
-        Figures become metrics at step round(100·sparsity); one that is not finite becomes
+        Figures become metrics at step round(1000·sparsity); one that is not finite becomes
         ``diverged`` = 1. A run of the same row is completed rather than repeated. One with another
         fingerprint or other params (it had failed, say) is deleted and made anew, since MLflow can
         neither change a param nor take a metric back.
@@ -97,10 +103,10 @@ class Tracker(Sweeps):
     ) -> None:
         """Headline and quality figures against sparsity, one child run a curve.
 
-        A curve is one model, method, seed and kind of target. The step is round(100·sparsity), so
-        the chart view draws the curve by itself; the dense
-        model is step 0. ``rows`` are all of the sweep: a curve with points that they no longer
-        hold is deleted and made anew.
+        A curve is one model, method, seed and kind of target: fractions, or keep:group with one
+        group. The step is round(1000·sparsity), or the next that is free, so the chart view draws
+        the curve by itself; the dense model comes first. ``rows`` are all of the sweep: a curve
+        with points that they no longer hold is deleted and made anew.
         """
         with self._locked("curves", parent_run_id):
             runs = self._runs({PARENT: parent_run_id, "secateur.kind": "curve"})

@@ -73,7 +73,7 @@ class Spread(Measure):
     def sweep_steps(self, subjects: Sequence[Subject]) -> Mapping[str, Step]:
         if not all(subject.evaluation.spread for subject in subjects):
             return {}
-        counts = {s.label: measures()["size"].steps(s)["docs"] for s in subjects}
+        counts = {s.label: measures()["size"].steps(s)["size"] for s in subjects}
         return {"all": Step(name="spread", inputs={}, needs=counts, produce=self._produce)}
 
     def _produce(self, work: Work) -> Facts:

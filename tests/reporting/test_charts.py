@@ -117,7 +117,7 @@ def test_size_competes_with_the_dense_model() -> None:
         for method, size in sizes.items()
     ]
     rows[-1]["perplexity/docs"] = 300.0
-    chart = _charts(rows)["perplexity-vs-on-disk"]
+    chart = _charts(rows)["perplexity-vs-weights"]
     pale = {name for name, mark in _marks(chart.panels[0]).items() if mark.pale}
     assert pale == {"wanda", "magnitude"}
     assert _marks(chart.panels[0])["dense"].x == 80.0
@@ -125,13 +125,13 @@ def test_size_competes_with_the_dense_model() -> None:
 
 
 def test_costs_without_a_choice_are_not_drawn() -> None:
-    """Masks change neither the size on disk nor, beyond noise, the speed."""
+    """Masks change neither the size of the weights nor, beyond noise, the speed."""
     rows = [dense_row() | {"bytes_on_disk": 10**8, DECODE: 20.0}]
     rows += [
         cell_row(method, "0.5", 50.0, bytes_on_disk=10**8) | {DECODE: 20.5}
         for method in ("wanda", "ast")
     ]
-    assert not {"perplexity-vs-on-disk", "perplexity-vs-decode"} & _charts(rows).keys()
+    assert not {"perplexity-vs-weights", "perplexity-vs-decode"} & _charts(rows).keys()
     rows[1][DECODE] = 30.0
     assert "perplexity-vs-decode" in _charts(rows)
 
@@ -173,6 +173,16 @@ def test_groups_stand_beside_the_line_with_their_share(rows: list[Row]) -> None:
     assert {mark.x for mark in fractions.marks} == {0.0, 30.0, 50.0}
     assert not fractions.x.log and fractions.x.low < 0 and fractions.x.high > 50
     assert fractions.y == groups.y
+
+
+def test_the_dense_model_stands_where_its_own_zeros_are() -> None:
+    cell = cell_row("wanda", "0.2", 40.0, sparsity=0.5)
+    for zeros, x in ((0.4, 40.0), (0.0, 0.0), (None, 0.0)):
+        (panel,) = _charts([dense_row() | {"sparsity": zeros}, cell])[
+            "perplexity-vs-sparsity"
+        ].panels
+        assert panel.marks[0].method == "dense"
+        assert panel.marks[0].x == pytest.approx(x)
 
 
 def test_accuracy_has_bars_of_one_standard_error() -> None:

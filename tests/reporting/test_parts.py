@@ -45,6 +45,18 @@ def test_a_part_s_loss_is_the_mean_over_seeds_against_dense() -> None:
     assert lost(ROWS[1:], parts) == {}, "nothing without a dense model"
 
 
+def test_selections_are_cells_of_their_own() -> None:
+    figures = figures_of(list(ROWS[0]))
+    ((_, parts),) = wholes_of(figures).items()
+    few = row("wanda", "0.5", 0, death=0.8, positive=0.7) | {"selection": "random"}
+    many = row("wanda", "0.5", 0, death=0.4, positive=0.3) | {"selection": "coreset"}
+    found = lost([ROWS[0], few, many], parts)
+    assert found == {
+        "wanda random 0.5": pytest.approx([0.1, 0.1]),
+        "wanda coreset 0.5": pytest.approx([0.5, 0.5]),
+    }
+
+
 def test_it_is_drawn_among_the_plots(tmp_path: Path) -> None:
     written = write_plots(ROWS, figures_of(list(ROWS[0])), {}, tmp_path)
     assert any("by-part" in path.name for path in written)

@@ -57,6 +57,24 @@ def _drawn(rows: list[Row], folder: Path, monkeypatch: pytest.MonkeyPatch) -> di
     return figures
 
 
+@pytest.mark.parametrize("seed", [None, 7])
+def test_layers_and_curves_say_which_of_several_seeds_they_are_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int | None
+) -> None:
+    figures: dict[str, Figure] = {}
+    monkeypatch.setattr(paper, "save", lambda f, path: figures.setdefault(path.stem, f) and path)
+    rows = [dense_row(), cell_row("wanda", "0.5", 60.0, **{"slot_f1/covid": 0.5})]
+    layers = {column: {"tiny": LAYERS} for column in ("sparsity", "reconstruction_error")}
+    rows[1] |= {"reconstruction_error": 0.5}
+    curves = {"slot_f1/covid": {"tiny": {"wanda 0.5": [(0.5, 0.2), (1.0, 0.1)]}}}
+    write_plots(rows, figures_in(rows), layers, tmp_path, curves, seed=seed)
+    drawn = {stem: f for stem, f in figures.items() if "-by-" in stem}
+    assert len(drawn) == 3
+    for figure in drawn.values():
+        told = figure.get_suptitle() + figure.axes[0].get_title(loc="left")
+        assert ("tiny, seed 7" in told) == (seed == 7), told
+
+
 def _labels(axis: Any) -> list[str]:
     return [label.get_text() for label in axis.get_ticklabels()]
 

@@ -124,6 +124,14 @@ def test_each_group_of_figures_has_a_table(rows: list[Row]) -> None:
     assert len(table.splitlines()) == 4  # no row for cells without
 
 
+@pytest.mark.parametrize(("zeros", "shown"), [(0.4987, "49.9"), (0.0, ""), (None, "")])
+def test_zeros_of_the_dense_model_are_shown_where_it_has_any(
+    rows: list[Row], zeros: float | None, shown: str
+) -> None:
+    rows[0] |= {"sparsity": zeros}
+    assert _cells(_markdown(rows)["Results"], "dense")[-1] == shown
+
+
 def test_the_best_of_each_target_is_bold() -> None:
     rows = large_sweep(methods=("magnitude", "wanda", "sparsegpt"), tasks=())
     tables = _markdown(rows)

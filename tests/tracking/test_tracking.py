@@ -31,6 +31,7 @@ from tasks.tracking import (
     TrackingUnavailableError,
     connect,
 )
+from tasks.tracking.figures import curves_of as points_of
 from tasks.tracking.views import saved_views
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -210,7 +211,7 @@ def test_a_row_is_a_child_with_params_tags_metrics_inputs_and_files(
         "prune_seconds": 2.0, "evaluate_seconds": 1.5, "parameters": 1000.0,
         "arc__5__acc": 0.25, "odd/name": 1.0,
     }  # fmt: skip
-    assert history(tracker, run_id, "sparsity") == [(50, 0.5, run.info.start_time)]
+    assert history(tracker, run_id, "sparsity") == [(500, 0.5, run.info.start_time)]
     seen = {
         (used.dataset.name, used.dataset.digest, tag.value)
         for used in run.inputs.dataset_inputs
@@ -279,6 +280,18 @@ def test_a_failed_row_is_replaced_when_it_completes(tracker: Tracker) -> None:
     assert "error" not in run.data.tags
 
 
+def test_a_row_whose_figures_changed_has_to_be_logged_again(tracker: Tracker) -> None:
+    parent = tracker.begin_sweep(identity())
+    row = make_row(accuracy=float("inf"), prune_seconds=2.0)
+    run_id = tracker.log_row(parent, row, figures=FIGURES)
+    assert list(tracker.logged(parent, [row], FIGURES).values()) == [run_id]
+    slower = row | {"prune_seconds": 3.0}
+    assert tracker.logged(parent, [slower], FIGURES) == {}
+    assert tracker.log_row(parent, slower, figures=FIGURES) == run_id
+    assert list(tracker.logged(parent, [slower], FIGURES).values()) == [run_id]
+    assert tracker.client.get_run(run_id).data.metrics["prune_seconds"] == 3.0
+
+
 def test_seeds_that_share_a_fingerprint_are_two_runs(tracker: Tracker) -> None:
     parent = tracker.begin_sweep(identity())
     rows = [make_row(seed=seed, fingerprint="same") for seed in (0, 1)]
@@ -330,17 +343,40 @@ def test_curves_draw_perplexity_against_sparsity(tracker: Tracker) -> None:
         for name, (_, points) in curves.items()
     }
     assert drawn == {
-        "wanda unstructured curve · tiny · seed 0": [(0, 20.5), (25, 22.0), (50, 30.25)],
-        "wanda n:m curve · tiny · seed 0": [(0, 20.5), (50, 35.0), (50, 40.0)],
+        "wanda unstructured curve · tiny · seed 0": [(0, 20.5), (250, 22.0), (500, 30.25)],
+        "wanda n:4 curve · tiny · seed 0": [(0, 20.5), (500, 40.0)],
+        "wanda n:8 curve · tiny · seed 0": [(0, 20.5), (500, 35.0)],
         "magnitude unstructured curve · tiny · seed 0": [(0, 20.5)],
-        "ast unstructured curve · tiny · seed 0": [(0, 20.5), (50, 30.25)],
+        "ast unstructured curve · tiny · seed 0": [(0, 20.5), (500, 30.25)],
     }
     _, magnitude = curves["magnitude unstructured curve · tiny · seed 0"]
-    assert [point[:2] for point in magnitude["diverged"]] == [(50, 1.0)]
+    assert [point[:2] for point in magnitude["diverged"]] == [(500, 1.0)]
     _, others = curves["ast unstructured curve · tiny · seed 0"]
-    assert [point[:2] for point in others["drift/wiki"]] == [(0, 0.0), (50, 0.3)]
-    assert [point[:2] for point in others["accuracy"]] == [(0, 0.75), (50, 0.5)]
+    assert [point[:2] for point in others["drift/wiki"]] == [(0, 0.0), (500, 0.3)]
+    assert [point[:2] for point in others["accuracy"]] == [(0, 0.75), (500, 0.5)]
     assert "parameters" not in others
+
+
+@pytest.mark.parametrize(
+    ("dense", "zeros", "steps"),
+    [
+        (0.0, (0.5, 0.504, 0.995, 0.999), (0, 500, 504, 995, 999)),
+        (None, (0.9995, 0.9999, 0.99992), (0, 1000, 1001, 1002)),
+        (0.5, (0.5, 0.5, 0.5), (500, 501, 502, 503)),
+        (0.0, (0.00012, 0.5), (0, 1, 500)),
+    ],
+)
+def test_a_curve_has_one_value_a_step(
+    dense: float | None, zeros: tuple[float, ...], steps: tuple[int, ...]
+) -> None:
+    cells = [
+        make_row(target=f"0.{n}", sparsity=share, **{"loss/wiki": 30.0 + n})
+        for n, share in enumerate(zeros)
+    ]
+    rows = [make_row("dense", "", seed=None, sparsity=dense, **{"loss/wiki": 20.5}), *cells]
+    (curve,) = points_of(rows[::-1], FIGURES).values()
+    assert curve["loss/wiki"] == list(zip(steps, (20.5, 30.0, 31.0, 32.0, 33.0), strict=False))
+    assert curve["sparsity"] == list(zip(steps, (dense or 0.0, *zeros), strict=True))
 
 
 def test_a_curve_grows_with_its_sweep_and_drops_what_was_corrected(tracker: Tracker) -> None:
@@ -351,11 +387,11 @@ def test_a_curve_grows_with_its_sweep_and_drops_what_was_corrected(tracker: Trac
     tracker.log_curves(parent, [make_row(target="0.25"), make_row(target="0.5")], FIGURES)
     grown, points = curves_of(tracker, parent)[name]
     assert grown == first
-    assert [point[0] for point in points["loss/wiki"]] == [0, 25, 50]
+    assert [point[0] for point in points["loss/wiki"]] == [0, 250, 500]
 
     tracker.log_curves(parent, [make_row(target="0.25", **{"loss/wiki": 21.0})], FIGURES)
     ((_, points),) = curves_of(tracker, parent).values()
-    assert [point[:2] for point in points["loss/wiki"]] == [(0, 20.5), (25, 21.0)]
+    assert [point[:2] for point in points["loss/wiki"]] == [(0, 20.5), (250, 21.0)]
     assert tracker.logged(parent) == {}
 
 

@@ -15,7 +15,6 @@ from configs.trust import Trust
 from tasks.measures.perplexity.reference import Reference, ReferenceWriter, open_reference
 from tasks.models.architecture.head import input_device
 from tasks.models.next_tokens import WindowFigures, halves_of, measure_windows
-from tasks.models.placement import count_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -50,8 +49,6 @@ class Measured:
     """
 
     figures: WindowFigures
-    parameters: int
-    nonzero_parameters: int
     dtype: torch.dtype
     peaks: tuple[int, ...] = ()
 
@@ -87,6 +84,4 @@ def measure_here(
             keep=keep,
             progress=progress,
         )
-    # Of several processes the first alone counts.
-    counts = count_weights(model) if share.start == 0 else (0, 0)
-    return Measured(figures, *counts, dtype=model.dtype)
+    return Measured(figures, dtype=model.dtype)

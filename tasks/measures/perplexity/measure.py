@@ -123,9 +123,6 @@ def _produce(work: Work, subject: Subject) -> Facts:
         "prefix": cut.facts["prefix"],
         **{name: value for name, value in cut.facts.items() if name.startswith("documents")},
         "seconds": result.seconds,
-        "parameters": result.parameters,
-        "nonzero_parameters": result.nonzero_parameters,
-        "bytes_on_disk": result.parameters * dtype.itemsize,
         "peak_memory_bytes": max(result.peak_memory_bytes),
         "processes": processes,
         "batch_size": evaluation.batch_size,
@@ -137,7 +134,7 @@ def _produce(work: Work, subject: Subject) -> Facts:
 
 
 class Perplexity(Measure):
-    """Perplexity of token windows; its steps also hold what agreement and size tell."""
+    """Perplexity of token windows; its steps also hold what agreement tells."""
 
     name = "perplexity"
     summary = "how well the model predicts a text: exp of the mean loss of a token"

@@ -60,8 +60,6 @@ def measure_in_processes(
     )
     return Measured(
         figures,
-        reports[0]["parameters"],
-        reports[0]["nonzero_parameters"],
         DTYPES[reports[0]["dtype"]],
         tuple(report["peak_memory_bytes"] for report in reports),
     )
@@ -96,8 +94,6 @@ def measure_rank(facts: dict[str, Any], rank: Rank) -> dict[str, Any]:
         "agreed_N": _exact(figures.agreed_N),
         "seconds": figures.seconds,
         "peak_memory_bytes": peak.bytes,
-        "parameters": found.parameters,
-        "nonzero_parameters": found.nonzero_parameters,
         "dtype": _name_of(found.dtype),
     }
 

@@ -35,13 +35,10 @@ _PROCESSES = "evaluation.processes"
 class Evaluated(PerplexityResult):
     """
     Attributes:
-        parameters, nonzero_parameters: of the model as it was evaluated, side branches included.
         peak_memory_bytes: of each process, model included. What processes map of one file is
             counted in each of them and is in memory once.
     """
 
-    parameters: int = 0
-    nonzero_parameters: int = 0
     peak_memory_bytes: tuple[int, ...] = ()
 
 
@@ -109,12 +106,7 @@ def evaluate_windows(
 
 def _evaluated(found: Measured, windows_NL: Tensor) -> Evaluated:
     result = result_of(found.figures, windows_NL)
-    return Evaluated(
-        **dataclasses.asdict(result),
-        parameters=found.parameters,
-        nonzero_parameters=found.nonzero_parameters,
-        peak_memory_bytes=found.peaks,
-    )
+    return Evaluated(**dataclasses.asdict(result), peak_memory_bytes=found.peaks)
 
 
 def _loaded(

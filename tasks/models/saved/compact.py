@@ -11,6 +11,7 @@ has too many heads and fails with a mismatch of shapes. ``StaticCache`` in ``gen
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -31,6 +32,19 @@ _KEY_HEADS = ("num_key_value_heads", "num_kv_heads")
 _QUERY_FEATURES = ("embed_dim", "all_head_size")
 
 
+@dataclass(frozen=True)
+class Cut:
+    """What stays of a parameter: the indices along one dimension."""
+
+    dimension: int
+    index: Tensor
+
+    def of(self, full: Tensor) -> Tensor:
+        """That of the full-size parameter, as a tensor of its own."""
+        # Indexing columns would leave them strided.
+        return full.detach().index_select(self.dimension, self.index.to(full.device))
+
+
 def compact_(model: Model, kept: Sequence[Kept]) -> Model:
     """Cut every block down to what it keeps, in place, one matrix at a time.
 
@@ -47,11 +61,10 @@ def compact_(model: Model, kept: Sequence[Kept]) -> Model:
     decoder = describe(model)
     structure = require_structure(decoder, kept)
     for block, entry in zip(decoder.blocks, kept, strict=True):
-        for _, layer, parameter, dimension, index in _cuts(block, structure, entry):
+        for _, layer, parameter, cut in _cuts(block, structure, entry):
             full = getattr(layer, parameter)
-            # index_select, because indexing columns leaves them strided.
-            cut = full.detach().index_select(dimension, index.to(full.device))
-            setattr(layer, parameter, nn.Parameter(cut, requires_grad=full.requires_grad))
+            left = nn.Parameter(cut.of(full), requires_grad=full.requires_grad)
+            setattr(layer, parameter, left)
             layer.out_features, layer.in_features = layer.weight.shape
         _tell_heads(block, structure, int(entry.groups_G.sum()))
     return model
@@ -63,13 +76,21 @@ def compact_weights(decoder: Decoder, kept: Sequence[Kept]) -> dict[str, Tensor]
     Raises:
         UnsupportedModelError: as there.
     """
+    cuts = cuts_of(decoder, kept).items()
+    return {name: cut.of(decoder.model.get_parameter(name)) for name, cut in cuts}
+
+
+def cuts_of(decoder: Decoder, kept: Sequence[Kept]) -> dict[str, Cut]:
+    """What :func:`compact_` would leave of the weights and biases that it cuts, by their name.
+
+    Raises:
+        UnsupportedModelError: as there.
+    """
     structure = require_structure(decoder, kept)
     return {
-        f"{decoder.blocks_name}.{number}.{name}.{parameter}": getattr(layer, parameter)
-        .detach()
-        .index_select(dimension, index.to(layer.weight.device))
+        f"{decoder.blocks_name}.{number}.{name}.{parameter}": cut
         for number, (block, entry) in enumerate(zip(decoder.blocks, kept, strict=True))
-        for name, layer, parameter, dimension, index in _cuts(block, structure, entry)
+        for name, _, parameter, cut in _cuts(block, structure, entry)
     }
 
 
@@ -101,8 +122,8 @@ def require_structure(decoder: Decoder, kept: Sequence[Kept]) -> BlockStructure:
 
 def _cuts(
     block: nn.Module, structure: BlockStructure, entry: Kept
-) -> Iterator[tuple[str, nn.Linear, str, int, Tensor]]:
-    """(layer's name, layer, its parameter, dimension to cut, indices that stay)."""
+) -> Iterator[tuple[str, nn.Linear, str, Cut]]:
+    """(layer's name, layer, its parameter, what stays of it)."""
     query, key, channels = (
         flags.cpu().nonzero().flatten()
         for flags in (
@@ -118,9 +139,9 @@ def _cuts(
         for name, index in indices.items():
             layer = block.get_submodule(name)
             assert isinstance(layer, nn.Linear)
-            yield name, layer, "weight", dimension, index
+            yield name, layer, "weight", Cut(dimension, index)
             if dimension == 0 and layer.bias is not None:
-                yield name, layer, "bias", dimension, index
+                yield name, layer, "bias", Cut(dimension, index)
 
 
 def _tell_heads(block: nn.Module, structure: BlockStructure, groups: int) -> None:

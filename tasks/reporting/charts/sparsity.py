@@ -31,9 +31,10 @@ def against_sparsity(
 ) -> Chart | None:
     """``figure`` against measured sparsity; None when no completed cell has it.
 
-    Fractions are joined per method, from the dense model's zero. keep:group targets stand in
-    columns of their own beside them: at the sparsity they share with a fraction they would be
-    taken for points of its line. A figure of speed is shown as a multiple of the dense model's.
+    Fractions are joined per method; the dense model stands where its own zeros are. keep:group
+    targets stand in columns of their own beside them: at the sparsity they share with a fraction
+    they would be taken for points of its line. A figure of speed is shown as a multiple of the
+    dense model's.
 
     Args:
         figures: those that a mark tells, if they are headline ones.
@@ -65,7 +66,8 @@ def against_sparsity(
     grouped = [point for point in found if _is_group(point.target)]
     own = views.dense_row(rows, model)
     if joined and own is not None and line is not None:
-        joined.insert(0, Mark(method=DENSE, x=0.0, y=line, text=mark_text([own], rows, told)))
+        x, text = 100 * float(own.get("sparsity") or 0.0), mark_text([own], rows, told)
+        joined.insert(0, Mark(method=DENSE, x=x, y=line, text=text))
     methods = list(dict.fromkeys(point.method for point in found))
     columns = views.targets(grouped)
     width = 0.75 / max(len(methods), 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -33,6 +33,7 @@ def write_plots(
     folder: Path,
     curves: Mapping[str, Mapping[str, Curves]] = MappingProxyType({}),
     compositions: Mapping[str, Compositions] = MappingProxyType({}),
+    seed: int | None = None,
 ) -> list[Path]:
     """Write all plots to ``folder/plots``.
 
@@ -40,6 +41,7 @@ def write_plots(
         rows: results, methods in the order that legends shall have.
         layers: column → model → label of a cell → layer → value there.
         curves: column → model → label of a cell → its curve over a share.
+        seed: the one that layers and curves are of, where there are several; titles say it.
         compositions: ``calibration`` or ``training`` → how windows were chosen → their sources.
 
     Returns:
@@ -53,7 +55,7 @@ def write_plots(
     ]
     drawn += _of_parts(rows, figures)
     drawn += _of_sources(compositions)
-    drawn += [*_of_layers(figures, layers), *_of_curves(figures, curves)]
+    drawn += [*_of_layers(figures, layers, seed), *_of_curves(figures, curves, seed)]
     written: list[Path] = []
     for stem, (_, draw) in zip(distinct([name for name, _ in drawn]), drawn, strict=True):
         with plain_style():
@@ -76,19 +78,25 @@ def _of_sources(
 
 
 def _of_curves(
-    figures: Sequence[Figure], curves: Mapping[str, Mapping[str, Curves]]
+    figures: Sequence[Figure], curves: Mapping[str, Mapping[str, Curves]], seed: int | None
 ) -> Iterator[tuple[str, Callable[[], Drawn | None]]]:
     """``<column>-by-<what it runs over>-<model>-<target>``, a line a method."""
     from tasks.reporting.plots.curves import DENSE, draw_curve
 
     known = {figure.column: figure for figure in figures}
     for column, models in curves.items():
-        names = short_names(models)
+        names = _names(models, seed)
         for model, cells in models.items():
             targets = {label.split(" ")[-1] for label in cells if label != DENSE}
             for target in sorted(targets, key=target_key):
                 drawn = partial(draw_curve, names[model], target, known[column], cells)
                 yield f"{column}-by-{known[column].over}-{model}-{target}", drawn
+
+
+def _names(models: Iterable[str], seed: int | None) -> dict[str, str]:
+    """Model → what titles call it, with the seed that is drawn where there are several."""
+    of_seed = "" if seed is None else f", seed {seed}"
+    return {model: f"{name}{of_seed}" for model, name in short_names(models).items()}
 
 
 def _of_parts(
@@ -116,7 +124,7 @@ def _of_parts(
 
 
 def _of_layers(
-    figures: Sequence[Figure], layers: Mapping[str, Mapping[str, Layers]]
+    figures: Sequence[Figure], layers: Mapping[str, Mapping[str, Layers]], seed: int | None
 ) -> list[tuple[str, Callable[[], Drawn | None]]]:
     """``<column>-by-layer-<model>``, a map of each cell, of a figure with no direction; else
     ``<column>-by-block-<model>-<target>``, a line a method above which zeros stand."""
@@ -130,7 +138,7 @@ def _of_layers(
         figure = known.get(column)
         if figure is None:
             continue
-        names = short_names(models)
+        names = _names(models, seed)
         for model, cells in models.items():
             name = names[model]
             if not figure.better:

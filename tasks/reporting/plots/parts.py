@@ -8,6 +8,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure as Drawn
 
 from tasks.measures.figures import Figure
+from tasks.reporting import views
 from tasks.reporting.charts.style import FAINT
 from tasks.reporting.plots.paper import WIDTH
 from tasks.reporting.rows import Row, is_completed, is_dense
@@ -27,7 +28,7 @@ def wholes_of(figures: Sequence[Figure]) -> Mapping[str, list[Figure]]:
 
 
 def lost(rows: Sequence[Row], parts: Sequence[Figure]) -> dict[str, list[float | None]]:
-    """Cell → how much worse than the dense model each part is, seeds averaged.
+    """Method, selection and target → how much worse than dense each part is, seeds averaged.
 
     Args:
         rows: of one model.
@@ -37,20 +38,14 @@ def lost(rows: Sequence[Row], parts: Sequence[Figure]) -> dict[str, list[float |
     found: dict[str, list[float | None]] = {}
     if dense is None:
         return found
-    cells = [row for row in done if not is_dense(row)]
-    for label in dict.fromkeys(f"{row['method']} {row['target']}" for row in cells):
-        mine = [row for row in cells if f"{row['method']} {row['target']}" == label]
-        found[label] = [_mean_loss(mine, dense, part) for part in parts]
+    for place, part in enumerate(parts):
+        before = part.value(dense)
+        for point in views.points(done, str(dense["model"]), part):
+            losses = found.setdefault(f"{point.method} {point.target}", [None] * len(parts))
+            if before is not None and point.mean is not None:
+                higher = part.better == "higher"
+                losses[place] = before - point.mean if higher else point.mean - before
     return found
-
-
-def _mean_loss(rows: Sequence[Row], dense: Row, part: Figure) -> float | None:
-    values = [value for row in rows if (value := part.value(row)) is not None]
-    before = part.value(dense)
-    if before is None or not values:
-        return None
-    mean = sum(values) / len(values)
-    return before - mean if part.better == "higher" else mean - before
 
 
 def draw_parts(

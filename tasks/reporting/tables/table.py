@@ -13,11 +13,11 @@ from tasks.reporting.views import (
     Point,
     best,
     departure,
+    group_of,
     learning,
     models,
     points,
     ratio,
-    series,
     several_seeds,
 )
 
@@ -127,8 +127,7 @@ def _over_seeds(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
     cells: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows if several_seeds(rows) else []:
         if is_completed(row) and not is_dense(row):
-            key = (str(row.get("model")), series(row), target_text(row.get("target")))
-            cells.setdefault(key, []).append(row)
+            cells.setdefault((str(row.get("model")), *group_of(row)), []).append(row)
     cells = {key: mine for key, mine in cells.items() if len(mine) > 1}
 
     def means(figure: Figure) -> Column:
@@ -211,14 +210,16 @@ def _names(mine: Sequence[Row], rows: Sequence[Row]) -> list[Column]:
 
 def _values(mine: Sequence[Row], rows: Sequence[Row], figure: Figure) -> Column:
     def cell(row: Row) -> str:
-        if not is_completed(row) or (figure is _SPARSITY and is_dense(row)):
+        if not is_completed(row) or (
+            figure is _SPARSITY and is_dense(row) and not row.get("sparsity")
+        ):
             return ""
         return with_error(figure, row.get(figure.column), figure.standard_error(row))
 
     # Of what is a part of a cost, such as pruning without calibration, the least is no merit.
     ranked = models(rows) if not figure.added else []
     winners = {(model, *cell) for model in ranked for cell in best(rows, model, figure)}
-    named = [(str(row.get("model")), series(row), target_text(row.get("target"))) for row in mine]
+    named = [(str(row.get("model")), *group_of(row)) for row in mine]
     marked = frozenset(place for place, name in enumerate(named) if name in winners)
     unit = "" if figure.format == "bytes" else figure.unit
     detail = figure.role == "detail" and not figure.headline and figure is not _SPARSITY
