@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import shutil
 import sys
@@ -730,6 +731,27 @@ class TestData:
         (task,) = resolve(folder, "continuation")
         assert task.identity["data"]["source"] == "folder"
         assert zero_shot(model, tokenizer, [task])["continuation"].documents == DOCUMENTS
+
+    @pytest.mark.parametrize("place", ["pairs.jsonl", "data/test.jsonl"])
+    def test_changed_data_of_the_same_time(
+        self, folder: Path, model: Any, tokenizer: Any, place: str
+    ) -> None:
+        path = folder / place
+        path.parent.mkdir(exist_ok=True)
+        (folder / "pairs.jsonl").rename(path)
+        if path.parent != folder:
+            text = CONTINUATION.partition("dataset_kwargs")[0].replace("json\n", "./data\n", 1)
+            (folder / "continuation.yaml").write_text(text)
+
+        def asked() -> str:
+            os.utime(path, (1, 1))
+            (task,) = resolve(folder, "continuation")
+            (entry,) = zero_shot(model, tokenizer, [task], limit=1)["continuation"].questions
+            return entry.context
+
+        before = asked()
+        path.write_text(path.read_text().replace(before, before.upper()))
+        assert asked() == before.upper()
 
     def test_data_that_does_not_fit(self, folder: Path, model: Any, tokenizer: Any) -> None:
         path = folder / "continuation.yaml"

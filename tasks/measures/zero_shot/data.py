@@ -64,7 +64,7 @@ def resolve_data(leaf: Leaf, *, field: str, trusted: bool) -> TaskData:
         if folder.is_dir():
             files = {p.relative_to(folder).as_posix(): p for p in _files_below(folder)}
             found = {"source": "folder", "digest": folder_digest(files), "options": options}
-            overrides = {"dataset_path": str(folder.resolve())}
+            overrides = {"dataset_path": str(folder.resolve()), "dataset_kwargs": options}
             described = ("dataset_path", "dataset_kwargs")
             return TaskData(found, overrides, described, tuple(files.values()))
     if source.startswith((".", "/", "~")):
