@@ -652,6 +652,34 @@ class TestTrust:
         (changed,) = resolve(folder, "probe", trust=trust)
         assert changed.identity["settings"] != with_code.identity["settings"]
 
+    @pytest.mark.parametrize("place", ["mine/utils.py", "mine/b/utils.py", "common/utils.py"])
+    def test_python_of_every_folder_behind_a_task_is_in_its_identity(
+        self, folder: Path, tmp_path: Path, place: str
+    ) -> None:
+        for name in ("mine/utils.py", "mine/b/utils.py", "mine/c/utils.py", "common/utils.py"):
+            path = tmp_path / "above" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("def text(doc): return doc['question']\n")
+        mine, base = tmp_path / "above" / "mine", tmp_path / "above" / "common" / "_base"
+        base.write_text(CHOICES + "doc_to_text: !function utils.text\n")
+        for name in ("pairs.jsonl", "train.jsonl"):
+            shutil.copy(folder / name, mine)
+        probe = PROBE.replace("_base", "../common/_base")
+        (mine / "probe.yaml").write_text(probe.replace('doc_to_text: "{{question}}"\n', ""))
+
+        def asked(above: str) -> Any:
+            trust = Trust(remote_code=True)
+            (task,) = resolve(tmp_path / above / "mine", "probe", trust=trust)
+            return task
+
+        before = asked("above")
+        (tmp_path / "above").rename(tmp_path / "moved")
+        assert asked("moved").identity == before.identity
+        script = tmp_path / "moved" / place
+        assert str(script) in asked("moved").files
+        script.write_text("def text(doc): return ''\n")
+        assert asked("moved").identity != before.identity
+
     def test_models_code_never_runs(self, folder: Path) -> None:
         with pytest.raises(ConfigurationError, match="code that the model writes"):
             self.probe(folder, "unsafe_code: true", trust=Trust(remote_code=True))
