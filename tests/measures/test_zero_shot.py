@@ -9,9 +9,11 @@ import random
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets.config
+import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
@@ -744,11 +746,40 @@ class TestData:
         with pytest.raises(ConfigurationError, match=r"train\.jsonl must exist"):
             resolve(folder, "question")
 
-    def test_an_address_offline(self, folder: Path) -> None:
+    def from_address(self, folder: Path, address: str) -> ResolvedTask:
         path = folder / "continuation.yaml"
-        path.write_text(CONTINUATION.replace("pairs.jsonl", '"https://example.org/a.jsonl"'))
+        path.write_text(CONTINUATION.replace("pairs.jsonl", f'"{address}"'))
+        (task,) = resolve(folder, "continuation")
+        return task
+
+    def test_an_address_offline(self, folder: Path) -> None:
         with pytest.raises(ConfigurationError, match="HF_HUB_OFFLINE is set"):
-            resolve(folder, "continuation")
+            self.from_address(folder, "hf://datasets/owner/other/a.jsonl")
+
+    @pytest.mark.parametrize("address", ["https://example.org/a.jsonl", "hf://owner/model/a.jsonl"])
+    def test_what_an_address_holds_can_change_unseen(self, folder: Path, address: str) -> None:
+        with pytest.raises(ConfigurationError, match=f"reads {address}.*Download it") as caught:
+            self.from_address(folder, address)
+        assert caught.value.field == "evaluation.zero_shot.tasks[0]"
+
+    def test_a_file_of_the_hub_is_read_at_its_commit(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[tuple[str, Any]] = []
+
+        def info(_: Any, name: str, *, revision: Any, timeout: float) -> Any:
+            asked.append((name, revision))
+            return SimpleNamespace(sha=COMMIT)
+
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", info)
+        for revision, wanted in (("", None), ("@refs%2Fpr%2F1", "refs/pr/1")):
+            address = f"hf://datasets/owner/pairs-of-files{revision}/data/*.jsonl"
+            task = self.from_address(folder, address)
+            pinned = f"hf://datasets/owner/pairs-of-files@{COMMIT}/data/*.jsonl"
+            assert task.identity["data"]["files"] == {"test": [pinned]}
+            assert task.overrides["dataset_kwargs"]["data_files"] == {"test": [pinned]}
+            assert asked.pop() == ("owner/pairs-of-files", wanted)
 
     def test_a_folder_of_data(self, folder: Path, model: Any, tokenizer: Any) -> None:
         data = folder / "data"
