@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from configs.corpora import Text
@@ -35,8 +36,8 @@ def read_hub(corpus: Text, *, base: Path, field: str) -> tuple[str, list[Documen
         ConfigurationError: data set, configuration, split, revision or column does not exist.
         SourceUnavailableError: it cannot be reached, and may be later.
     """
-    with quiet_datasets():
-        builder = _builder(corpus, base, field)
+    with quiet_datasets(), _cache(corpus, base) as cache:
+        builder = _builder(corpus, base, field, cache)
         revision = _revision(builder, corpus, field)
         documents = list(_texts(_split(builder, corpus, field), corpus, field))
     local = not builder.repo_id
@@ -78,13 +79,35 @@ def _location(corpus: Text, base: Path, field: str) -> tuple[str, list[str] | No
     return str(path.resolve()), files
 
 
-def _builder(corpus: Text, base: Path, field: str) -> Any:
+@contextmanager
+def _cache(corpus: Text, base: Path) -> Iterator[str | None]:
+    """Where ``datasets`` keeps what it reads: files of this machine are read anew each time.
+
+    It knows a file again by path and time, and would take another's rows for its own.
+    """
+    from datasets import config
+
+    addresses = any("://" in file for file in corpus.data_files)
+    if addresses or not (corpus.dataset in FORMATS or _is_local(corpus, base)):
+        yield None
+        return
+    above = Path(config.HF_DATASETS_CACHE)
+    above.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="read-", dir=above, ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
+def _builder(corpus: Text, base: Path, field: str, cache: str | None) -> Any:
     import datasets
 
     path, files = _location(corpus, base, field)
     with _translated(corpus, field):
         return datasets.load_dataset_builder(
-            path, name=corpus.config, data_files=files, revision=corpus.revision
+            path,
+            name=corpus.config,
+            data_files=files,
+            revision=corpus.revision,
+            cache_dir=cache,
         )
 
 

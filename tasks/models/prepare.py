@@ -23,8 +23,9 @@ from tasks.models.files import share
 from tasks.models.load import require_complete
 from tasks.models.quiet import quiet
 from tasks.models.sources import random_model
+from tasks.models.sources.digests import MEMORY
 from tasks.models.sources.gguf_header import check_complete
-from tasks.models.sources.sources import ResolvedModel, fetch
+from tasks.models.sources.sources import ResolvedModel, fetch, require_unchanged
 from tasks.store.steps import Facts, Step, Work
 
 if TYPE_CHECKING:
@@ -182,6 +183,12 @@ def model_step(model: ResolvedModel) -> Step:
             "unread": unread_in_words(model),
         },
         "about": model,
+        "unchanged": lambda context: require_unchanged(
+            model,
+            field="models",
+            trust=context.trust,
+            digest_cache=context.store.root / MEMORY,
+        ),
     }
     if needs_preparation(model):
         return Step(**facts, produce=lambda work: _produce(work, model))

@@ -20,6 +20,7 @@ from tasks.measures.base import Measure, Subject
 from tasks.measures.registry import measures
 from tasks.models.examine import contents_of
 from tasks.models.prepare import model_step, needs_preparation
+from tasks.models.sources.digests import MEMORY
 from tasks.models.sources.sources import ResolvedModel, resolve_model
 from tasks.plan import encoders
 from tasks.plan.completions import require_counted
@@ -238,7 +239,7 @@ def _resolved(config: SweepConfig, index: int, sources: Sources) -> ResolvedMode
         field=field,
         base=Path.cwd(),
         trust=config.trust,
-        digest_cache=home() / "digests.json",
+        digest_cache=home() / MEMORY,
     )
 
 

@@ -66,7 +66,10 @@ class Context:
         """The step's artifact where it is there and whole."""
         if step.outside is not None:
             path = step.outside(self)
-            return Artifact(path, {}, reused=True) if path.exists() else None
+            if not path.exists():
+                return None
+            step.unchanged(self)
+            return Artifact(path, {}, reused=True)
         return self.store.find(step.place)
 
     def make(
@@ -100,6 +103,7 @@ class Context:
             self._producing.append(0.0)
             try:
                 facts = step.produce(Work(self, step, out, told))
+                self._require_unchanged(step)
             finally:
                 needs_took = self._producing.pop()
                 took = time.perf_counter() - begun
@@ -107,3 +111,9 @@ class Context:
                     self._producing[-1] += took
         # What the step itself cost, loading included, without the needs that were computed for it.
         return {"step_seconds": took - needs_took, "environment": environment(), **facts}
+
+    def _require_unchanged(self, step: Step) -> None:
+        """What a step has read outside the store is what it was when the sweep began."""
+        outside = [need for need in step.needs.values() if need.outside is not None]
+        for source in (step, *outside):
+            source.unchanged(self)

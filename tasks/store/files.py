@@ -1,4 +1,4 @@
-"""Writing a file so that a reader sees the old bytes or the new ones, never a part."""
+"""Writing a file so that a reader sees the old bytes or the new ones, and telling them apart."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def stamp(path: Path) -> list[int]:
+    """What changes when a file does: size, times of its contents and of anything, inode."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
 def write_atomically(path: Path, content: bytes, *, make_folder: bool = True) -> None:

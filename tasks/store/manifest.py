@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.store.files import write_atomically
+from tasks.store.files import stamp, write_atomically
 from tasks.store.steps import Step, fingerprint
 
 MANIFEST = "manifest.json"
@@ -79,12 +79,7 @@ def read_whole(path: Path, *, afresh: bool = False) -> dict[str, Any]:
 
 
 def _stamps(path: Path, names: Iterable[str]) -> dict[str, list[int]]:
-    """File → (size, times of the last change of contents and of anything, inode)."""
-    found = {name: (path / name).stat() for name in names}
-    return {
-        name: [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-        for name, stat in found.items()
-    }
+    return {name: stamp(path / name) for name in names}
 
 
 def _remembered(path: Path) -> dict[str, list[int]]:

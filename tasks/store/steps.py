@@ -66,6 +66,8 @@ class Step:
         produce: writes the artifact and returns its facts.
         outside: where the artifact lies when no store holds it, such as a model's own folder; such
             a step is never produced.
+        unchanged: raises where what is read from outside the store is not what ``inputs`` says any
+            more; asked when it is used, and again before what was made of it gets its name.
         label, group: in words, for people: ``tokenise docs`` and the model or cell it belongs to.
         words: what the inputs stand for, for people: a corpus's description, a model's name.
         about: what the step is about, for those that know its kind, such as a text's windows.
@@ -77,6 +79,7 @@ class Step:
     needs: Mapping[str, Step] = field(default_factory=dict)
     produce: Callable[[Work], Facts] | None = field(default=None, repr=False)
     outside: Callable[[Context], Path] | None = field(default=None, repr=False)
+    unchanged: Callable[[Context], None] = field(default=lambda _: None, repr=False)
     label: str = ""
     group: str = ""
     words: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,20 @@ class TestLocal:
         after, text = read(folder.parent)
         assert text == "New."
         assert after.digest != before.digest
+
+    @pytest.mark.parametrize(
+        "settings", [{}, {"dataset": "json", "data_files": ["letters/train.jsonl"]}]
+    )
+    def test_also_where_their_times_are_the_same(
+        self, folder: Path, own_cache: Path, settings: dict[str, Any]
+    ) -> None:
+        path = folder / "train.jsonl"
+        os.utime(path, (1, 1))
+        read(folder.parent, **settings)
+        write(path, [{**row, "text": row["text"].upper()} for row in ROWS])
+        os.utime(path, (1, 1))
+        assert read(folder.parent, **settings)[1].startswith("ROW 0.")
+        assert list(own_cache.iterdir()) == []
 
     def test_only_some_documents(self, folder: Path) -> None:
         found, text = read(folder.parent, documents=2)

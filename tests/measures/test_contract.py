@@ -322,6 +322,13 @@ def test_does_not_depend_on_the_batch_size(name: str, sweep: Sweep, batches: Swe
     require_same(name, sweep, batches, 1e-5)
 
 
+@pytest.mark.parametrize(("name", "role"), [("perplexity", "docs"), ("zero_shot", "question")])
+def test_the_batch_size_is_recorded(name: str, role: str, sweep: Sweep, batches: Sweep) -> None:
+    for made in (sweep, batches):
+        wanted = made.subjects[0].evaluation.batch_size
+        assert {found[role].facts["batch_size"] for found in made.found(name)} == {wanted}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_does_not_depend_on_the_processes(name: str, sweep: Sweep, processes: Sweep) -> None:

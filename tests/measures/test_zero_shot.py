@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets.config
+import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
@@ -651,6 +654,34 @@ class TestTrust:
         (changed,) = resolve(folder, "probe", trust=trust)
         assert changed.identity["settings"] != with_code.identity["settings"]
 
+    @pytest.mark.parametrize("place", ["mine/utils.py", "mine/b/utils.py", "common/utils.py"])
+    def test_python_of_every_folder_behind_a_task_is_in_its_identity(
+        self, folder: Path, tmp_path: Path, place: str
+    ) -> None:
+        for name in ("mine/utils.py", "mine/b/utils.py", "mine/c/utils.py", "common/utils.py"):
+            path = tmp_path / "above" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("def text(doc): return doc['question']\n")
+        mine, base = tmp_path / "above" / "mine", tmp_path / "above" / "common" / "_base"
+        base.write_text(CHOICES + "doc_to_text: !function utils.text\n")
+        for name in ("pairs.jsonl", "train.jsonl"):
+            shutil.copy(folder / name, mine)
+        probe = PROBE.replace("_base", "../common/_base")
+        (mine / "probe.yaml").write_text(probe.replace('doc_to_text: "{{question}}"\n', ""))
+
+        def asked(above: str) -> Any:
+            trust = Trust(remote_code=True)
+            (task,) = resolve(tmp_path / above / "mine", "probe", trust=trust)
+            return task
+
+        before = asked("above")
+        (tmp_path / "above").rename(tmp_path / "moved")
+        assert asked("moved").identity == before.identity
+        script = tmp_path / "moved" / place
+        assert str(script) in asked("moved").files
+        script.write_text("def text(doc): return ''\n")
+        assert asked("moved").identity != before.identity
+
     def test_models_code_never_runs(self, folder: Path) -> None:
         with pytest.raises(ConfigurationError, match="code that the model writes"):
             self.probe(folder, "unsafe_code: true", trust=Trust(remote_code=True))
@@ -715,11 +746,40 @@ class TestData:
         with pytest.raises(ConfigurationError, match=r"train\.jsonl must exist"):
             resolve(folder, "question")
 
-    def test_an_address_offline(self, folder: Path) -> None:
+    def from_address(self, folder: Path, address: str) -> ResolvedTask:
         path = folder / "continuation.yaml"
-        path.write_text(CONTINUATION.replace("pairs.jsonl", '"https://example.org/a.jsonl"'))
+        path.write_text(CONTINUATION.replace("pairs.jsonl", f'"{address}"'))
+        (task,) = resolve(folder, "continuation")
+        return task
+
+    def test_an_address_offline(self, folder: Path) -> None:
         with pytest.raises(ConfigurationError, match="HF_HUB_OFFLINE is set"):
-            resolve(folder, "continuation")
+            self.from_address(folder, "hf://datasets/owner/other/a.jsonl")
+
+    @pytest.mark.parametrize("address", ["https://example.org/a.jsonl", "hf://owner/model/a.jsonl"])
+    def test_what_an_address_holds_can_change_unseen(self, folder: Path, address: str) -> None:
+        with pytest.raises(ConfigurationError, match=f"reads {address}.*Download it") as caught:
+            self.from_address(folder, address)
+        assert caught.value.field == "evaluation.zero_shot.tasks[0]"
+
+    def test_a_file_of_the_hub_is_read_at_its_commit(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[tuple[str, Any]] = []
+
+        def info(_: Any, name: str, *, revision: Any, timeout: float) -> Any:
+            asked.append((name, revision))
+            return SimpleNamespace(sha=COMMIT)
+
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", info)
+        for revision, wanted in (("", None), ("@refs%2Fpr%2F1", "refs/pr/1")):
+            address = f"hf://datasets/owner/pairs-of-files{revision}/data/*.jsonl"
+            task = self.from_address(folder, address)
+            pinned = f"hf://datasets/owner/pairs-of-files@{COMMIT}/data/*.jsonl"
+            assert task.identity["data"]["files"] == {"test": [pinned]}
+            assert task.overrides["dataset_kwargs"]["data_files"] == {"test": [pinned]}
+            assert asked.pop() == ("owner/pairs-of-files", wanted)
 
     def test_a_folder_of_data(self, folder: Path, model: Any, tokenizer: Any) -> None:
         data = folder / "data"
@@ -730,6 +790,27 @@ class TestData:
         (task,) = resolve(folder, "continuation")
         assert task.identity["data"]["source"] == "folder"
         assert zero_shot(model, tokenizer, [task])["continuation"].documents == DOCUMENTS
+
+    @pytest.mark.parametrize("place", ["pairs.jsonl", "data/test.jsonl"])
+    def test_changed_data_of_the_same_time(
+        self, folder: Path, model: Any, tokenizer: Any, place: str
+    ) -> None:
+        path = folder / place
+        path.parent.mkdir(exist_ok=True)
+        (folder / "pairs.jsonl").rename(path)
+        if path.parent != folder:
+            text = CONTINUATION.partition("dataset_kwargs")[0].replace("json\n", "./data\n", 1)
+            (folder / "continuation.yaml").write_text(text)
+
+        def asked() -> str:
+            os.utime(path, (1, 1))
+            (task,) = resolve(folder, "continuation")
+            (entry,) = zero_shot(model, tokenizer, [task], limit=1)["continuation"].questions
+            return entry.context
+
+        before = asked()
+        path.write_text(path.read_text().replace(before, before.upper()))
+        assert asked() == before.upper()
 
     def test_data_that_does_not_fit(self, folder: Path, model: Any, tokenizer: Any) -> None:
         path = folder / "continuation.yaml"

@@ -13,11 +13,14 @@ import pytest
 import torch
 
 import tasks.models.prepare as module
+from configs.errors import ConfigurationError
 from configs.trust import Trust
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import load_model, load_tokenizer
-from tasks.models.prepare import needs_preparation, prepare
+from tasks.models.prepare import model_step, needs_preparation, prepare
 from tasks.models.sources.sources import ResolvedModel, resolve_model
+from tasks.store.context import Context
+from tasks.store.store import Store
 
 HIDDEN, INNER, HEADS, KV_HEADS, VOCABULARY = 32, 64, 4, 2, 64
 
@@ -119,6 +122,20 @@ def test_unknown_architecture(tmp_path: Path) -> None:
     path = tiny_gguf(tmp_path / "tiny.gguf", architecture="rwkv7")
     with pytest.raises(UnsupportedModelError, match=r"tiny\.gguf: transformers cannot read"):
         prepare(resolve(str(path)), tmp_path / "out")
+
+
+def test_a_file_that_changed_makes_no_artifact(tmp_path: Path) -> None:
+    path = tiny_gguf(tmp_path / "tiny.gguf")
+    step = model_step(resolve(str(path)))
+    content = path.read_bytes()
+    path.write_bytes(content[:-4] + b"abcd")
+    context = Context(Store(tmp_path / "home"))
+    with pytest.raises(ConfigurationError, match="they have changed since"):
+        context.make(step)
+    path.write_bytes(content)
+    context.make(step)
+    path.unlink()
+    assert context.make(step).reused  # of the artifact nothing has changed
 
 
 @pytest.mark.slow

@@ -15,8 +15,11 @@ import torch
 
 from configs.errors import ConfigurationError
 from configs.trust import Trust
+from tasks.models.prepare import model_step
 from tasks.models.sources import hub_models, sources
 from tasks.models.sources.sources import ResolvedModel, fetch, resolve_model
+from tasks.store.context import Context
+from tasks.store.store import Store
 
 MakeFolder = Callable[..., Path]
 
@@ -248,6 +251,29 @@ def test_fetch_leaves_local_models_alone(make_folder: MakeFolder, tmp_path: Path
     shutil.rmtree(folder)
     with pytest.raises(ConfigurationError, match="not there any more"):
         fetch(found, field="models[0]", trust=Trust())
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_folder_that_changed_is_refused(
+    make_folder: MakeFolder, tmp_path: Path, name: str
+) -> None:
+    folder = make_folder()
+    step = model_step(resolve("model", tmp_path))
+    context = Context(Store(tmp_path / "home"))
+    for path in folder.iterdir():  # copied by another's hand: other times, the same contents
+        os.utime(path, (1, 1))
+    (folder / "training.log").write_text("Not the model's.")
+    assert context.make(step).path == folder
+    content = (folder / name).read_bytes()
+    if name == "model.safetensors":
+        (folder / name).write_bytes(content[:-4] + b"abcd")
+    else:
+        (folder / name).write_bytes(content + b"\n")
+    with pytest.raises(ConfigurationError, match="they have changed since") as caught:
+        context.make(step)
+    assert "Run the sweep again" in str(caught.value)
+    (folder / name).write_bytes(content)
+    assert context.make(step).path == folder
 
 
 class TestWhatIsNoModel:

@@ -108,6 +108,33 @@ def test_a_step_that_lies_outside_is_found_where_it_is(tmp_path: Path) -> None:
     assert context.make(step).path == folder
 
 
+def test_what_lies_outside_is_checked_when_it_is_used_and_before_its_result_is_named(
+    tmp_path: Path,
+) -> None:
+    now = "as planned"
+
+    def unchanged(context: Context) -> None:
+        if now != "as planned":
+            raise ValueError(now)
+
+    model = Step(name="model", inputs={}, outside=lambda _: tmp_path, unchanged=unchanged)
+
+    def produce(work: Work) -> dict[str, object]:
+        nonlocal now
+        work.need("model")
+        now = "changed while it was read"
+        return {}
+
+    figure = Step(name="figure", inputs={}, needs={"model": model}, produce=produce)
+    context = Context(Store(tmp_path / "home"))
+    with pytest.raises(ValueError, match="changed while it was read"):
+        context.make(figure)
+    assert context.find(figure) is None
+    now = "changed before"
+    with pytest.raises(ValueError, match="changed before"):
+        context.make(figure)
+
+
 def test_needs_come_before_what_needs_them(kitchen: Kitchen) -> None:
     assert [step.name for step in walk([kitchen.bread, kitchen.dough])] == [
         "flour",

@@ -1,13 +1,15 @@
-"""What data a task reads: files by their digests, a hub data set by its revision."""
+"""What data a task reads: files by their digests, those of the hub by their revision."""
 
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from configs.errors import ConfigurationError
 from tasks.data.hub_datasets import FORMATS
@@ -15,10 +17,20 @@ from tasks.measures.zero_shot.leaves import Leaf
 from tasks.models.errors import SourceUnavailableError
 from tasks.models.quiet import quiet_datasets
 from tasks.models.sources.digests import file_digest, folder_digest
-from tasks.models.sources.hub import COMMIT, NOT_CACHED, OFFLINE_HINT, explained, offline
+from tasks.models.sources.hub import (
+    COMMIT,
+    NOT_CACHED,
+    OFFLINE_HINT,
+    TIMEOUT_SECONDS,
+    explained,
+    offline,
+)
 
 _RUNS_CODE = ("pandas", "spark", "sql", "webdataset", "eval", "generator", "cache")
 """Readers of ``datasets`` that unpickle, query or import."""
+
+_ON_HUB = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)")
+"""A file of a data set: its id, its revision, its path."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ def resolve_data(leaf: Leaf, *, field: str, trusted: bool) -> TaskData:
         if folder.is_dir():
             files = {p.relative_to(folder).as_posix(): p for p in _files_below(folder)}
             found = {"source": "folder", "digest": folder_digest(files), "options": options}
-            overrides = {"dataset_path": str(folder.resolve())}
+            overrides = {"dataset_path": str(folder.resolve()), "dataset_kwargs": options}
             described = ("dataset_path", "dataset_kwargs")
             return TaskData(found, overrides, described, tuple(files.values()))
     if source.startswith((".", "/", "~")):
@@ -97,12 +109,10 @@ def _files(
 
 
 def _matches(pattern: str, leaf: Leaf, bases: list[Path], field: str) -> Iterator[tuple[str, str]]:
-    """Files that a pattern names, each with its digest; of an address, the address."""
+    """Files that a pattern names, each with its digest; of an address, that at its commit."""
     if "://" in pattern:
-        if offline():
-            allowed = f"it reads {pattern}, and HF_HUB_OFFLINE is set"
-            raise ConfigurationError(field, leaf.name, allowed)
-        yield pattern, pattern
+        pinned = _pinned(pattern, leaf, field)
+        yield pinned, pinned
         return
     for base in bases:
         whole = str(base / Path(pattern).expanduser())
@@ -115,6 +125,32 @@ def _matches(pattern: str, leaf: Leaf, bases: list[Path], field: str) -> Iterato
             return
     places = " or ".join(str(base) for base in dict.fromkeys(bases))
     raise ConfigurationError(field, leaf.name, f"its data file {pattern} must exist, in {places}")
+
+
+def _pinned(address: str, leaf: Leaf, field: str) -> str:
+    """A file of the hub's data sets, at the commit that it has now.
+
+    Raises:
+        ConfigurationError: any other address, whose content may change and nobody would know.
+        SourceUnavailableError: the hub cannot be reached.
+    """
+    match = _ON_HUB.fullmatch(address)
+    if match is None:
+        allowed = f"it reads {address}, and what an address holds can change unseen"
+        hint = "Download it, and name the file in dataset_kwargs.data_files"
+        raise ConfigurationError(field, leaf.name, allowed, hint)
+    if offline():
+        allowed = f"it reads {address}, and HF_HUB_OFFLINE is set"
+        raise ConfigurationError(field, leaf.name, allowed)
+    source, wanted, path = match.groups()
+    revision = wanted and unquote(wanted)
+    if (source, revision) not in _revisions:
+        from huggingface_hub import HfApi
+
+        with _translated(leaf.name, source, field):
+            found = HfApi().dataset_info(source, revision=revision, timeout=TIMEOUT_SECONDS)
+        _revisions[source, revision] = str(found.sha)
+    return f"hf://datasets/{source}@{_revisions[source, revision]}/{path}"
 
 
 def _files_below(folder: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from tasks.measures.zero_shot.questions import questions_of, record_metrics_
 from tasks.measures.zero_shot.quiet import DEFAULT_SEEDS, contained
 from tasks.measures.zero_shot.results import Metric, TaskResult, result_of
 from tasks.measures.zero_shot.tasks import ResolvedTask, require_unchanged, resolve_tasks
+from tasks.models.sources.digests import digest_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -124,13 +125,27 @@ def _load(task: ResolvedTask) -> Any:
 
     folder = str(Path(task.file).parent) if task.file else None
     manager = TaskManager(include_defaults=False, include_path=folder)
-    spec: dict[str, Any] = {**task.overrides, "task": task.name}
+    spec: dict[str, Any] = {**_read_by_content(task), "task": task.name}
     try:
         # A group of one, for in a group the harness puts overrides over a task's file.
         loaded = manager.load([{"group": "one", "task": [spec]} if task.file else spec])
         return loaded["tasks"][task.name]
     except Exception as error:  # the harness and `datasets` raise anything
         raise ZeroShotError(f"the task {task.name} cannot be loaded: {error}") from error
+
+
+def _read_by_content(task: ResolvedTask) -> dict[str, Any]:
+    """The task's overrides; of local files, ``datasets`` caches what it reads by their content.
+
+    By itself it knows a file again by path and time, and takes another's rows for its own.
+    """
+    if task.identity["data"]["source"] in ("hub", "code"):
+        return dict(task.overrides)
+    from datasets import config
+
+    kept = Path(config.HF_DATASETS_CACHE) / "by-content" / digest_of(task.identity)
+    options = {**task.overrides["dataset_kwargs"], "cache_dir": str(kept)}
+    return {**task.overrides, "dataset_kwargs": options}
 
 
 def _set_examples(task: Any, num_fewshot: int | None, seed: int) -> None:

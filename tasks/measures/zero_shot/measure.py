@@ -300,6 +300,7 @@ def _produce(work: Work, subject: Subject, task: ResolvedTask) -> Facts:
         "seconds": time.perf_counter() - start,
         "peak_memory_bytes": peak_bytes,
         "processes": processes,
+        "batch_size": evaluation.batch_size,
     }
 
 

@@ -168,8 +168,8 @@ def _resolved(leaf: Leaf, place: str, trust: Trust) -> ResolvedTask:
         "data": _plain(data.identity),
     }
     files = [*data.files, *(leaf.files if leaf.local else ())]
-    if leaf.local and leaf.functions and leaf.path:
-        scripts = {p.name: p for p in sorted(leaf.path.parent.glob("**/*.py"))}
+    if leaf.local and leaf.functions:
+        scripts = _scripts(leaf)
         identity["python"] = folder_digest(scripts)
         files += scripts.values()
     return ResolvedTask(
@@ -179,6 +179,20 @@ def _resolved(leaf: Leaf, place: str, trust: Trust) -> ResolvedTask:
         _plain({**leaf.overrides, **data.overrides}),
         {str(path): file_digest(path) for path in files},
     )
+
+
+def _scripts(leaf: Leaf) -> dict[str, Path]:
+    """Python that a task may run: all below the folders of its file and of what that includes.
+
+    Returns:
+        Number of the folder, in order of the files, and path inside it → file.
+    """
+    folders = enumerate(dict.fromkeys(file.parent for file in leaf.files))
+    return {
+        f"{number}/{path.relative_to(folder).as_posix()}": path
+        for number, folder in folders
+        for path in sorted(folder.glob("**/*.py"))
+    }
 
 
 def _plain(value: Any) -> Any:

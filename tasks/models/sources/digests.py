@@ -1,8 +1,7 @@
 """SHA-256 of files, remembered for large ones.
 
-The memory is one JSON file, keyed by what changes when a file does: its real path, size,
-modification time and inode. It only saves time: without it, or when it cannot be read, the digest
-is computed again.
+The memory is one JSON file, keyed by what changes when a file does: its real path, size, times and
+inode. It only saves time: without it, or when it cannot be read, the digest is computed again.
 """
 
 from __future__ import annotations
@@ -16,6 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tasks.store.files import stamp
+
+MEMORY = "digests.json"
+"""The file in a home that remembers digests."""
 REMEMBERED_FROM = 16 * 2**20
 """Bytes; hashing less takes no longer than looking it up."""
 
@@ -58,8 +61,7 @@ def folder_digest(files: Mapping[str, Path], memory: Path | None = None) -> str:
 
 def _key(path: Path) -> str:
     real = path.resolve()
-    status = real.stat()
-    return f"{real}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
+    return "|".join(map(str, (real, *stamp(real))))
 
 
 def _read(memory: Path) -> dict[str, str]:

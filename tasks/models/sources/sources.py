@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,8 +24,16 @@ from tasks.models.sources.checkpoints import check_folder
 from tasks.models.sources.digests import digest_of, file_digest, folder_digest
 from tasks.models.sources.gguf_header import GgufError, check_complete
 from tasks.models.sources.hub_models import fetch_hub, resolve_hub
+from tasks.store.files import stamp
 
-__all__ = ["ResolvedModel", "SourceUnavailableError", "check_models", "fetch", "resolve_model"]
+__all__ = [
+    "ResolvedModel",
+    "SourceUnavailableError",
+    "check_models",
+    "fetch",
+    "require_unchanged",
+    "resolve_model",
+]
 
 
 @dataclass(frozen=True)
@@ -164,6 +172,35 @@ def fetch(model: ResolvedModel, *, field: str, trust: Trust) -> ResolvedModel:
     return replace(model, path=str(folder))
 
 
+def require_unchanged(
+    model: ResolvedModel, *, field: str, trust: Trust, digest_cache: Path | None
+) -> None:
+    """A local model's files are those of its digest; they are hashed again only where they changed.
+
+    Raises:
+        ConfigurationError: they are others, or cannot be used any more.
+    """
+    if model.kind not in ("gguf", "folder"):
+        return  # a commit of the hub stays what it is
+    known = _seen.get((model.path, model.digest), {})
+    with suppress(OSError):
+        if known and known == {path: stamp(path) for path in known}:
+            return
+    with _readable(model.spec, field):
+        found = _local(model.spec, Path(model.path), field, trust, digest_cache)
+    if found.digest != model.digest:
+        raise ConfigurationError(
+            field,
+            model.spec,
+            "its files must stay as they were when the sweep began, and they have changed since",
+            "Run the sweep again.",
+        )
+
+
+_seen: dict[tuple[str, str], dict[Path, list[int]]] = {}
+"""Path and digest of a model → the stamps of its files and its folder before they were hashed."""
+
+
 def _is_path(spec: str, base: Path) -> bool:
     """Whether ``spec`` has the form of a path, or names something that is there."""
     if spec.startswith((".", "/", "~")) or "\\" in spec or spec.lower().endswith(".gguf"):
@@ -182,13 +219,17 @@ def _readable(spec: str, field: str) -> Iterator[None]:
 def _local(
     spec: str, path: Path, field: str, trust: Trust, digest_cache: Path | None
 ) -> ResolvedModel:
-    if not path.is_dir():
+    whole = path.is_dir()
+    if whole:
+        files = check_folder(path, field=field, given=spec, trust=trust)
+    else:
         _check_gguf(spec, path, field)
-        digest = file_digest(path, digest_cache)
-        return ResolvedModel(spec, "gguf", str(path.resolve()), "", digest)
-    files = check_folder(path, field=field, given=spec, trust=trust)
-    digest = folder_digest(files, digest_cache)
-    return ResolvedModel(spec, "folder", str(path.resolve()), "", digest)
+        files = {path.name: path}
+    seen = {file: stamp(file) for file in (path, *files.values())}
+    digest = folder_digest(files, digest_cache) if whole else file_digest(path, digest_cache)
+    found = ResolvedModel(spec, "folder" if whole else "gguf", str(path.resolve()), "", digest)
+    _seen[found.path, digest] = seen
+    return found
 
 
 def _check_gguf(spec: str, path: Path, field: str) -> None:
