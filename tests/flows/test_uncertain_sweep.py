@@ -109,7 +109,9 @@ def test_report_and_tracking_tell_it(measured: Home) -> None:
     logged = {row[0] for row in measured.mlflow("select distinct key from metrics")}
     assert {"uncertainty/colours", "uncertainty/colours/agreement", "answers/colours/p"} <= logged
     params = {row[0] for row in measured.mlflow("select distinct key from params")}
-    assert not [name for name in params if "member/" in name or "reference" in name]
+    # What the ensemble was asked stands in what the dense model was asked, and nowhere else.
+    assert {"uncertainty/all/reference/colours/limit"} <= params
+    assert not [name for name in params if "member/" in name or "reference/colours/weights" in name]
 
 
 def test_no_checkpoint_is_left(measured: Home) -> None:
