@@ -12,10 +12,12 @@ def rewrite_report(name: str, console: Console) -> None:
     """Write a sweep's folder again from the store.
 
     Raises:
-        ConfigurationError: when there is no such sweep.
+        ConfigurationError: when there is no such sweep, or the store no longer holds what its
+            results were written from: they are all that is left then.
     """
     from configs.yaml_file import load
-    from tasks.reporting.rows import read_results
+    from tasks.plan.rows import rows_of
+    from tasks.reporting.rows import completed, read_results
     from tasks.reporting.tables import results_table
     from tasks.steps.report import figures_in, known_run_ids, write_folder
     from tasks.steps.session import session
@@ -25,15 +27,16 @@ def rewrite_report(name: str, console: Console) -> None:
         known = sorted(path.parent.name for path in (home() / "sweeps").glob("*/config.yaml"))
         allowed = f"it must be a sweep below {home() / 'sweeps'}: {', '.join(known) or 'none yet'}"
         raise ConfigurationError("SWEEP", name, allowed)
+    former = read_results(folder)
     errors = {
         str(row["fingerprint"]): str(row["error"])
-        for row in read_results(folder)
+        for row in former
         if row.get("status") == "failed"
     }
     here = session()
     plan = here.plan(load(str(folder / "config.yaml")))
     planned = {cell.fingerprint for cell in plan.cells}
-    written = {row["fingerprint"] for row in read_results(folder) if row["method"] != "dense"}
+    written = {row["fingerprint"] for row in former if row["method"] != "dense"}
     if not {entry for entry in written if entry} <= planned:
         raise ConfigurationError(
             "SWEEP",
@@ -42,6 +45,16 @@ def rewrite_report(name: str, console: Console) -> None:
             "so its figures cannot be written again",
             "Run it again; the former results stay as they are until then.",
         )
-    written = write_folder(plan, here.context(plan.config), errors, known_run_ids(name))
+    context = here.context(plan.config)
+    done = completed(former)
+    if gone := done - completed(rows_of(plan, context, errors)):
+        raise ConfigurationError(
+            "SWEEP",
+            name,
+            f"the store no longer holds {len(gone)} of its {len(done)} measured rows whole; "
+            "nothing was written",
+            "Run the sweep again: what is gone is computed anew.",
+        )
+    written = write_folder(plan, context, errors, known_run_ids(name))
     console.print(results_table(written.rows, figures_in(written.rows), console.width))
     console.print(f"written: {folder}/report.md and {len(written.plots)} plots", highlight=False)

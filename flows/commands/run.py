@@ -101,10 +101,28 @@ def _announce(console: Console, config: SweepConfig, cells: int, skipped: int) -
 
 
 def print_notes(plan: Plan, console: Console) -> None:
-    """What a reader has to know of the models and texts that were named."""
+    """What a reader has to know of the models and texts that were named, and of the name."""
     of_models = (note for model in plan.models for note in model.notes)
-    for note in (*of_models, *plan.text_notes):
+    for note in (*of_models, *plan.text_notes, *_replaced(plan)):
         console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
+
+
+def _replaced(plan: Plan) -> list[str]:
+    """That results of another sweep of this name go."""
+    from tasks.reporting.rows import completed, read_results
+
+    name = plan.config.name
+    try:
+        former = completed(read_results(sweep_folder(name)))
+    except (OSError, ValueError):
+        return []
+    others = former - {row.fingerprint for row in (*plan.models, *plan.cells)}
+    if not others:
+        return []
+    return [
+        f"{name} has {len(others)} measured rows that this sweep has not: its results are written "
+        "anew without them, and gc drops what only they needed. --set name=… keeps them"
+    ]
 
 
 def log_to_file(sweep: str) -> None:

@@ -25,13 +25,15 @@ def select_windows(config: SweepConfig, to: Path, budget: str | None, console: C
 
     Raises:
         ConfigurationError: several models, a text that is too short, a budget that the pool cannot
-            meet, or a file that cannot be written.
+            meet, or a file that cannot be written or is there.
     """
     if len(config.models) > 1:
         allowed = "one model chooses: --set models=[NAME]"
         raise ConfigurationError("models", list(config.models), allowed)
     if to.is_dir() or not to.absolute().parent.is_dir():
         raise ConfigurationError("--to", str(to), "it must be a file in a folder that is there")
+    if to.exists() or to.is_symlink():
+        raise ConfigurationError("--to", str(to), "it must be a new file; this one is there")
     require_writable(home())
     here = session()
     plan = here.plan(coreset_alone(config, budgeted=budget is not None))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from configs.frozen import Frozen
@@ -11,7 +11,7 @@ from tasks.measures.computing import network
 from tasks.measures.figures import Figure, Value
 from tasks.models.architecture.decoder import describe
 from tasks.models.errors import UnsupportedModelError
-from tasks.models.placement import counts_by_name
+from tasks.models.placement import added, counts_by_name
 from tasks.models.saved.compact import cuts_of
 from tasks.models.saved.kept import kept_of_json
 from tasks.models.saved.pruned import read_metadata
@@ -88,7 +88,7 @@ def _produce(work: Work, subject: Subject) -> Facts:
     full = subject.dense is not None and subject.evaluation.device_map == "auto"
     kept = kept_of_json(metadata["kept"]) if full and "kept" in metadata else None
     counts = counts_by_name(model, cuts_of(describe(model), kept) if kept else {})
-    parameters, nonzero = _added(counts.values())
+    parameters, nonzero = added(counts.values())
     return {
         "parameters": parameters,
         "nonzero_parameters": nonzero,
@@ -103,10 +103,5 @@ def _zeros(model: PreTrainedModel, counts: Mapping[str, tuple[int, int]]) -> flo
     except UnsupportedModelError:  # such a model can be measured, and not pruned
         return None
     names = {layer.parameter_of(name) for name, layer in layers.items()}
-    total, nonzero = _added(counts[name] for name in names)
+    total, nonzero = added(counts[name] for name in names)
     return 1.0 - nonzero / total
-
-
-def _added(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    total, nonzero = map(sum, zip(*counts, strict=True))
-    return total, nonzero

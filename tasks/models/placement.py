@@ -6,7 +6,7 @@ disk stay in the checkpoint's own files. The figures are those of the model in o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -107,10 +107,10 @@ def parse_max_memory(max_memory: Mapping[str, str]) -> dict[int | str, int]:
     return limits
 
 
-def count_weights(model: nn.Module) -> tuple[int, int]:
-    """(parameters, non-zero parameters), each shared one once, side branches too."""
-    counts = counts_by_name(model).values()
-    return sum(total for total, _ in counts), sum(nonzero for _, nonzero in counts)
+def added(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """(weights, those that are not zero) of several together."""
+    total, nonzero = map(sum, zip(*counts, strict=True))
+    return total, nonzero
 
 
 def counts_by_name(

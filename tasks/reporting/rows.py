@@ -124,6 +124,11 @@ def is_completed(row: Mapping[str, Value]) -> bool:
     return row.get("status") == "completed"
 
 
+def completed(rows: Sequence[Mapping[str, Value]]) -> set[str]:
+    """Fingerprints of the rows that were measured."""
+    return {str(row["fingerprint"]) for row in rows if is_completed(row)}
+
+
 def _checked(name: str, value: Any) -> Value:
     if value is not None and not isinstance(value, str | int | float):
         raise TypeError(f"column {name!r}: {type(value).__name__} is no scalar of a results row")

@@ -100,7 +100,7 @@ def write_folder(
         idle = timings and not timings.cells and not timings.shared
         if idle and plots and _same(rows, folder):
             return Written(rows, plots, changed=False)
-        from tasks.reporting.pages import write_report
+        from tasks.reporting.pages import shown_in, write_report
         from tasks.reporting.plots import write_plots  # matplotlib, where there is something new
 
         figures = figures_in(rows)
@@ -112,7 +112,7 @@ def write_folder(
         seeds = plan.config.seeds
         seed = seeds[0] if len(seeds) > 1 else None
         plots = write_plots(rows, figures, layers, folder, curves, sources, seed)
-        for stale in set((folder / "plots").glob("*.png")) - set(plots):
+        for stale in shown_in(folder) - set(plots):  # what else lies there is not the sweep's
             stale.unlink(missing_ok=True)
         said = _context(plan, context, rows, timings)
         write_report(rows, figures, said, folder, plots)
@@ -149,7 +149,10 @@ def needed_artifacts() -> set[str]:
         ValueError: when a sweep's list cannot be read; the message names it.
     """
     needed: set[str] = set()
-    for listing in (home() / "sweeps").glob(f"*/{_NEEDS}"):
+    for folder in (home() / "sweeps").glob("*"):
+        listing = folder / _NEEDS
+        if not listing.exists() and not (folder / "config.yaml").exists():
+            continue  # no sweep's
         try:
             needed.update(json.loads(listing.read_text()))
         except (OSError, ValueError, TypeError) as error:

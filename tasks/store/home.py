@@ -64,7 +64,8 @@ def sweep_folder(name: str) -> Path:
     """The results' folder of a sweep.
 
     Raises:
-        ConfigurationError: for a name that would leave ``sweeps/``, also through a link.
+        ConfigurationError: for a name that would leave ``sweeps/``, also through a link, or where
+            plots would be written through one.
     """
     if not re.fullmatch(SWEEP_NAME, name):
         raise ConfigurationError("name", name, ALLOWED[SWEEP_NAME])
@@ -74,4 +75,6 @@ def sweep_folder(name: str) -> Path:
         raise ConfigurationError(
             "name", name, f"{folder} is a link that leads out of the home; nothing is written there"
         )
+    if (plots := folder / "plots").is_symlink():
+        raise ConfigurationError("name", name, f"{plots} is a link; nothing is written through it")
     return folder

@@ -60,6 +60,7 @@ def main() -> int:
     }  # fmt: skip
     path = home / "pool.yaml"
     path.write_text(json.dumps(sweep, indent=1), encoding="utf-8")  # JSON is YAML
+    (home / "chosen.jsonl").unlink(missing_ok=True)  # of an earlier run
     command = [sys.executable, "-m", "flows.cli", "select", str(path)]
     command += ["--to", str(home / "chosen.jsonl")]
     environment = {**os.environ, "SECATEUR_HOME": str(home)}

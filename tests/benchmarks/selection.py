@@ -1,12 +1,14 @@
 """Selecting half of a matrix: SwiftPrune's scan against torch.sort, topk and kthvalue.
 
-    python tests/benchmarks/selection.py
+    python tests/benchmarks/selection.py [--threads 1]
 
 All select the lower half of each row of the same float32 scores; the scan includes its threshold
 search. Results: swiftprune.md.
 """
 
 from __future__ import annotations
+
+import argparse
 
 import torch
 from common import median_seconds, print_environment
@@ -20,6 +22,11 @@ SHAPES = ((576, 576), (1536, 576), (576, 1536), (4096, 4096), (4096, 14336))
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    torch.set_num_threads(parser.parse_args().threads)
     print_environment()
     names = ("sort", "topk", "kthvalue", "masks (exact)", "scan")
     print("matrix".ljust(14) + "".join(name.rjust(15) for name in names) + "   sort / scan")

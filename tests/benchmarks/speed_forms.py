@@ -28,7 +28,7 @@ from weight_bytes import bytes_on_disk, packed_bytes
 from tasks.measures.speed.generation import Request, random_prompt, timed_request
 from tasks.measures.speed.timing import SpeedResult, measure_speed, summarise
 from tasks.models.architecture.decoder import describe
-from tasks.models.placement import count_weights
+from tasks.models.placement import added, counts_by_name
 from tasks.models.saved.compact import compact_
 from tasks.models.saved.pruned import load_pruned
 from tasks.models.saved.sliced import save_compact
@@ -117,7 +117,7 @@ def table(
         cells.append(f"{result.latency_p50_ms:.0f}, {result.latency_p95_ms:.0f}")
         cells.append(f"{peak_memory(folders[form]) / 1e6:.0f}")
         cells.append(f"{bytes_on_disk(folders[form]) / 1e6:.1f}")
-        cells.append("{} ({} not zero)".format(*count_weights(models[form])))
+        cells.append("{} ({} not zero)".format(*added(counts_by_name(models[form]).values())))
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

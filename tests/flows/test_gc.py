@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from configs.errors import ConfigurationError
 from flows.commands import gc
 from tasks.store.home import needs_settled
 from tasks.store.steps import Step
@@ -57,6 +58,20 @@ def test_a_sweep_that_begins_while_gc_runs_waits_for_it(
 def test_what_is_listed_stays(store: Store) -> None:
     assert lists_needs(store)
     gc.collect_garbage(Console(quiet=True), dry_run=False)
+    assert store.find(STEP.place) is not None
+
+
+@pytest.mark.parametrize("listing", [None, "{"])
+def test_a_sweep_whose_list_is_gone_or_broken_stops_it(listing: str | None, store: Store) -> None:
+    assert lists_needs(store)
+    folder = store.root / "sweeps" / "demo"
+    (folder / "config.yaml").write_text("name: demo")
+    (folder / "artifacts.json").unlink()
+    if listing is not None:
+        (folder / "artifacts.json").write_text(listing)
+    (store.root / "sweeps" / "exported-model").mkdir()
+    with pytest.raises(ConfigurationError, match=r"demo.*nothing was removed"):
+        gc.collect_garbage(Console(quiet=True), dry_run=False)
     assert store.find(STEP.place) is not None
 
 

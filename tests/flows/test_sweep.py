@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import random
+import re
 import shutil
 import socket
 import threading
@@ -290,6 +291,37 @@ def test_the_report_can_be_written_again(finished: Home, make_home: Callable[...
     assert (folder / "report.md").exists()
     assert figures(home.rows()) == figures(wanted)
     assert [row["mlflow_run_id"] for row in home.rows()] == [r["mlflow_run_id"] for r in wanted]
+
+
+def test_a_report_that_would_lose_figures_is_not_written(
+    finished: Home, make_home: Callable[..., Home]
+) -> None:
+    home = make_home()
+    shutil.copytree(finished.path, home.path, dirs_exist_ok=True)
+    folder = home.path / "sweeps" / "demo"
+    (folder / "plots" / "mine.png").write_bytes(b"mine")
+    (folder / "plots" / "formerly.png").write_bytes(b"the sweep's")
+    with (folder / "report.md").open("a") as report:
+        report.write("![formerly](plots/formerly.png)")
+    assert home.run("report", "demo")[0] == 0
+    assert (folder / "plots" / "mine.png").exists()
+    assert not (folder / "plots" / "formerly.png").exists()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    shutil.rmtree(next((home.path / "artifacts" / "perplexity").iterdir()))
+    status, output = home.run("report", "demo")
+    assert (status, "no longer holds" in output) == (2, True), output
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_another_sweep_of_the_name_is_told(finished: Home, make_home: Callable[..., Home]) -> None:
+    home = make_home()
+    shutil.copytree(finished.path, home.path, dirs_exist_ok=True)
+    status, output = home.run("run", "sweep.yaml", "--set", "targets=[0.25]")
+    assert status == 0, output
+    assert re.search(r"demo has \d+ measured rows that this sweep has not", output)
+    assert (
+        "that this sweep has not" not in home.run("run", "sweep.yaml", "--set", "targets=[0.25]")[1]
+    )
 
 
 def test_plan_computes_nothing_and_knows_what_is_cached(

@@ -16,7 +16,7 @@ from tasks.measures.perplexity.reference import Reference
 from tasks.measures.perplexity.run import evaluate_windows
 from tasks.models.architecture.head import split_head
 from tasks.models.errors import UnsupportedModelError
-from tasks.models.placement import count_weights, load_placed, parse_max_memory
+from tasks.models.placement import added, counts_by_name, load_placed, parse_max_memory
 from tasks.models.saved.branches import FILE
 from tasks.models.saved.save import METADATA
 
@@ -67,8 +67,9 @@ def test_same_figures_with_weights_on_disk(name: str, share: float, tmp_path: Pa
     spread = load_placed(
         folder, torch.float32, Trust(), max_memory=limit(model, share), scratch=tmp_path
     )
-    assert count_weights(spread) == count_weights(model)
-    assert count_weights(spread)[1] < count_weights(spread)[0] == model.num_parameters()
+    total, nonzero = added(counts_by_name(spread).values())
+    assert (total, nonzero) == added(counts_by_name(model).values())
+    assert nonzero < total == model.num_parameters()
     files = [tmp_path / kept / "hidden.safetensors" for kept in ("plain", "placed")]
     assert files[0].stat().st_size == files[1].stat().st_size
 
@@ -83,7 +84,7 @@ def test_the_limit_forces_memory_and_disk(tmp_path: Path) -> None:
     assert {p.device.type for p in network.parameters()} == {"cpu", "meta"}
     # Logits stay bounded: it splits as the model in one place does.
     assert split_head(network) is not None
-    assert count_weights(network)[0] == model.num_parameters()
+    assert added(counts_by_name(network).values())[0] == model.num_parameters()
 
 
 @pytest.mark.parametrize(

@@ -316,6 +316,8 @@ def test_a_coreset_is_written_as_a_file(home: Path) -> None:
     to = home / "coreset.jsonl"
     with Console(file=(home / "said.txt").open("w"), width=200) as console:
         select_windows(validate(sweep(selections=["random"])), to, "25%", console)
+        with pytest.raises(ConfigurationError, match=r"--to.*must be a new file"):
+            select_windows(validate(sweep(selections=["random"])), home / "0.txt", "25%", console)
     lines = [json.loads(line) for line in to.read_text().splitlines()]
     assert len(lines) == 6
     assert all(len(line["tokens"]) == 16 for line in lines)

@@ -59,7 +59,8 @@ class Judge:
         """Judge the choice whose flips come next; see :meth:`__call__`.
 
         That passes may begin at a block is proven on this choice, halfway and at the last block:
-        where a model's blocks pass each other more than hidden states, all of them are passed.
+        where a model's blocks pass each other more than hidden states, all of them are passed. The
+        two proofs judge nothing new and are not counted in ``tokens``.
         """
         with self._passes.recorded(len(self._parts)):
             value = self(choice)

@@ -10,9 +10,11 @@ from tasks.measures.figures import Figure
 from tasks.reporting.charts import charts_of
 from tasks.reporting.context import ReportContext
 from tasks.reporting.pages.html import REPORT_HTML, render_html
-from tasks.reporting.pages.report import REPORT_NAME, render_report
+from tasks.reporting.pages.report import REPORT_NAME, render_report, shown_in
 from tasks.reporting.rows import Row
 from tasks.store.files import write_atomically
+
+__all__ = ["shown_in", "write_report"]
 
 
 def write_report(

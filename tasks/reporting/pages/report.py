@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from urllib.parse import quote
+from pathlib import Path
+from urllib.parse import quote, unquote
 
 from tasks.measures.figures import Figure, present
 from tasks.reporting.charts import cost, scatter, selections, side_by_side, sparsity
@@ -120,6 +122,13 @@ def _what_was_run(rows: Sequence[Row], figures: Sequence[Figure], context: Repor
     if told:
         sentences.append(f"Judged by {_listed(told)}.")
     return " ".join(sentences)
+
+
+def shown_in(folder: Path) -> set[Path]:
+    """The plots that a folder's report shows, as far as there is one."""
+    path = folder / REPORT_NAME
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return {folder / unquote(link) for link in re.findall(r"\]\((plots/[^/)]+\.png)\)", text)}
 
 
 def _plots(links: Sequence[str]) -> list[str]:
