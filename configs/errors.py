@@ -15,7 +15,7 @@ class ConfigurationError(ValueError):
 
     Args:
         field: dotted path of the field, such as ``calibration.corpus.files[0]``.
-        given: the value that came.
+        given: the value that came; None where there is none to show.
         allowed: what the field takes, as a phrase.
         hint: an optional last sentence: the nearest name, or the command that helps.
     """
@@ -28,7 +28,9 @@ class ConfigurationError(ValueError):
         shown = str(given) if isinstance(given, Path) else repr(given)
         if len(shown) > _LONGEST:
             shown = f"{shown[:_LONGEST]}…"
-        message = f"{field}: {shown} is not possible; {allowed}"
+        message = f"{field}: {allowed}"
+        if given is not None:
+            message = f"{field}: {shown} is not possible; {allowed}"
         super().__init__(f"{message}. {hint}" if hint else message)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -51,7 +51,8 @@ def _holds_truth(given: Any) -> bool:
 
 SWEEP_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 ALLOWED = {
-    SWEEP_NAME: "it takes letters, digits, dot, dash and underscore, at most 64, no leading dot"
+    SWEEP_NAME: "it takes letters, digits, dot, dash and underscore, at most 64, "
+    "a letter or digit first"
 }
 """Pattern → what a text that matches it looks like, for messages."""
 

@@ -13,7 +13,7 @@ from configs.errors import ConfigurationError
 MOST_CHARACTERS = 64_000
 """PyYAML is slow: what is longer would be read for seconds."""
 DEEPEST = 20
-_PLAIN = "it must be plain YAML: no tags, each key once"
+_PLAIN = "it must be plain YAML: no tags, no anchors of lists or mappings, no <<, each key once"
 
 
 class _Loader(yaml.SafeLoader):

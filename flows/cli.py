@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -32,14 +34,26 @@ app = typer.Typer(
     help="Prune large language models and measure what it cost them.\n\n"
     "A sweep file names models, methods, sparsities and seeds; every step's result is kept below "
     "outputs/ (or SECATEUR_HOME) and computed once.\n\n"
-    "Exit status: 0 all cells succeeded, 1 some failed, 2 wrong configuration or command line.",
+    "Exit status: 0 all cells succeeded, 1 some failed, 2 wrong configuration or command line, "
+    "128 and its number after a signal, such as 130 after Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-console = Console(soft_wrap=False)
-errors = Console(stderr=True, soft_wrap=True)
+
+
+class _Terminal(Console):
+    """Rich's, which ends the command as a signal would when nobody reads its output any more."""
+
+    def on_broken_pipe(self) -> None:
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+        raise SystemExit(128 + signal.SIGPIPE)
+
+
+console = _Terminal(soft_wrap=False)
+errors = _Terminal(stderr=True, soft_wrap=True)
 
 
 @app.command()

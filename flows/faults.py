@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,6 +22,11 @@ _NOBODYS = (
     *(ServerError, StorageFullError, TrackingUnavailableError),
 )
 """What is nobody's mistake and may be gone later: a hub, a server, a full disk."""
+_OF_THE_MACHINE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+)
+"""What the operating system says of rights, disks and limits; the file that it names says where."""
 
 
 def tell(error: Exception, say: Callable[[str, str], None]) -> int:
@@ -44,6 +50,10 @@ def tell(error: Exception, say: Callable[[str, str], None]) -> int:
         return 1
     except OSError:
         pass
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        say("error", str(error).split("] ", 1)[-1])
+        say("", "what was computed stays; run the same command again when that is mended")
+        return 1
     told = str(error).strip() or "no message"
     say("error", f"{type(error).__name__}: {told.splitlines()[0][:500]}")
     if log := _kept_traceback():

@@ -175,11 +175,16 @@ class _Run:
             self._require_room(self.plan.cells[done:])
             update_progress_artifact(progress, 100.0 * done / total)
 
+    def _name(self, cell: Cell) -> str:
+        """What tells a cell from the others of its sweep."""
+        several = len(self.plan.models) > 1
+        return cell.recipe.label.removeprefix("" if several else f"{cell.model.spec} ")
+
     def _require_room(self, left: Sequence[Cell]) -> None:
         """Stop before a cell that cannot be written: the others would fail one after another."""
         for cell in left[:1]:
             model = self.context.find(cell.model.subject.weights)
-            self.context.store.require_room(model, f"the next cell, {cell.label}")
+            self.context.store.require_room(model, f"the next cell, {self._name(cell)}")
 
     def _fan_out(self, todo: list[Cell]) -> Iterator[None]:
         before = {cell.fingerprint: self._spent(cell) for cell in todo}
@@ -196,7 +201,7 @@ class _Run:
                 self.computed.append(ended.cell)
                 now, then = self._spent(ended.cell), before[ended.cell.fingerprint]
                 timing = CellTiming(
-                    ended.cell.label, now[0] - then[0], now[1] - then[1], ended.seconds
+                    self._name(ended.cell), now[0] - then[0], now[1] - then[1], ended.seconds
                 )
                 self.timings.append(timing)
                 yield
@@ -238,7 +243,7 @@ class _Run:
     def state(self) -> Any:
         """How the flow ends."""
         cells, errors = self.plan.cells, self.errors
-        failed = [cell.label for cell in cells if cell.fingerprint in errors]
+        failed = [self._name(cell) for cell in cells if cell.fingerprint in errors]
         if not errors:
             return Completed(message=f"{len(cells)} cells completed")
         message = f"{len(cells) - len(failed)} cells completed, {len(failed)} failed"

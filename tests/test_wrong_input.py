@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -29,6 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "calibration.txt").write_text("the quick brown fox " * 40)
     (tmp_path / "test.txt").write_text("jumps over the lazy dog " * 40)
     (tmp_path / "sweep.yaml").write_text(GOOD)
+    (tmp_path / "dangling").symlink_to(tmp_path / "gone")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
     # The variable is read when the hub's client is imported, which another test may have done.
@@ -84,6 +87,7 @@ SETTINGS = {
     "duplicate seeds": ("seeds=[1, 1]", ["seeds", "repeated: 1"]),
     "negative seed": ("seeds=[-1]", ["seeds[0]", "-1", "greater than or equal to 0"]),
     "name with a slash": ("name=a/b", ["name", "'a/b'", "letters, digits"]),
+    "name like an option": ("name=-x", ["name", "'-x'", "a letter or digit first"]),
     "name that climbs": ("name=..", ["name", "'..'", "letters, digits"]),
     "no windows": ("evaluation.perplexity[0].windows=0", ["windows", "0", "greater than"]),
     "a list entry that is not there": ("evaluation.perplexity[3].windows=1", ["0 to 0", "3"]),
@@ -98,14 +102,19 @@ SETTINGS = {
     "missing model folder": ("models=[./no-such-model]", ["models[0]", "no-such-model"]),
     "missing GGUF": ("models=[no.gguf]", ["models[0]", "no.gguf"]),
     "unknown alias": ("models=[smollm2-135n]", ["models[0]", "smollm2-135m"]),
-    "too short a corpus": ("calibration.samples=1000", ["calibration", "1000", "windows"]),
+    "too short a corpus": ("calibration.samples=1000", ["calibration.samples: 1000", "windows"]),
+    "too short a test text": (
+        "evaluation.perplexity[0].windows=1000",
+        ["evaluation.perplexity[0].windows: 1000"],
+    ),
+    "a link that leads nowhere": ("models=[dangling]", ["models[0]", "no file or folder"]),
     "exclude that names nothing": (
         "exclude=['*.q_porj']",
         ["exclude", "'*.q_porj'", "in tiny-random", "no layer", "close to it: *.q_proj"],
     ),
     "exclude that names another block": (
         "exclude=[lm_head, model.layers.3.*]",
-        ["exclude", "'model.layers.3.*'", "close to it: model.layers.*"],
+        ["exclude", "'model.layers.3.*'", "close to it: model.layers.*.mlp, model.layers.*.self"],
     ),
     "exclude everything": ("exclude=['*']", ["exclude", "['*']", "nothing is left to prune"]),
     "exclude twice": ("exclude=[lm_head, lm_head]", ["exclude", "repeated: lm_head"]),
@@ -132,7 +141,12 @@ FILES = {
     "a python tag": ("sweep.yaml", b"name: !!python/object:os.system x", ["python", "YAML"]),
     "a key twice": ("sweep.yaml", b"name: a\nname: b\n", ["'name' stands twice", "line 2"]),
     "not a mapping": ("sweep.yaml", b"- 1\n", ["mapping of fields"]),
-    "no name": ("sweep.yaml", b"seeds: [1]\n", ["name", "required"]),
+    "no name": ("sweep.yaml", b"seeds: [1]\n", ["error: name: this field is required"]),
+    "a merge key": (
+        "sweep.yaml",
+        b"a: &b {c: 1}\nd: {<<: *b}\n",
+        ["line 1", "no anchors", "no <<"],
+    ),
     "not UTF-8": ("sweep.yaml", "name: \xe4".encode("latin-1"), ["sweep.yaml", "UTF-8"]),
     "empty corpus": ("calibration.txt", b"", ["calibration.corpus", "calibration.txt", "empty"]),
     "blank corpus": ("test.txt", b" \n\n", ["evaluation.perplexity[0].corpus", "test.txt"]),
@@ -219,6 +233,27 @@ def test_a_combination_that_a_method_cannot_do_is_skipped_and_listed(
     said = " ".join(capsys.readouterr().out.split())
     assert "1 cells, 1 skipped" in said
     assert "magnitude takes keep:group" in said
+
+
+def test_options_that_no_cell_takes_are_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for setting, told in (("sparsegpt.damping=0.1", True), ("swiftprune.alpha=0.1", False)):
+        assert run(monkeypatch, "plan", "sweep.yaml", "--set", f"options.{setting}") == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert ("options.sparsegpt: no method or variant" in said) is told, said
+
+
+def test_a_home_on_two_disks_is_refused_before_anything_is_computed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def between_disks(_start: object, _end: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr("os.rename", between_disks)
+    assert run(monkeypatch, "run", "sweep.yaml") == 2
+    assert "must lie on one disk" in capsys.readouterr().err
+    assert not list((folder / "home").glob("*/*")), "something was left"
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,9 @@ def _new_folder(to: Path) -> Iterator[Path]:
 
 
 def _require_new(final: Path, to: Path) -> None:
+    if final.is_relative_to(home().resolve()):
+        allowed = f"it must lie outside of {home()}, where secateur keeps its own"
+        raise ConfigurationError("--to", to, allowed)
     if final.exists() and (not final.is_dir() or any(final.iterdir())):
         raise ConfigurationError("--to", to, "it must be a new or an empty folder")
 

@@ -29,17 +29,17 @@ def collect_garbage(console: Console, *, dry_run: bool) -> None:
 
 def _collect(console: Console, root: Path, needed: set[str], dry_run: bool) -> None:
     removed = freed = 0
-    for path in sorted((root / "artifacts").glob("*/*")):
+    for path in _folders(root, "artifacts", "*/*"):
         if f"{path.parent.name}/{path.name}" in needed:
             continue
         removed, freed = _account(root, path, dry_run, removed, freed)
-    for path in sorted((root / "evaluation").glob("*")):
+    for path in _folders(root, "evaluation", "*"):
         removed, freed = _account(root, path, dry_run, removed, freed)
-    for path in sorted((root / "training").glob("*")):
+    for path in _folders(root, "training", "*"):
         # A sweep that was interrupted goes on from here.
         if f"training/{path.name}" not in needed:
             removed, freed = _account(root, path, dry_run, removed, freed)
-    for path in sorted((root / "tmp").glob("*")):
+    for path in _folders(root, "tmp", "*"):
         removed, freed = _account(root, path, dry_run, removed, freed)
     if not dry_run:
         _drop_locks(root, needed)
@@ -49,6 +49,12 @@ def _collect(console: Console, root: Path, needed: set[str], dry_run: bool) -> N
         f"{len(list((root / 'sweeps').glob('*/artifacts.json')))} sweeps",
         highlight=False,
     )
+
+
+def _folders(root: Path, room: str, pattern: str) -> list[Path]:
+    """What secateur makes is a folder: files and links that somebody else put there stay."""
+    found = sorted((root / room).glob(pattern))
+    return [path for path in found if path.is_dir() and not path.is_symlink()]
 
 
 def _needed() -> set[str]:

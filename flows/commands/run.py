@@ -103,7 +103,7 @@ def _announce(console: Console, config: SweepConfig, cells: int, skipped: int) -
 def print_notes(plan: Plan, console: Console) -> None:
     """What a reader has to know of the models and texts that were named, and of the name."""
     of_models = (note for model in plan.models for note in model.notes)
-    for note in (*of_models, *plan.text_notes, *_replaced(plan)):
+    for note in (*of_models, *plan.option_notes, *plan.text_notes, *_replaced(plan)):
         console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
 
 

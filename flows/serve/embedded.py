@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sqlite3
 import sys
 import threading
 import time
@@ -51,7 +52,25 @@ _DATABASE = "PREFECT_API_DATABASE_CONNECTION_URL"
 
 
 def _own_database(home: Path) -> str:
-    return f"sqlite+aiosqlite:///{home / 'prefect' / 'prefect.db'}"
+    return f"sqlite+aiosqlite:///{_own_file(home)}"
+
+
+def _own_file(home: Path) -> Path:
+    return home / "prefect" / "prefect.db"
+
+
+def _fault_of(database: Path) -> str:
+    """Why a file is no whole SQLite database; empty where it is, or is not there."""
+    if not database.exists():
+        return ""
+    try:
+        with contextlib.closing(sqlite3.connect(database, timeout=1)) as connection:
+            said = [row[0] for row in connection.execute("pragma quick_check(1)")]
+    except sqlite3.OperationalError:  # such as a lock, which passes
+        return ""
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return "" if said == ["ok"] else str(said[0])
 
 
 def own_database(home: Path) -> bool:
@@ -78,6 +97,7 @@ class EmbeddedServer:
         listener: socket.socket | None = None,
         settings: Mapping[str, str] = _LEAN,
     ) -> None:
+        self._database = _own_file(home)
         name = "prefect-server.log" if listener is None else "up-prefect.log"
         self._log = home / "logs" / name
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +136,11 @@ class EmbeddedServer:
             if self._answers():
                 return
             time.sleep(0.1)
+        if fault := _fault_of(self._database):
+            raise ServerError(
+                f"{self._database} is damaged: {fault}. Move it away, and the next start makes a "
+                "new one: it holds Prefect's runs and schedules, and none of the results"
+            )
         tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-5:])
         raise ServerError(f"the embedded Prefect server did not start; {self._log} ends:\n{tail}")
 

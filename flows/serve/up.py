@@ -84,6 +84,9 @@ def _serve(options: UpOptions, root: Path, console: Console) -> int:
     listener = listen(options.host, options.prefect_port, "--prefect-port")
     external = external_mlflow()
     if not external:
+        if options.mlflow_port == options.prefect_port:
+            allowed = "it must be another than --prefect-port"
+            raise ConfigurationError("--mlflow-port", options.mlflow_port, allowed)
         listen(options.host, options.mlflow_port, "--mlflow-port").close()
     shown = reachable(options.host)
     pid, created = running.this_process()

@@ -294,6 +294,7 @@ def require_windows(
     """Refuse to cut more windows than a corpus makes.
 
     Args:
+        field: dotted path of what asks for them; what holds their number lies below it.
         counted: whether these are windows with tokens of a completion alone.
 
     Raises:
@@ -302,8 +303,9 @@ def require_windows(
     if available < wanted:
         before = f" ({len(prefix)} of them the tokenizer's prefix)" if prefix else ""
         before += " in which a completion is predicted" if counted else ""
+        number = "windows" if field.startswith("evaluation") else "samples"
         raise ConfigurationError(
-            field,
+            f"{field}.{number}",
             wanted,
             f"the corpus has {len(tokens_T):,} tokens, which make {available:,} windows "
             f"of {length:,} tokens{before}",

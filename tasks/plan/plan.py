@@ -189,6 +189,20 @@ class Plan:
         """What a reader has to know of the texts, in sentences."""
         return [*self._fewer_windows(), *self._seen_texts()]
 
+    @property
+    def option_notes(self) -> list[str]:
+        """Whose options no cell has."""
+        config = self.config
+        used = {*config.methods, *(variant.method for variant in config.variants.values())}
+        unused = [
+            f"options.{name}"
+            for name, options in config.options
+            if name not in used and options != type(options)()
+        ]
+        if not unused:
+            return []
+        return [f"{', '.join(unused)}: no method or variant of this sweep takes them."]
+
     def _fewer_windows(self) -> list[str]:
         """Whose statistics are of a part of the calibration windows."""
         notes: dict[str, None] = {}

@@ -185,6 +185,7 @@ class _Planner:
         selection: Sampling | Literal[""],
     ) -> Recipe:
         spec, dense = self.dense.spec, self.dense.subject
+        which = f"seed {seed}" if len(self.config.seeds) > 1 else ""
         return Recipe(
             model=dense.weights,
             method=method,
@@ -195,7 +196,7 @@ class _Planner:
             training=self.training(seed),
             training_options=self.config.training,
             exclude=tuple(sorted(self.config.exclude)),
-            label=" ".join(filter(None, (spec, name, selection, str(target)))),
+            label=" ".join(filter(None, (spec, name, selection, str(target), which))),
         )
 
     def _subject(

@@ -42,7 +42,7 @@ def read_cell(reference: Reference, folder: Path) -> Result:
     """
     try:
         rows = [row for row in read_results(folder) if row.get("fingerprint")]
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ConfigurationError(
             reference.field, reference.text, f"{folder / JSON_NAME} cannot be read: {error}"
         ) from error

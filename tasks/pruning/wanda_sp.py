@@ -92,7 +92,7 @@ def walk_metrics(
         channels_C = _column_metric(block, mlp, collected[mlp])
         if not (torch.isfinite(groups_G).all() and torch.isfinite(channels_C).all()):
             raise ValueError(
-                f"{block.name}: a metric is not finite: the weights or their inputs overflow"
+                f"{block.name}: a metric is not finite: weights or inputs are NaN or too large"
             )
         groups_G, channels_C = groups_G.cpu(), channels_C.cpu()
         kept = Kept(

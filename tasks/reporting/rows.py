@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from configs.errors import ConfigurationError
 from tasks.measures.figures import Figure, Value
 from tasks.store.files import write_atomically
 
@@ -105,13 +106,23 @@ def read_results(folder: Path) -> list[Row]:
 
     Raises:
         FileNotFoundError: when the folder holds no ``results.json``.
-        ValueError: when that file is no list of rows.
+        ConfigurationError: when that file is no list of rows.
     """
     path = folder / JSON_NAME
-    found = json.loads(path.read_text(encoding="utf-8"))
+    text = path.read_bytes()
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise ValueError(f"{path}: a list of rows is expected")
+        raise _damaged(path, "it is no list of rows")
     return [{name: _restored(name, value) for name, value in row.items()} for row in found]
+
+
+def _damaged(path: Path, reason: str) -> ConfigurationError:
+    allowed = f"it must be as a sweep wrote it, and cannot be read: {reason}"
+    hint = "Run the sweep again: the file is written anew, from what the store holds."
+    return ConfigurationError(JSON_NAME, path, allowed, hint)
 
 
 def is_dense(row: Mapping[str, Value]) -> bool:

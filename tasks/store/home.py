@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -33,11 +34,32 @@ def require_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        _require_one_disk(folder / "tmp", folder / "artifacts")
     except OSError as error:
         raise ConfigurationError(
             "SECATEUR_HOME", folder, "the home must be a folder that can be written", str(error)
         ) from error
     Store(folder).require_room(None, "a sweep")
+
+
+def _require_one_disk(start: Path, end: Path) -> None:
+    """Rename a folder from one place to the other, as each artifact is; needs both to be there."""
+    for folder in (start, end):
+        folder.mkdir(exist_ok=True)
+    probe = Path(tempfile.mkdtemp(prefix="probe.", dir=start))
+    try:
+        moved = probe.rename(end / probe.name)
+    except OSError as error:
+        probe.rmdir()
+        if error.errno != errno.EXDEV:
+            raise
+        raise ConfigurationError(
+            "SECATEUR_HOME",
+            start.parent,
+            f"{start.name}/ and {end.name}/ must lie on one disk: artifacts are renamed",
+            "Put the whole home on the other disk, or link both folders there.",
+        ) from error
+    moved.rmdir()
 
 
 def home_id(folder: Path) -> str:

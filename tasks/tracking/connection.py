@@ -110,7 +110,10 @@ def _initialise_sqlite(uri: str, home: Path) -> None:
             with contextlib.closing(sqlite3.connect(path, timeout=20)) as connection:
                 connection.execute("select name from sqlite_master limit 1").fetchall()
         except sqlite3.Error as error:  # MLflow would try for two minutes
-            raise TrackingUnavailableError(uri, str(error)) from error
+            hint = ""
+            if not isinstance(error, sqlite3.OperationalError):  # such as a lock, which passes
+                hint = f"; move {path} away, and the next run makes a new one and logs its sweep"
+            raise TrackingUnavailableError(uri, f"{error}{hint}") from error
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 

@@ -212,6 +212,15 @@ def test_wrong(case: str, home: Path, tmp_path: Path, command: Any) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["home"], "something was written"
 
 
+def test_refuses_a_place_in_the_home(home: Path, tmp_path: Path, command: Any) -> None:
+    (tmp_path / "link").symlink_to(home)
+    for place in (home / "sweeps" / "out", tmp_path / "link" / "out"):
+        status, said = command("demo", "--method=ast", "--to", str(place))
+        assert status == 2
+        assert "must lie outside of" in said
+        assert not place.exists()
+
+
 def test_refuses_what_is_there(home: Path, tmp_path: Path, command: Any) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("precious")

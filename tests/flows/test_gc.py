@@ -81,3 +81,18 @@ def test_what_is_not_listed_goes(store: Store, capsys: Any) -> None:
     assert store.find(STEP.place) is not None
     gc.collect_garbage(Console(), dry_run=False)
     assert store.find(STEP.place) is None
+
+
+def test_what_somebody_else_put_there_stays(store: Store, tmp_path: Path) -> None:
+    precious = tmp_path / "elsewhere" / "precious"
+    precious.parent.mkdir()
+    precious.write_text("x")
+    for room in ("artifacts/notes", "training", "tmp"):
+        folder = store.root / room
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "file").write_text("x")
+        (folder / "link").symlink_to(precious.parent)
+    gc.collect_garbage(Console(quiet=True), dry_run=False)
+    assert precious.exists()
+    for room in ("artifacts/notes", "training", "tmp"):
+        assert {path.name for path in (store.root / room).iterdir()} == {"file", "link"}

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from configs.errors import ConfigurationError
 from tasks.reporting.rows import Row, columns, read_results, write_results
 from tasks.store import files
 
@@ -148,8 +149,10 @@ def test_files_are_readable_by_whom_the_umask_lets(tmp_path: Path) -> None:
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-@pytest.mark.parametrize("text", ["{}", "[1]"])
-def test_another_json_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "results.json").write_text(text)
-    with pytest.raises(ValueError, match="a list of rows"):
+@pytest.mark.parametrize("content", [b"{}", b"[1]", b"[", b"\xff"])
+def test_another_file_is_refused_with_its_name_and_what_helps(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "results.json").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"results.json.*Run the sweep again"):
         read_results(tmp_path)

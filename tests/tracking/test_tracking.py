@@ -620,7 +620,7 @@ def test_a_database_server_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(TrackingUnavailableError, match="not a database"):
+    with pytest.raises(TrackingUnavailableError, match=r"not a database; move .*mlflow.db away"):
         connect(None, tmp_path, "x")
 
 

@@ -7,6 +7,7 @@ transformers. What has the form of a path never reaches the network.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -112,9 +113,9 @@ def resolve_model(
         found = resolve_hub(spec, field=field, trust=trust)
     except (ConfigurationError, SourceUnavailableError) as error:
         near = difflib.get_close_matches(spec, [*ALIASES, random_model.NAME], n=1)
-        if not near or "/" in spec:
-            raise
-        hint = f"Did you mean {near[0]!r}?"
+        hint = f"There is no file or folder {base / spec} either"
+        if near and "/" not in spec:
+            hint = f"Did you mean {near[0]!r}?"
         if isinstance(error, ConfigurationError):
             raise ConfigurationError(field, spec, error.allowed, hint) from error
         raise SourceUnavailableError(spec, f"{error.reason}. {hint}") from error
@@ -205,7 +206,7 @@ def _is_path(spec: str, base: Path) -> bool:
     """Whether ``spec`` has the form of a path, or names something that is there."""
     if spec.startswith((".", "/", "~")) or "\\" in spec or spec.lower().endswith(".gguf"):
         return True
-    return bool(spec) and (base / spec).exists()
+    return bool(spec) and os.path.lexists(base / spec)  # a link that leads nowhere too
 
 
 @contextmanager

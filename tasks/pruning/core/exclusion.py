@@ -62,10 +62,20 @@ def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(fnmatch.translate(p.removesuffix(".weight")) for p in patterns))
 
 
+def _in_blocks(known: Iterable[str]) -> list[str]:
+    """The names below which there is no other, of what stands in a numbered block."""
+    parents = {name.rpartition(".")[0] for name in known}
+    return [name for name in known if name not in parents and re.search(r"\.\d+\.", name)]
+
+
 def _near(pattern: str, known: Iterable[str]) -> str:
     """The names that look like the pattern, blocks told apart by no number."""
     alike = {re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name) for name in known}
-    candidates = sorted(alike | {f"*.{name.rpartition('.')[2]}" for name in alike if "." in name})
+    candidates = alike | {f"*.{name.rpartition('.')[2]}" for name in alike if "." in name}
+    layers = [name.split(".") for name in _in_blocks(known)]
+    candidates = sorted(  # without those that would leave nothing to prune
+        each for each in candidates if not all(_names_any((each,), parts) for parts in layers)
+    )
     wanted = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", pattern.removesuffix(".weight"))
     near = difflib.get_close_matches(wanted, candidates, n=_SHOWN, cutoff=0.5)
     near = near or difflib.get_close_matches(wanted, candidates, n=_SHOWN, cutoff=0.0)
