@@ -627,7 +627,6 @@ class TestTrust:
             ("process_docs: !function utils.text", "runs Python"),
             ("class: !function utils.text", "runs Python"),
             ("class: utils.text", "defined by a class"),
-            ("use_prompt: prompts.yaml:one", "prompt file"),
             ("metric_list: [{metric: ./metric}]", "code from the hub"),
             ("metric_list: [{metric: acc, hf_evaluate: true}]", "code from the hub"),
             ("dataset_path: pandas", "can run code"),
@@ -637,6 +636,14 @@ class TestTrust:
         with pytest.raises(ConfigurationError, match=said):
             self.probe(folder, more)
         assert not (folder / "ran").exists()
+
+    def test_a_prompt_in_a_file_elsewhere_is_refused_trusted_or_not(self, folder: Path) -> None:
+        """Whoever changed it would get the figures of the former prompt."""
+        for trust in (Trust(), Trust(remote_code=True)):
+            with pytest.raises(
+                ConfigurationError, match=r"use_prompt prompts.yaml:one reads a file"
+            ):
+                self.probe(folder, "use_prompt: prompts.yaml:one", trust=trust)
 
     def test_also_where_another_file_overrides_it(self, folder: Path) -> None:
         (folder / "_code").write_text("include: _base\ndoc_to_text: !function utils.text")

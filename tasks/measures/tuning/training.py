@@ -162,9 +162,18 @@ def weights_of(network: TaskNetwork) -> dict[str, Tensor]:
 def logits_of(
     network: TaskNetwork, encoded: Sequence[Encoded], batch_size: int, *, padding: int
 ) -> Tensor:
-    """Of every example's readings in order and every column, ``R × S``, float64 on the CPU."""
+    """Of every example's readings in order and every column, ``R × S``, float64 on the CPU.
+
+    Raises:
+        FloatingPointError: some are not finite, and no label is the largest of them.
+    """
     network.eval()
     device, columns = network.head.weight.device, network.head.out_features
     parts = batches(encoded, batch_size, columns, padding, device)
     made = [network(batch).double().cpu() for batch in parts]
-    return torch.cat(made) if made else torch.zeros(0, columns, dtype=torch.float64)
+    logits_RS = torch.cat(made) if made else torch.zeros(0, columns, dtype=torch.float64)
+    if broken := int((~logits_RS.isfinite()).any(1).sum()):
+        raise FloatingPointError(
+            f"the model gives no finite scores for {broken} of {len(logits_RS)} texts or words"
+        )
+    return logits_RS

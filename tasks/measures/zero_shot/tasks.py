@@ -128,6 +128,10 @@ def _require_possible(
         raise ConfigurationError(
             place, leaf.name, "it needs images or sound; models here read text"
         )
+    if ".yaml" in str(settings.get("use_prompt")):
+        allowed = f"use_prompt {settings['use_prompt']} reads a file that no fingerprint can hold"
+        hint = "Write the prompt into the task's file, as doc_to_text and doc_to_target"
+        raise ConfigurationError(place, leaf.name, allowed, hint)
     if any(FUNCTION in str(value) for value in leaf.overrides.values()):
         allowed = f"its group sets a {FUNCTION}, which only a task's own file may"
         raise ConfigurationError(place, leaf.name, allowed)
@@ -144,8 +148,8 @@ def _require_no_code(leaf: Leaf, known: Catalogue, place: str) -> None:
     if leaf.local and leaf.functions:
         allowed = f"its file {leaf.path} runs Python ({FUNCTION} {leaf.functions[0]})"
         raise ConfigurationError(place, leaf.name, allowed, _TRUST_HINT)
-    if leaf.local and ("class" in leaf.config or ".yaml" in str(leaf.config.get("use_prompt"))):
-        allowed = "it is defined by a class or by a prompt file, which can run Python"
+    if leaf.local and "class" in leaf.config:
+        allowed = "it is defined by a class, which runs Python"
         raise ConfigurationError(place, leaf.name, allowed, _TRUST_HINT)
     if leaf.config.get("process_results"):
         return  # its own function, and no metric is looked up
