@@ -89,11 +89,13 @@ def cut_passages(
         sources += [passage.source(text.document(first + step // 2)) for first in found]
         offsets += found
     vocabulary = token_windows.vocabulary_digest(tokenizer)
-    windows_NL = torch.cat(made)
+    order = _in_turn(counts)
+    sources, offsets = [sources[n] for n in order], [offsets[n] for n in order]
+    windows_NL = torch.cat(made)[order]
     if suffix:
         after = torch.tensor(suffix, dtype=windows_NL.dtype).expand(len(windows_NL), len(suffix))
         windows_NL = torch.cat([windows_NL, after], dim=1)
-    counted_NL = torch.cat(counted) if windows.counted else None
+    counted_NL = torch.cat(counted)[order] if windows.counted else None
     assert counted_NL is None or not suffix, "an encoder predicts no completion"
     return Cut(windows_NL, prefix, vocabulary, documents, sources, offsets, counted_NL)
 
@@ -142,15 +144,22 @@ def _counts(
     ]
     length, field = windows.length, windows.field
     if windows.at_least is not None or windows.count is None:
-        # As many as there are, up to what was asked for.
+        # As many as there are, up to what was asked for; a pool takes what shares do not allow.
         total = min(windows.count or sum(there), sum(there))
+        if windows.at_least is None:
+            total = _most(there, [p.share for p in passages])
         longest = max((text.ids_T[windows.skip :] for text in tokens), key=len)
         wanted = windows.at_least or 1
         token_windows.require_windows(
-            sum(there), wanted, longest, length, prefix, field, counted=windows.counted
+            total if windows.at_least is None else sum(there),
+            wanted,
+            longest,
+            length,
+            prefix,
+            field,
+            counted=windows.counted,
         )
-        counts = positions.shares([p.share for p in passages], total, there)
-        return there if windows.count is None else counts
+        return positions.shares([p.share for p in passages], total, there)
     unlimited = [windows.count] * len(passages)
     counts = positions.shares([p.share for p in passages], windows.count, unlimited)
     for text, available, count in zip(tokens, there, counts, strict=True):
@@ -160,6 +169,23 @@ def _counts(
             available, wanted, left_T, length, prefix, field, counted=text.counted_T is not None
         )
     return counts
+
+
+def _most(there: Sequence[int], shares: Sequence[float]) -> int:
+    """The most windows whose parts have their shares, of as many as each part gives."""
+    whole = sum(shares)
+    return min(
+        int(count * whole / share + 1e-9) for count, share in zip(there, shares, strict=True)
+    )
+
+
+def _in_turn(counts: Sequence[int]) -> list[int]:
+    """An order in which every stretch of windows has about the shares of the whole.
+
+    Methods and measures that look at some take the first or hold back the last.
+    """
+    places = [(number + 0.5) / count for count in counts for number in range(count)]
+    return sorted(range(len(places)), key=lambda index: places[index])
 
 
 def _offsets(

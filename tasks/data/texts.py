@@ -94,6 +94,8 @@ class Windows:
                 **({"sampling": self.sampling} if self.sampling == "spread" else {}),
                 **({"at_most": True} if self.at_least is not None else {}),
                 **({"loss": self.loss} if self.counted else {}),
+                # Since its windows lie in turn and keep the shares.
+                **({"mixed": 2} if self.corpus.source == "mixture" else {}),
             },
             needs={"model": self.model},
             produce=lambda work: _produce(work, self),

@@ -13,6 +13,7 @@ from tasks.measures.size import zeros_of
 from tasks.plan.encoders import is_one
 from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped, steps_of
 from tasks.plan.selections import quality_of
+from tasks.pruning.core.notes import notes_of
 from tasks.pruning.core.targets import parse_target
 from tasks.store.context import Context
 from tasks.store.store import Artifact
@@ -202,10 +203,12 @@ def learned_of(row: ModelPlan | Cell, context: Context) -> list[dict[str, float]
 
 
 def left_notes(plan: Plan, context: Context) -> list[str]:
-    """What stands beside the zeros: weights that no method prunes, excluded ones, branches."""
+    """What stands beside a row: how it was pruned, which weights stay dense, branches."""
     said: dict[str, None] = {}
     for cell in plan.cells:
         facts = found.facts if (found := context.find(cell.pruned)) else {}
+        for note in notes_of(facts.get("figures", {})):
+            said[f"{cell.recipe.label}: {note}"] = None
         if exempt := facts.get("exempt_weights", {}):
             kinds = ", ".join(f"{kind} {count:,}" for kind, count in exempt.items())
             said[f"{cell.model.spec}: exempt weights stay dense and uncounted: {kinds}."] = None

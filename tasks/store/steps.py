@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.store.code import foreign_code
+
 if TYPE_CHECKING:
     from tasks.store.context import Context
     from tasks.store.store import Artifact
@@ -61,7 +63,8 @@ class Step:
     Attributes:
         name: what kind of step: ``model``, ``tokens``, ``statistics``, …
         version: raised when the step's results change: former artifacts are then not reused.
-        inputs: what determines the result beside the needs; no paths, hosts or times.
+        inputs: what determines the result beside the needs; no paths, hosts or times. Of a step
+            that another package's function produces its code is one more.
         needs: role → step whose artifact this one reads.
         produce: writes the artifact and returns its facts.
         outside: where the artifact lies when no store holds it, such as a model's own folder; such
@@ -84,6 +87,10 @@ class Step:
     group: str = ""
     words: Mapping[str, str] = field(default_factory=dict, repr=False)
     about: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if code := foreign_code(self.produce):
+            object.__setattr__(self, "inputs", {**self.inputs, "code": code})
 
     @cached_property
     def fingerprint(self) -> str:

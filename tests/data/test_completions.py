@@ -229,8 +229,32 @@ def test_of_a_mixture_each_text_counts_as_it_says(
     made = cut(tmp_path, make_tokenizer(), parts, count=8)
     assert made.by_source() == {"chat.jsonl": 4, "prose.txt": 4}
     assert made.counted_NL is not None
-    assert made.counted_NL[4:].all()
-    assert not made.counted_NL[:4].all(dim=1).any()
+    prose = torch.tensor([source == "prose.txt" for source in made.sources])
+    assert made.counted_NL[prose].all()
+    assert not made.counted_NL[~prose].all(dim=1).any()
+
+
+@pytest.mark.parametrize("count", [None, 12])
+def test_windows_of_a_mixture_keep_its_shares_in_every_stretch(
+    count: int | None, tmp_path: Path, make_tokenizer: MakeTokenizer
+) -> None:
+    """Many windows are of one text: without a number of windows all of them were taken."""
+    (tmp_path / "short.txt").write_text("the lazy dog " * 60)
+    (tmp_path / "long.txt").write_text("jumps over the " * 600)
+    parts = [
+        {"source": "files", "files": ["short.txt"], "share": 3},
+        {"source": "files", "files": ["long.txt"], "share": 1},
+    ]
+    made = cut(tmp_path, make_tokenizer(), parts, count=count)
+    found = made.by_source()
+    assert found["short.txt"] == 3 * found["long.txt"]
+    assert count is None or sum(found.values()) == count
+    assert count is not None or found["short.txt"] > 9
+    for stretch in (made.sources[:4], made.sources[-4:]):
+        assert stretch.count("short.txt") == 3
+    text = {"short.txt": "lazy", "long.txt": "over"}
+    for window, source in zip(made.windows_NL.tolist(), made.sources, strict=True):
+        assert make_tokenizer().convert_tokens_to_ids(text[source]) in window
 
 
 def test_a_tokenizer_that_does_not_say_where_its_tokens_lie_is_refused(

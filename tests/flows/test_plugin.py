@@ -3,6 +3,7 @@ to this repository."""
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import subprocess
@@ -82,6 +83,32 @@ def test_the_measures_contract_holds(python: Path) -> None:
     contract = Path(__file__).parents[1] / "measures" / "test_contract.py"
     options = ("-q", "-k", "kept_norm and not processes", "-p", "no:cacheprovider")
     said(python, "-m", "pytest", *options, contract, cwd=contract.parents[2])
+
+
+def test_its_code_is_part_of_what_it_makes(python: Path, tmp_path: Path) -> None:
+    """Its author may forget to raise a version: an edited file is computed anew."""
+    ask = (
+        "from configs.yaml_file import load; from tasks.steps.session import session\n"
+        "plan = session().plan(load('sweep.yaml'))\n"
+        "kept = [s for r in plan.cells for s in r.measured['kept_norm'].values()]\n"
+        "named = [(c.name, c.checkpoint.fingerprint) for c in plan.cells]\n"
+        "print([(*n, s.fingerprint) for n, s in zip(named, kept)])"
+    )
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
+    where = "import secateur_example as e; print(e.__path__[0])"
+    folder = Path(said(python, "-c", where, cwd=tmp_path).strip())
+    first = ast.literal_eval(said(python, "-c", ask, cwd=tmp_path))
+    edited = folder / "helper.py"
+    edited.write_text("SCALE = 2\n")
+    try:
+        second = ast.literal_eval(said(python, "-c", ask, cwd=tmp_path))
+    finally:
+        edited.unlink()
+    assert ast.literal_eval(said(python, "-c", ask, cwd=tmp_path)) == first
+    for before, after in zip(first, second, strict=True):
+        name = before[0]
+        assert (before[1] == after[1]) is (name == "magnitude"), "the method"
+        assert before[2] != after[2], "the measure"
 
 
 def test_a_sweep_shows_it_everywhere(

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from tasks.plan.rows import dense_row, sparser_notes
+from tasks.plan.rows import dense_row, left_notes, sparser_notes
 from tasks.store.steps import Step
 from tasks.store.store import Artifact
 
@@ -28,6 +28,20 @@ def test_a_dense_model_s_zeros_are_those_that_were_counted(zeros: float | None) 
     assert dense_row(model, context)["sparsity"] == zeros
     nothing = cast(Any, SimpleNamespace(find=lambda step: None))
     assert dense_row(model, nothing)["sparsity"] is None
+
+
+def test_what_a_method_told_of_its_run_stands_beside_every_row_that_shows_it() -> None:
+    told = {"experts_without_tokens": 49.0, "hessians_damped_more": 2.0, "divergence": 0.1}
+    facts = {"figures": told | {"least_of_a_block": 0.45, "most_of_a_block": 0.55}}
+    cell: Any = SimpleNamespace(pruned="a", recipe=SimpleNamespace(label="m wanda 0.5 seed 1"))
+    context: Any = SimpleNamespace(find=lambda _: SimpleNamespace(facts=facts))
+    said = left_notes(cast("Any", SimpleNamespace(cells=[cell, cell])), context)
+    assert len(said) == 3
+    assert all(note.startswith("m wanda 0.5 seed 1: ") for note in said)
+    for part in ("reached 49 experts", "2 Hessians", "from 0.45 to 0.55"):
+        assert sum(part in note for note in said) == 1
+    facts = {"figures": dict.fromkeys(told, 0.0)}
+    assert not left_notes(cast("Any", SimpleNamespace(cells=[cell])), context)
 
 
 def test_targets_that_ask_for_less_than_a_model_has_are_told() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from tasks.pruning.core.registry import methods, register
 from tasks.pruning.core.statistics import ColumnStatistics
 from tasks.pruning.core.targets import Fraction, SemiStructured, Target
 from tasks.pruning.magnitude import Magnitude
@@ -106,3 +108,11 @@ def test_magnitude_by_layer_and_by_row_differ_where_rows_differ() -> None:
     assert by_layer[0].eq(0).all()
     assert by_layer[-1].ne(0).all()
     assert by_layer.eq(0).sum() == by_row.eq(0).sum()
+
+
+def test_another_class_of_a_methods_name_is_refused() -> None:
+    """Two packages may call a class alike: the second took the place of the first."""
+    other = type("Magnitude", (), {"name": "magnitude", "__module__": "somebody_else"})
+    with pytest.raises(ValueError, match="two pruning methods are called 'magnitude'"):
+        register(other)  # type: ignore[type-var]
+    assert methods()["magnitude"] is Magnitude

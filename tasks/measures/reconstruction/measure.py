@@ -24,6 +24,7 @@ from tasks.store.steps import Facts, Step, Work
 from tasks.store.store import Artifact
 
 COLUMN = "reconstruction_error"
+_UNREACHED = f"{COLUMN}/unreached"
 _WINDOWS = 2
 """Windows of the first evaluation corpus on which outputs are compared."""
 
@@ -41,7 +42,7 @@ class Reconstruction(Measure):
     name = "reconstruction"
     version = 2
     summary = "mean relative error of a pruned layer's output, on the dense model's inputs"
-    writes = (COLUMN,)
+    writes = (COLUMN, _UNREACHED)
     Settings = ReconstructionSettings
 
     def steps(self, subject: Subject) -> Mapping[str, Step]:
@@ -64,7 +65,9 @@ class Reconstruction(Measure):
         return {"layers": step}
 
     def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
-        return {COLUMN: float(found["layers"].facts["mean"])}
+        facts = found["layers"].facts
+        unreached = facts.get("unreached", 0)
+        return {COLUMN: float(facts["mean"]), **({_UNREACHED: unreached} if unreached else {})}
 
     def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
         figure = Figure(
@@ -75,7 +78,16 @@ class Reconstruction(Measure):
             role="quality",
             dense=0.0,
         )
-        return [figure] if COLUMN in columns else []
+        left_out = Figure(
+            column=_UNREACHED,
+            label="layers of experts that none of its tokens reaches",
+            heading="layers left out",
+            group="agreement with the dense model",
+            unit="layers",
+            format="count",
+            better="",
+        )
+        return [told for told in (figure, left_out) if told.column in columns]
 
     def layers(self, found: Mapping[str, Artifact]) -> Mapping[str, Mapping[str, float]]:
         errors = found["layers"].facts["layer_errors"]
@@ -84,9 +96,12 @@ class Reconstruction(Measure):
     def notes(self, rows: Sequence[Mapping[str, Value]]) -> Sequence[str]:
         if all(row.get(COLUMN) is None for row in rows):
             return ()
+        most = max(row.get(_UNREACHED) or 0 for row in rows)
+        left_out = f" and at most {most} of experts that none of its tokens reaches" if most else ""
         return (
             "Reconstruction error: ‖X(W−Ŵ)ᵀ‖ / ‖XWᵀ‖ of a layer on the dense model's inputs, "
-            "mean over layers but excluded ones; 0 is unpruned, 1 is as bad as a layer of zeros.",
+            f"mean over layers but excluded ones{left_out}; 0 is unpruned, 1 is as bad as a layer "
+            "of zeros.",
         )
 
 
@@ -119,4 +134,5 @@ def _produce(work: Work, subject: Subject) -> Facts:
     return {
         "layer_errors": {name: as_json(error) for name, error in errors.items()},
         "mean": as_json(sum(meant) / len(meant)),
+        "unreached": len(decoder.pruned_layers().keys() - errors.keys()),
     }

@@ -20,7 +20,7 @@ from tasks.measures.slot_filling.records import (
     split,
     tweet_of,
 )
-from tasks.measures.slot_filling.schemes import COVID, Scheme, scheme_of
+from tasks.measures.slot_filling.schemes import COVID, OF_ALL_EVENTS, Scheme, scheme_of
 from tasks.measures.slot_filling.settings import SlotTask
 from tasks.models.sources.digests import file_digest
 from tasks.store.steps import Facts, Step, Work
@@ -133,4 +133,7 @@ def _scheme(given: str | None, where: str) -> Scheme:
     if not told or not named:
         allowed = "it holds a mapping: event → list of its slots, each named once"
         raise ConfigurationError(where, given, allowed)
+    if taken := [event for event in told if event in OF_ALL_EVENTS]:
+        allowed = f"a figure of all events is called so: {', '.join(OF_ALL_EVENTS)}"
+        raise ConfigurationError(where, taken[0], allowed, "Give the event another name")
     return scheme_of(told)

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 AUTHOR, NEAR_AUTHOR = "AUTHOR OF THE TWEET", "NEAR AUTHOR OF THE TWEET"
 """Candidates that stand for nothing in the text."""
+OF_ALL_EVENTS = ("stderr", "precision", "recall", "macro_f1")
+"""Figures of a task beside its F1, whose columns stand beside those of its events."""
 
 
 @dataclass(frozen=True, kw_only=True)

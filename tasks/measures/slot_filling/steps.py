@@ -18,6 +18,7 @@ from tasks.measures.slot_filling.data import TaskData, load_tweets
 from tasks.measures.slot_filling.inputs import TOKENS, encode
 from tasks.measures.slot_filling.labels import instances_of
 from tasks.measures.slot_filling.records import Tweet
+from tasks.measures.slot_filling.schemes import OF_ALL_EVENTS
 from tasks.measures.slot_filling.settings import SlotTask
 from tasks.measures.tuning.batches import Batch, Encoded, Reading, label_counts
 from tasks.measures.tuning.records import counts_of
@@ -120,6 +121,5 @@ class SlotFillingTask(Task):
 def columns_of(name: str, facts: Mapping[str, Any]) -> dict[str, float]:
     """A task's columns, from the facts of its score."""
     prefix = f"slot_f1/{name}"
-    whole = ("stderr", "precision", "recall", "macro_f1")
-    row = {prefix: facts["f1"], **{f"{prefix}/{part}": facts[part] for part in whole}}
+    row = {prefix: facts["f1"], **{f"{prefix}/{part}": facts[part] for part in OF_ALL_EVENTS}}
     return row | {f"{prefix}/{event}": f1 for event, f1 in facts["events"].items()}

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tasks.pruning.core.blocks import Decoder
+from tasks.pruning.core.notes import LEAST, MOST
 from tasks.pruning.core.statistics import ColumnStatistics
 from tasks.pruning.core.targets import Fraction, Target
 
@@ -47,7 +48,7 @@ class Allocation:
 
     def figures(self) -> dict[str, float]:
         shares = [target.value for target in self.by_block.values()]
-        return {"least_of_a_block": min(shares), "most_of_a_block": max(shares)} if shares else {}
+        return {LEAST: min(shares), MOST: max(shares)} if shares else {}
 
 
 def outlier_parts(

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from tasks.pruning.core import masks
 from tasks.pruning.core.layers import LinearLayer, expert_tensors
+from tasks.pruning.core.notes import WITHOUT_TOKENS
 from tasks.pruning.core.refusals import UnsupportedModelError
 from tasks.pruning.core.targets import Target
 
@@ -84,7 +85,7 @@ def told_without_tokens(layers: Sequence[LinearLayer]) -> dict[str, float]:
         RuntimeWarning,
         stacklevel=2,
     )
-    return {"experts_without_tokens": float(experts)}
+    return {WITHOUT_TOKENS: float(experts)}
 
 
 @contextmanager

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from tasks.pruning.core.methods import Collector
+from tasks.pruning.core.notes import DAMPED_MORE
 
 PANELS = {"cpu": 384, "cuda": 2048}
 """Columns of a product when XᵀX is accumulated: only the panels on and above the diagonal are."""
@@ -140,4 +141,4 @@ class Hessian(Collector):
         return factor
 
     def figures(self) -> Mapping[str, float]:
-        return {"hessians_damped_more": float(self.factor.damping > self._damping)}
+        return {DAMPED_MORE: float(self.factor.damping > self._damping)}

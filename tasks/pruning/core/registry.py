@@ -33,10 +33,14 @@ def register(method: MethodType) -> MethodType:
         ValueError: when the name is taken by another class.
     """
     taken = _registered.get(method.name)
-    if taken is not None and taken.__qualname__ != method.__qualname__:
+    if taken is not None and _full_name(taken) != _full_name(method):
         raise ValueError(f"two pruning methods are called {method.name!r}: {taken} and {method}")
     _registered[method.name] = method
     return method
+
+
+def _full_name(method: type[Method]) -> tuple[str, str]:
+    return method.__module__, method.__qualname__
 
 
 @cache

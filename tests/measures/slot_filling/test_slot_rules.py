@@ -10,7 +10,7 @@ import pytest
 
 from configs.errors import ConfigurationError
 from tasks.measures.slot_filling.answers import allowed
-from tasks.measures.slot_filling.data import resolve
+from tasks.measures.slot_filling.data import _scheme, resolve
 from tasks.measures.slot_filling.generator import generate
 from tasks.measures.slot_filling.labels import (
     candidates_of,
@@ -27,7 +27,13 @@ from tasks.measures.slot_filling.records import (
     split,
     tweet_of,
 )
-from tasks.measures.slot_filling.schemes import AUTHOR, COVID, NEAR_AUTHOR, scheme_of
+from tasks.measures.slot_filling.schemes import (
+    AUTHOR,
+    COVID,
+    NEAR_AUTHOR,
+    OF_ALL_EVENTS,
+    scheme_of,
+)
 from tasks.measures.slot_filling.settings import SlotTask
 
 CHUNKS = {
@@ -284,3 +290,12 @@ def test_a_place_is_no_likelier_name() -> None:
     assert not allowed("where", "Paris", told, named=True)
     assert allowed("where", "Paris", told, named=False)
     assert allowed("where", "Paris", {"where": 0.8, "name": 0.7}, named=True)
+
+
+@pytest.mark.parametrize("event", OF_ALL_EVENTS)
+def test_an_event_is_not_called_as_a_figure_of_all(event: str, tmp_path: Path) -> None:
+    """Its F1 took the place of the other figure's column."""
+    path = tmp_path / "scheme.yaml"
+    path.write_text(f"{event}: [name]\nother: [name]\n")
+    with pytest.raises(ConfigurationError, match=f"'{event}' is not possible; a figure of all"):
+        _scheme(str(path), "scheme")
