@@ -191,14 +191,15 @@ def test_says_what_was_measured() -> None:
         ({"device": "cuda", "device_map": "auto"}, "CPU X, 8 threads, device_map auto"),
     ],
 )
-def test_figures_compare_where_hardware_threads_and_placement_agree(
+def test_rows_say_where_and_with_which_kernels_speed_was_measured(
     facts: dict[str, Any], place: str
 ) -> None:
     numbers = dict.fromkeys((f.name for f in dataclasses.fields(speed.SpeedResult)), 1.0)
-    plain = {"hardware": "CPU X", "threads": 8, "device_map": "none", "kernels": "dense"}
+    packed = "12 of 28 linear layers run on cusparselt's 2:4 kernels"
+    plain = {"hardware": "CPU X", "threads": 8, "device_map": "none", "kernels": packed}
     artifact = Artifact(Path(), numbers | plain | facts, reused=True)
     columns = Speed().columns({"requests": artifact})
-    assert columns[HARDWARE] == place
+    assert (columns[HARDWARE], columns["speed/kernels"]) == (place, packed)
     timed = [figure for figure in Speed().figures(list(columns)) if figure.format != "text"]
     assert {figure.comparable for figure in timed} == {HARDWARE}
 

@@ -66,6 +66,8 @@ _FIGURES = (
            format="text"),
     Figure(column=DEVICE, label="kind of device", heading="device", group="speed", better="",
            format="text"),
+    Figure(column=f"{PREFIX}kernels", label="kernels of the linear layers", heading="kernels",
+           group="speed", better="", format="text"),
 )  # fmt: skip
 
 
