@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from tasks.compression.checkpoint import history_of
@@ -16,6 +18,7 @@ from tasks.plan.selections import quality_of
 from tasks.pruning.core.notes import notes_of
 from tasks.pruning.core.targets import parse_target
 from tasks.store.context import Context
+from tasks.store.steps import walk
 from tasks.store.store import Artifact
 
 Row = dict[str, Any]
@@ -200,6 +203,34 @@ def learned_of(row: ModelPlan | Cell, context: Context) -> list[dict[str, float]
     for measure, artifacts in found_of(row.measured, context).items():
         steps += [dict(step) for step in measures()[measure].history(artifacts)]
     return steps
+
+
+def environment_of(
+    planned: Iterable[ModelPlan | Cell], context: Context
+) -> tuple[dict[str, str], list[str]]:
+    """What computed the steps behind some rows, by name, and a note where that differs.
+
+    Of what differs each value has the number of rows with a step of it.
+    """
+    find = cache(lambda step: None if step.outside else context.find(step))
+    found = [[artifact for step in walk(row.goals) if (artifact := find(step))] for row in planned]
+    rows = [[made for one in row if (made := one.facts.get("environment"))] for row in found]
+    told: dict[str, str] = {}
+    apart: list[str] = []
+    for name in dict.fromkeys(name for row in rows for environment in row for name in environment):
+        of_row = [dict.fromkeys(each.get(name, "none") for each in row) for row in rows]
+        counts = Counter(value for values in of_row for value in values)
+        told[name] = ", ".join(
+            value if len(counts) == 1 else f"{value} ({count} row{'s' * (count > 1)})"
+            for value, count in counts.items()
+        )
+        apart += [name] if len(counts) > 1 else []
+    note = (
+        f"What these rows were computed with differs ({', '.join(apart)}: see What was used). "
+        "Seconds and memory of pruning and evaluation compare only within one environment; tables "
+        "and plots take them as of one."
+    )
+    return told, [note] if apart else []
 
 
 def left_notes(plan: Plan, context: Context) -> list[str]:

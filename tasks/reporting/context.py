@@ -80,7 +80,7 @@ class ReportContext:
     across: Sequence[tuple[Figure, Value]] = ()
     """Figures of several cells together."""
     environment: Mapping[str, str]
-    """What ran it, by name: code version, Python and library versions, device."""
+    """What computed the rows' steps, by name: code, Python and library versions, processor."""
     skipped: Sequence[tuple[str, str, str, str]] = ()
     """(model, method, target, reason) of each combination that a method cannot do."""
     timings: Timings | None = None

@@ -171,9 +171,9 @@ def departure(row: Mapping[str, Value]) -> str:
 def best(rows: Sequence[Row], model: str, figure: Figure) -> set[tuple[str, str]]:
     """(method, target) of the best mean of each target, of a figure with a direction.
 
-    Never a method with a seed that diverged. Methods that tie with the best are best too; where
-    all tie nothing is. What tables show alike ties, and so does what noise cannot tell apart: one
-    standard error, or :data:`NOISE` of what the machine disturbs.
+    Never a method with a seed that diverged. Methods that tie with the best are best too, and so
+    is what lies between; where that is all, nothing is. What tables show alike ties, and so does
+    what noise cannot tell apart: one standard error, or :data:`NOISE` of what the machine disturbs.
     """
     winners: set[tuple[str, str]] = set()
     found = points(rows, model, figure) if figure.better else []
@@ -185,14 +185,16 @@ def best(rows: Sequence[Row], model: str, figure: Figure) -> set[tuple[str, str]
         choose = min if figure.better == "lower" else max
         top, winner = choose(sound, key=lambda pair: pair[0])
         tied = [
-            point
+            abs(value - top)
             for value, point in sound
             if shown(figure, value) == shown(figure, top)
             or abs(value - top) <= noise(figure) * abs(top)
             or abs(value - top) < math.hypot(point.standard_error or 0, winner.standard_error or 0)
         ]
-        if len(tied) < len(rivals):
-            winners |= {(point.method, target) for point in tied}
+        # A large error of its own shall not put a worse mean before one that is better known.
+        marked = [point for value, point in sound if abs(value - top) <= max(tied)]
+        if len(marked) < len(rivals):
+            winners |= {(point.method, target) for point in marked}
     return winners
 
 

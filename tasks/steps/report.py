@@ -30,6 +30,7 @@ from tasks.plan.rows import (
     across_of,
     curves_of,
     described,
+    environment_of,
     layers_of,
     left_notes,
     rows_of,
@@ -39,7 +40,7 @@ from tasks.plan.selections import compositions_of, notes_of
 from tasks.provenance.inputs import INPUTS_NAME, write_inputs
 from tasks.reporting.context import CalibrationFacts, ModelFacts, ReportContext, TrainingFacts
 from tasks.reporting.ordering import sort_rows
-from tasks.reporting.rows import Row, read_results, write_results
+from tasks.reporting.rows import Row, completed, read_results, write_results
 from tasks.reporting.text import short_names
 from tasks.reporting.timings import Timings
 from tasks.runtime.environment import environment
@@ -182,6 +183,9 @@ def _context(
     training = next((r.training for r in recipes if r.method.uses_training), None)
     columns = across_of(plan, context)
     measured = [note for measure in measures().values() for note in measure.notes(rows)]
+    done = completed(rows)
+    planned = [one for one in (*plan.models, *plan.cells) if one.fingerprint in done]
+    used, apart = environment_of(planned, context)
     return ReportContext(
         name=plan.config.name,
         models=[_model_facts(model, rows) for model in plan.models],
@@ -195,9 +199,10 @@ def _context(
             *sparser_notes(rows),
             *measured,
             *notes_of(recipes, context),
+            *apart,
         ],
         across=[(figure, columns[figure.column]) for figure in figures_of(list(columns))],
-        environment=environment(),
+        environment=used or environment(),  # this process's where nothing was computed
         skipped=[(s.model, s.method, s.target, s.reason) for s in plan.skipped],
         timings=timings,
         checkpoints_kept=plan.config.save_checkpoints,

@@ -9,7 +9,8 @@ from numbers import Real
 from typing import Any
 
 from tasks.measures.figures import Figure, Row
-from tasks.reporting.views import series
+from tasks.reporting.text import short_names
+from tasks.reporting.views import group_of, models, points, series
 from tasks.tracking.names import clean_name, cut
 from tasks.tracking.records import Points
 
@@ -123,17 +124,22 @@ def _of_dense(figure: Figure, row: Row, dense: Row) -> Any:
 
 
 def summary_of(rows: Sequence[Row], figures: Sequence[Figure]) -> dict[str, float]:
-    """How many cells ended how, and the best of each headline figure a method, over its targets."""
-    counts = Counter(row["status"] for row in rows if row["method"] != DENSE)
+    """How many cells ended how, and each headline figure's mean over the seeds: method by target.
+
+    None where a seed diverged or failed: the mean of the others would be of the lucky ones.
+    """
+    cells = [row for row in rows if row["method"] != DENSE]
+    counts = Counter(row["status"] for row in cells)
     summary = {f"cells_{end}": float(counts[end]) for end in ("completed", "failed", "skipped")}
-    for row in _completed(rows):
-        for figure in (figure for figure in figures if figure.headline and figure.better):
-            value = finite(row).get(clean_name(figure.column))
-            best = clean_name(f"best_{figure.column}/{series(row)}")
-            if value is not None and (
-                best not in summary or figure.is_better(value, summary[best])
-            ):
-                summary[best] = value
+    lost = {(str(row["model"]), *group_of(row)) for row in cells if row["status"] != "completed"}
+    names = short_names(models(rows))
+    for figure in (figure for figure in figures if figure.headline and figure.better):
+        for model, name in names.items():
+            of = [name] if len(names) > 1 else []
+            for point in points([dict(row) for row in rows], model, figure):
+                place = (point.method, point.target)
+                if point.mean is not None and not point.diverged and (model, *place) not in lost:
+                    summary[clean_name("/".join([figure.column, *of, *place]))] = point.mean
     return summary
 
 

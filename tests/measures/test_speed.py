@@ -19,12 +19,14 @@ from configs.errors import ConfigurationError
 from tasks.measures.speed import generation
 from tasks.measures.speed import timing as speed
 from tasks.measures.speed.generation import check_positions, random_prompt, timed_request
+from tasks.measures.speed.measure import HARDWARE, Speed
 from tasks.measures.speed.timing import measure_speed
 from tasks.models.architecture.decoder import describe
 from tasks.models.saved.branches import attach_branches, save_branches
 from tasks.models.saved.compact import compact_
 from tasks.pruning.core.masks import lowest
 from tasks.pruning.core.targets import SemiStructured
+from tasks.store.store import Artifact
 
 SMALL = {"prompt_tokens": 9, "new_tokens": 6, "batch_size": 2, "warmup": 1, "repetitions": 3}
 
@@ -178,6 +180,28 @@ def test_says_what_was_measured() -> None:
     assert result.threads == torch.get_num_threads()
     assert result.hardware
     assert result.peak_memory_bytes > 4 * model.num_parameters()
+
+
+@pytest.mark.parametrize(
+    ("facts", "place"),
+    [
+        ({"device": "cpu", "threads": 2}, "CPU X, 2 threads"),
+        ({"device": "cpu", "threads": 1}, "CPU X, 1 thread"),
+        ({"device": "cuda"}, "CPU X"),
+        ({"device": "cuda", "device_map": "auto"}, "CPU X, 8 threads, device_map auto"),
+    ],
+)
+def test_rows_say_where_and_with_which_kernels_speed_was_measured(
+    facts: dict[str, Any], place: str
+) -> None:
+    numbers = dict.fromkeys((f.name for f in dataclasses.fields(speed.SpeedResult)), 1.0)
+    packed = "12 of 28 linear layers run on cusparselt's 2:4 kernels"
+    plain = {"hardware": "CPU X", "threads": 8, "device_map": "none", "kernels": packed}
+    artifact = Artifact(Path(), numbers | plain | facts, reused=True)
+    columns = Speed().columns({"requests": artifact})
+    assert (columns[HARDWARE], columns["speed/kernels"]) == (place, packed)
+    timed = [figure for figure in Speed().figures(list(columns)) if figure.format != "text"]
+    assert {figure.comparable for figure in timed} == {HARDWARE}
 
 
 def test_the_prompt_depends_on_the_seed_alone() -> None:

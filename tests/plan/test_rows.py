@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from tasks.plan.rows import dense_row, left_notes, sparser_notes
+from tasks.plan.rows import dense_row, environment_of, left_notes, sparser_notes
+from tasks.store.context import Context
 from tasks.store.steps import Step
-from tasks.store.store import Artifact
+from tasks.store.store import Artifact, Store
 
 STEP = Step(name="size", inputs={})
 
@@ -55,3 +56,33 @@ def test_targets_that_ask_for_less_than_a_model_has_are_told() -> None:
     assert note.startswith("mine: 50.0% of the weights")
     assert "; 0.2, 3:4 ask for less" in note
     assert "; 0.2 asks for less" in sparser_notes(rows[:2])[0]
+
+
+def test_what_computed_the_rows_is_told_from_their_steps(tmp_path: Path) -> None:
+    """Not from the process that writes the report."""
+    context = Context(Store(tmp_path))
+
+    def made(name: str, environment: dict[str, str], **needs: Step) -> Step:
+        step = Step(
+            name=name,
+            inputs={},
+            needs=needs,
+            produce=lambda work: {"environment": {"torch": "2.9"} | environment},
+        )
+        context.make(step)
+        return step
+
+    tokens = made("tokens", {"threads": "1"})
+    here = [made(f"here{k}", {"threads": "1"}, tokens=tokens) for k in range(2)]
+    there = made("there", {"threads": "2", "gpus": "H100"}, tokens=tokens)
+    lost = Step(name="lost", inputs={}, needs={"tokens": tokens})
+    planned: Any = [SimpleNamespace(goals=[step, lost]) for step in (*here, there)]
+    told, (note,) = environment_of(planned, context)
+    assert told == {
+        "torch": "2.9",
+        "threads": "1 (3 rows), 2 (1 row)",
+        "gpus": "none (3 rows), H100 (1 row)",
+    }
+    assert "(threads, gpus: see What was used)" in note
+    assert environment_of(planned[:2], context) == ({"torch": "2.9", "threads": "1"}, [])
+    assert environment_of([], context) == ({}, [])

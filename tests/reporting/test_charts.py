@@ -88,6 +88,21 @@ def test_time_competes_within_a_target_only() -> None:
     assert chart.panels[0].y.high < 600 < chart.panels[1].y.high
 
 
+def test_choosing_a_coreset_is_part_of_the_time_to_prune() -> None:
+    """Without it a coreset of many minutes lies at the place of windows that cost nothing."""
+    spent = {"coreset/seconds": 60.0, "training_coreset/seconds": 100.0}
+    rows = [
+        cell_row("magnitude", "0.5", 500.0, selection="contiguous"),
+        cell_row("wanda", "0.5", 60.0, selection="coreset", calibration_seconds=5.0, **spent),
+        cell_row("wanda", "0.5", 60.0, selection="contiguous", calibration_seconds=5.0),
+    ]
+    (panel,) = _charts(rows)["perplexity-vs-prune"].panels
+    found = {mark.method: (mark.x, mark.pale) for mark in panel.marks}
+    assert found["wanda coreset"] == (205.0, True)
+    assert found["wanda contiguous"] == (45.0, False)
+    assert "time to prune: 205.0 s" in _marks(panel)["wanda coreset"].text
+
+
 @given(st.lists(st.tuples(st.floats(-9, 9), st.sampled_from([1.0, 2.0])), min_size=1))
 def test_costs_within_noise_do_not_decide(points: list[tuple[float, float]]) -> None:
     front = pareto_front(points, lower_is_better=(True, True), noise=(0.1, 0.0))

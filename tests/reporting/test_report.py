@@ -79,6 +79,17 @@ def test_dense_first_and_the_best_in_bold(rows: list[Row], context: ReportContex
     assert "| **60.50** | 2.15 | 50.0 |" in _line(report, "wanda", "0.5")
     assert report.count("**33.00**") == 1
     assert "**62.00**" not in report and "**28.10**" not in report
+    assert "the best of each target, and what ties with it. " in report
+
+
+def test_several_seeds_are_told_to_be_marked_by_their_mean(
+    rows: list[Row], context: ReportContext
+) -> None:
+    rows += [row | {"seed": 1} for row in rows[1:]]
+    report = render_report(rows, figures_in(rows), context)
+    assert "what ties with it; of several seeds their mean, in *Over the seeds*. " in report
+    before, _, after = report.partition("### Over the seeds")
+    assert "**" not in before and "| **60.50** |" in after
 
 
 def test_seeds_and_models_have_columns_only_where_there_are_several(

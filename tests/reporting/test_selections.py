@@ -11,7 +11,7 @@ from tasks.reporting.plots import write_plots
 from tasks.reporting.plots.chart import draw_chart
 from tasks.reporting.plots.paper import plain_style
 from tasks.reporting.rows import Row
-from tasks.reporting.tables.table import results_tables
+from tasks.reporting.tables.table import OVER_SEEDS, results_tables
 from tasks.reporting.views import best, points
 
 from .conftest import cell_row, dense_row, figure_of, figures_in
@@ -43,8 +43,10 @@ def test_tables_name_the_selection_and_mark_the_best() -> None:
     table = results_tables(rows(), figures_in(rows()))[0]
     selection = next(column for column in table.columns if column.heading == "selection")
     assert list(selection.cells)[:3] == ["", "contiguous", "contiguous"]
-    marked = next(column.best for column in table.columns if column.best)
-    assert {selection.cells[place] for place in marked} == {"spread"}
+    means = next(t for t in results_tables(rows(), figures_in(rows())) if t.title == OVER_SEEDS)
+    chosen = next(column for column in means.columns if column.heading == "selection")
+    marked = next(column.best for column in means.columns if column.best)
+    assert {chosen.cells[place] for place in marked} == {"spread"}
 
 
 def test_rows_keep_the_order_of_the_selections() -> None:

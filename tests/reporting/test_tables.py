@@ -273,3 +273,26 @@ def test_seeds_are_told_as_a_mean_and_its_standard_error() -> None:
     assert _cells(told, "ast", "0.5")[1] == "**14.20 ± 0.0006**", "never ± 0.00"
     assert "2:4" not in told and "dense" not in told
     assert "Over the seeds" not in _markdown(rows[:2])
+
+
+def test_of_several_seeds_the_mean_is_marked_and_no_single_one() -> None:
+    values = {"wanda": (60.0, 64.0), "magnitude": (90.0, 91.0)}
+    rows = [dense_row()] + [
+        cell_row(method, "0.5", value, seed=seed, **{"kl/docs": value / 100})
+        for method, found in values.items()
+        for seed, value in enumerate(found)
+    ]
+    marked = {title for title, table in _markdown(rows).items() if "**" in table}
+    assert marked == {"Over the seeds"}
+    assert "* the best of its target, by the mean of its seeds" in _terminal(rows)
+    single = [row for row in rows if row.get("seed") != 1]
+    assert "* the best of its target\n" in _terminal(single)
+
+
+def test_the_note_on_seeds_names_the_figures_with_an_error_of_their_own() -> None:
+    accuracy = {"zero_shot/mean": 0.5, "zero_shot/mean_stderr": 0.04}
+    rows = [cell_row("wanda", "0.5", 60.0, seed=seed) for seed in range(2)]
+    assert "test set" not in _markdown(rows)["Over the seeds"]
+    told = _markdown([row | accuracy for row in rows])["Over the seeds"]
+    assert _cells(told, "wanda", "0.5") == ["2", "60.00", "50.0 ± 4.0"]
+    assert "The ± of zero-shot holds the error of its test set too" in told

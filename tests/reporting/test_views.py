@@ -81,6 +81,17 @@ def test_a_difference_within_the_error_is_a_tie() -> None:
         assert {method for method, _ in found} == expected
 
 
+def test_what_lies_between_the_best_and_what_ties_with_it_is_best_too() -> None:
+    """A large error of its own shall not be a merit."""
+    means = {"wanda": (50.0, 50.1), "magnitude": (55.0, 55.1), "ast": (40.0, 80.0)}
+    rows = [
+        cell_row(method, "0.5", value, seed=seed)
+        for method, values in {**means, "swiftprune": (70.0, 70.1)}.items()
+        for seed, value in enumerate(values)
+    ]
+    assert best(rows, "tiny", figure_of(rows)) == {(method, "0.5") for method in means}
+
+
 def test_seeds_make_one_point_and_failed_cells_none() -> None:
     values = (60.0, 66.0, math.inf)
     rows = [cell_row("wanda", "0.5", value, seed=seed) for seed, value in enumerate(values)]

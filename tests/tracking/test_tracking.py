@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 import os
 import pickle
 import signal
@@ -32,6 +33,7 @@ from tasks.tracking import (
     connect,
 )
 from tasks.tracking.figures import curves_of as points_of
+from tasks.tracking.figures import summary_of
 from tasks.tracking.views import saved_views
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -423,7 +425,8 @@ def test_a_finished_sweep_holds_report_and_summary(tracker: Tracker, tmp_path: P
     assert run.data.tags["status"] == "PartiallyCompleted"
     assert run.data.metrics == {
         "cells_completed": 2, "cells_failed": 1, "cells_skipped": 0,
-        "best_loss/wiki/wanda": 22.0, "best_accuracy/wanda": 0.5, "rank correlation": 0.5,
+        "loss/wiki/wanda/0.5": 30.25, "accuracy/wanda/0.5": 0.25,
+        "loss/wiki/wanda/0.25": 22.0, "accuracy/wanda/0.25": 0.5, "rank correlation": 0.5,
     }  # fmt: skip
     paths = [entry.path for entry in tracker.client.list_artifacts(parent)]
     assert paths == ["config.yaml", "plots", "report.md", "results.csv"]
@@ -434,6 +437,29 @@ def test_a_finished_sweep_holds_report_and_summary(tracker: Tracker, tmp_path: P
     run = tracker.client.get_run(parent)
     assert run.info.status == "FAILED"
     assert run.data.metrics["cells_completed"] == 0
+
+
+def test_a_summary_tells_means_over_seeds_and_none_of_the_lucky_ones() -> None:
+    def cells(method: str, target: str, *losses: float, **others: Any) -> list[dict]:
+        return [
+            make_row(method, target, seed, **{"loss/wiki": loss, **others})
+            for seed, loss in enumerate(losses)
+        ]
+
+    rows = [
+        make_row("dense", "", None),
+        *cells("wanda", "0.5", 30.0, 40.0),
+        *cells("wanda", "2:4", 50.0, 70.0),
+        *cells("ast", "2:4", 9.0, math.inf),
+        *cells("ast", "0.5", 9.0),
+        make_row("ast", "0.5", 1, status="failed"),
+    ]
+    means = {"loss/wiki/wanda/0.5": 35.0, "loss/wiki/wanda/2_4": 60.0}
+    told = summary_of(rows, FIGURES)
+    assert {name: told[name] for name in told if not name.startswith("cells_")} == means
+    other = [row | {"model": "org/other", "loss/wiki": 1.0} for row in rows]
+    told = summary_of([*rows, *other], FIGURES)
+    assert (told["loss/wiki/tiny/wanda/2_4"], told["loss/wiki/other/wanda/2_4"]) == (60.0, 1.0)
 
 
 def saved_states(tracker: Tracker) -> dict[str, dict[str, Any]]:

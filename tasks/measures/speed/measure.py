@@ -23,6 +23,7 @@ from tasks.store.store import Artifact
 
 PREFIX = "speed/"
 HARDWARE, DEVICE = f"{PREFIX}hardware", f"{PREFIX}device"
+"""Where it was measured: what figures that compare have in common; the kind of device."""
 _GPU = re.compile(r"\b(cuda|gpu|nvidia|geforce|rtx|[ahvbl]\d{2,3}|gh?200|tesla|instinct|mi\d{3})\b")
 
 
@@ -50,6 +51,7 @@ def _latency(percent: int) -> Figure:
         heading=f"latency p{percent}",
         group="speed",
         unit="ms",
+        comparable=HARDWARE,
     )
 
 
@@ -64,6 +66,8 @@ _FIGURES = (
            format="text"),
     Figure(column=DEVICE, label="kind of device", heading="device", group="speed", better="",
            format="text"),
+    Figure(column=f"{PREFIX}kernels", label="kernels of the linear layers", heading="kernels",
+           group="speed", better="", format="text"),
 )  # fmt: skip
 
 
@@ -139,7 +143,8 @@ class Speed(Measure):
 
     def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
         facts = found["requests"].facts
-        return {figure.column: facts[figure.column.removeprefix(PREFIX)] for figure in _FIGURES}
+        told = {**facts, "hardware": _place(facts)}
+        return {figure.column: told[figure.column.removeprefix(PREFIX)] for figure in _FIGURES}
 
     def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
         return [figure for figure in _FIGURES if figure.column in columns]
@@ -153,7 +158,7 @@ class Speed(Measure):
             return ()
         notes = [f"Speed on {'; '.join(places)}."]
         if len(places) > 1:
-            notes.append("Only figures of the same hardware are compared.")
+            notes.append("Only figures of the same hardware, threads and placement are compared.")
         if any(_on_cpu(row) for row in timed):
             notes.append(
                 "On a CPU masked weights are not faster: a zero is multiplied like any other "
@@ -180,6 +185,19 @@ def _produce(work: Work, subject: Subject) -> Facts:
             # What else is measured of it shall not use the packed weights.
             loaded.release(PRUNED)
     return asdict(result) | {"kernels": kernels, "device_map": evaluation.device_map}
+
+
+def _place(facts: Facts) -> str:
+    """The processor or GPU, its threads where it computes with them, and the device map."""
+    mapped = facts["device_map"] != "none"
+    threads = facts["threads"] if mapped or facts["device"] == "cpu" else 0
+    return ", ".join(
+        [
+            facts["hardware"],
+            *([f"{threads} thread{'s' * (threads > 1)}"] if threads else []),
+            *([f"device_map {facts['device_map']}"] if mapped else []),
+        ]
+    )
 
 
 def _on_cpu(row: Row) -> bool:

@@ -13,9 +13,9 @@ from tasks.reporting.context import ModelFacts, ReportContext
 from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
 from tasks.reporting.tables.markdown import pipe_table, table_markdown
-from tasks.reporting.tables.table import results_tables
+from tasks.reporting.tables.table import OVER_SEEDS, results_tables
 from tasks.reporting.text import escape_markdown, one_line, shown
-from tasks.reporting.views import cell_label
+from tasks.reporting.views import cell_label, several_seeds
 
 REPORT_NAME = "report.md"
 _ERROR_WIDTH = 600
@@ -82,7 +82,8 @@ def _results(rows: Sequence[Row], figures: Sequence[Figure], context: ReportCont
         return ["## Results", "No cell completed."]
     first, *further = results_tables(completed, figures)
     bold = any(column.best for table in (first, *further) for column in table.columns)
-    note = "In bold: the best of each target, and what ties with it. " if bold else ""
+    seeds = f"; of several seeds their mean, in *{OVER_SEEDS}*" if several_seeds(completed) else ""
+    note = f"In bold: the best of each target, and what ties with it{seeds}. " if bold else ""
     parts = ["## Results", table_markdown(first), note + _EXACT]
     for table in further:
         parts += [f"### {escape_markdown(table.title)}", table_markdown(table)]

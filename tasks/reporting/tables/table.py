@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from tasks.measures.figures import PRUNING, Figure, present
 from tasks.reporting.ordering import target_text
 from tasks.reporting.rows import Row, is_completed, is_dense
-from tasks.reporting.text import format_ratio, short_names, with_error
+from tasks.reporting.text import escape_markdown, format_ratio, short_names, with_error
 from tasks.reporting.views import (
     Point,
     best,
@@ -140,7 +140,14 @@ def _over_seeds(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
     names = [column for column in _names(first, rows) if column.heading != "seed"]
     count = Column("seeds", [str(len(mine)) for mine in cells.values()])
     columns = [*names, count, *map(means, headline)]
-    note = "Mean ± standard error of the mean; without ± where all seeds give the same."
+    own = {
+        column
+        for (*key, column), point in found.items()
+        if tuple(key) in cells and point.error is not None
+    }
+    note = "Mean ± standard error of the mean over the seeds; without ± where all give the same."
+    if named := ", ".join(escape_markdown(f.heading) for f in headline if f.column in own):
+        note += f" The ± of {named} holds the error of its test set too, whatever the seeds give."
     return Table(OVER_SEEDS, columns, ["completed"] * len(cells), note)
 
 
@@ -216,8 +223,9 @@ def _values(mine: Sequence[Row], rows: Sequence[Row], figure: Figure) -> Column:
             return ""
         return with_error(figure, row.get(figure.column), figure.standard_error(row))
 
-    # Of what is a part of a cost, such as pruning without calibration, the least is no merit.
-    ranked = models(rows) if not figure.added else []
+    # Of what is a part of a cost, such as pruning without calibration, the least is no merit; nor
+    # is it a single seed's that the mean of all is the best.
+    ranked = [] if figure.added or several_seeds(rows) else models(rows)
     winners = {(model, *cell) for model in ranked for cell in best(rows, model, figure)}
     named = [(str(row.get("model")), *group_of(row)) for row in mine]
     marked = frozenset(place for place, name in enumerate(named) if name in winners)

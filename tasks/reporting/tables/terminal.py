@@ -18,7 +18,7 @@ from tasks.measures.figures import PRUNING, Figure
 from tasks.reporting.rows import Row
 from tasks.reporting.tables.table import DEPARTS, RESULTS, Column, Table, results_tables
 from tasks.reporting.text import one_line, short_names
-from tasks.reporting.views import cell_label, departure, models, of_model
+from tasks.reporting.views import cell_label, departure, models, of_model, several_seeds
 
 _GAP = 2
 """Spaces between columns."""
@@ -55,7 +55,8 @@ def results_table(rows: Sequence[Row], figures: Sequence[Figure], width: int = 1
         shown += [Text(title, style="bold")] if title else []
         shown += [terminal_table(part) for part in _parts(table, width)]
     starred = any(column.best for _, table in found for column in table.columns)
-    note = [f"{_BEST} the best of its target"] if starred else []
+    by = ", by the mean of its seeds" if several_seeds(rows) else ""
+    note = [f"{_BEST} the best of its target{by}"] if starred else []
     if any(map(departure, rows)):
         note.append(f"{DEPARTS} departs from its paper; the report says how")
     return Group(*shown, *(Text(line, style="dim") for line in note))
