@@ -100,7 +100,7 @@ class Runs:
         return self.client.get_metric_history(run.info.run_id, name)
 
     def _append(self, run: Run, points: Points) -> None:
-        """Logs the points that the run does not hold yet.
+        """Logs the points that the run does not show yet.
 
         They bear the time the run began, so that a repetition is the same row of the database. A
         new value at an old step bears a later one: MLflow shows the latest, and of two at the same
@@ -115,8 +115,9 @@ class Runs:
                 held.setdefault(metric.step, []).append(metric)
             for step, value in entries:
                 there = held.get(step, [])
-                if all(metric.value != value for metric in there):
-                    latest = max((metric.timestamp + 1 for metric in there), default=0)
+                last = max(there, key=lambda metric: (metric.timestamp, metric.value), default=None)
+                if last is None or last.value != value:
+                    latest = last.timestamp + 1 if last else 0
                     new.append(Metric(name, value, max(run.info.start_time, latest), step))
         for at in range(0, len(new), 1000):
             self.client.log_batch(run.info.run_id, metrics=new[at : at + 1000])

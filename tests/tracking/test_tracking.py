@@ -258,6 +258,8 @@ def test_a_figure_measured_again_shows_its_latest_value(tracker: Tracker) -> Non
     assert tracker.client.get_run(run_id).data.metrics["prune_seconds"] == 2.0
     tracker.log_row(parent, make_row(prune_seconds=2.0), figures=FIGURES)
     assert len(history(tracker, run_id, "prune_seconds")) == 2
+    tracker.log_row(parent, make_row(prune_seconds=9.0), figures=FIGURES)  # as it was at first
+    assert tracker.client.get_run(run_id).data.metrics["prune_seconds"] == 9.0
 
 
 def test_a_failed_row_is_replaced_when_it_completes(tracker: Tracker) -> None:
