@@ -181,7 +181,8 @@ class Training(Frozen):
     corpus: Corpus | None = None
     """Where the text comes from; empty: calibration's corpus, beyond the calibration windows."""
     samples: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    """How many windows; empty: all that the corpus holds."""
+    """How many windows; empty: all that the corpus holds, of several texts as many as keep their
+    shares."""
     sequence_length: Annotated[int, Field(ge=2, le=1_048_576)] = 512
     """Tokens of a window."""
     sampling: Sampling = "contiguous"

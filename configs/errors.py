@@ -15,7 +15,7 @@ class ConfigurationError(ValueError):
 
     Args:
         field: dotted path of the field, such as ``calibration.corpus.files[0]``.
-        given: the value that came; None where there is none to show.
+        given: the value that came; ``...`` where there is none to show.
         allowed: what the field takes, as a phrase.
         hint: an optional last sentence: the nearest name, or the command that helps.
     """
@@ -29,7 +29,7 @@ class ConfigurationError(ValueError):
         if len(shown) > _LONGEST:
             shown = f"{shown[:_LONGEST]}…"
         message = f"{field}: {allowed}"
-        if given is not None:
+        if given is not ...:
             message = f"{field}: {shown} is not possible; {allowed}"
         super().__init__(f"{message}. {hint}" if hint else message)
 

@@ -25,12 +25,12 @@ def translated(error: ValidationError) -> ConfigurationError:
     others = [_dotted(p["loc"]) for p in problems[1:] if first["loc"][: len(p["loc"])] != p["loc"]]
     if others:
         hint = f"{hint} Also wrong: {', '.join(dict.fromkeys(others))}".strip()
-    given = first["input"] if first["type"] != "missing" else None
+    given = first["input"] if first["type"] != "missing" else ...
     allowed = _allowed(first)
     named = re.match(r"((?:variants|calibration)\.[^:]+): (.*)", allowed, re.DOTALL)
     if not first["loc"] and named:
         # A validator of the whole sweep names its field itself.
-        field, given, allowed = named[1], None, named[2]
+        field, given, allowed = named[1], ..., named[2]
     return ConfigurationError(field, given, allowed, hint)
 
 

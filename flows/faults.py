@@ -22,11 +22,15 @@ _NOBODYS = (
     *(ServerError, StorageFullError, TrackingUnavailableError),
 )
 """What is nobody's mistake and may be gone later: a hub, a server, a full disk."""
-_OF_THE_MACHINE = (
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE),
-    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-)
-"""What the operating system says of rights, disks and limits; the file that it names says where."""
+_LIMITS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_OF_FILES = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
+
+
+def _of_the_machine(error: Exception) -> bool:
+    """Whether the operating system says that a limit is reached, or a file cannot be used."""
+    if not isinstance(error, OSError):
+        return False
+    return error.errno in _LIMITS or (error.errno in _OF_FILES and error.filename is not None)
 
 
 def tell(error: Exception, say: Callable[[str, str], None]) -> int:
@@ -50,7 +54,7 @@ def tell(error: Exception, say: Callable[[str, str], None]) -> int:
         return 1
     except OSError:
         pass
-    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+    if _of_the_machine(error):
         say("error", str(error).split("] ", 1)[-1])
         say("", "what was computed stays; run the same command again when that is mended")
         return 1

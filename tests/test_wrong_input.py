@@ -92,6 +92,7 @@ SETTINGS = {
     "no windows": ("evaluation.perplexity[0].windows=0", ["windows", "0", "greater than"]),
     "a list entry that is not there": ("evaluation.perplexity[3].windows=1", ["0 to 0", "3"]),
     "--set without a value": ("seeds", ["--set", "field=value"]),
+    "an empty dtype": ("dtype=null", ["dtype: None is not possible"]),
     "unknown dtype": ("dtype=int8", ["dtype", "'int8'", "float32"]),
     "files without files": ("calibration.corpus={source: files}", ["calibration.corpus", "files"]),
     "field of another source": (

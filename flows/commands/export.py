@@ -71,7 +71,7 @@ def pick(cells: list[Row], given: Mapping[str, Any]) -> Row:
     if open_axes:
         axis = open_axes[0]
         choice = ", ".join(_values(left, axis))
-        raise ConfigurationError(f"--{axis}", None, f"{len(left)} cells fit; give one of {choice}")
+        raise ConfigurationError(f"--{axis}", ..., f"{len(left)} cells fit; give one of {choice}")
     return left[0]
 
 

@@ -115,7 +115,7 @@ def _other_cell(config: SweepConfig) -> str:
     return (
         f"the worker on {socket.gethostname()} (secateur {code_version()}) understands this cell "
         f"of {config.name} otherwise than the machine that started the sweep: "
-        "install the same version on both"
+        "install the same version on both, and of packages that bring methods and measures"
     )
 
 

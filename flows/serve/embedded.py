@@ -97,7 +97,7 @@ class EmbeddedServer:
         listener: socket.socket | None = None,
         settings: Mapping[str, str] = _LEAN,
     ) -> None:
-        self._database = _own_file(home)
+        self._database = _own_file(home) if own_database(home) else None
         name = "prefect-server.log" if listener is None else "up-prefect.log"
         self._log = home / "logs" / name
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ class EmbeddedServer:
             if self._answers():
                 return
             time.sleep(0.1)
-        if fault := _fault_of(self._database):
+        if self._database and (fault := _fault_of(self._database)):
             raise ServerError(
                 f"{self._database} is damaged: {fault}. Move it away, and the next start makes a "
                 "new one: it holds Prefect's runs and schedules, and none of the results"

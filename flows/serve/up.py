@@ -81,12 +81,12 @@ def _serve(options: UpOptions, root: Path, console: Console) -> int:
     _ask(options, root, console)
     if (former := running.written(root)) and (count := former.kill_rest()):
         console.print(f"removed {count} processes that a killed secateur up had left")
-    listener = listen(options.host, options.prefect_port, "--prefect-port")
     external = external_mlflow()
+    if not external and options.mlflow_port == options.prefect_port:
+        allowed = "it must be another than --prefect-port"
+        raise ConfigurationError("--mlflow-port", options.mlflow_port, allowed)
+    listener = listen(options.host, options.prefect_port, "--prefect-port")
     if not external:
-        if options.mlflow_port == options.prefect_port:
-            allowed = "it must be another than --prefect-port"
-            raise ConfigurationError("--mlflow-port", options.mlflow_port, allowed)
         listen(options.host, options.mlflow_port, "--mlflow-port").close()
     shown = reachable(options.host)
     pid, created = running.this_process()

@@ -84,6 +84,7 @@ class EnsembleOf:
             length=length,
             count=windows,
             skip=place * windows * length,
+            asked_by="evaluation.uncertainty.subset",
         )
 
     def _drawn(self, count: int) -> Members:

@@ -142,31 +142,29 @@ def _counts(
         for text in tokens
         for places_N in [_places(windows, text, step, prefixed=bool(prefix))]
     ]
-    length, field = windows.length, windows.field
-    if windows.at_least is not None or windows.count is None:
-        # As many as there are, up to what was asked for; a pool takes what shares do not allow.
-        total = min(windows.count or sum(there), sum(there))
-        if windows.at_least is None:
-            total = _most(there, [p.share for p in passages])
-        longest = max((text.ids_T[windows.skip :] for text in tokens), key=len)
-        wanted = windows.at_least or 1
+    length, field, shares = windows.length, windows.count_field, [p.share for p in passages]
+    if windows.at_least is not None:  # a pool: a part takes what another cannot give
+        longest_T = max((text.ids_T[windows.skip :] for text in tokens), key=len)
         token_windows.require_windows(
-            total if windows.at_least is None else sum(there),
-            wanted,
-            longest,
+            sum(there), windows.at_least, longest_T, length, prefix, field, counted=windows.counted
+        )
+        return positions.shares(shares, min(windows.count or sum(there), sum(there)), there)
+    if windows.count is None:
+        counts, least = positions.shares(shares, _most(there, shares), there), 1
+    else:
+        counts = positions.shares(shares, windows.count, [windows.count] * len(passages))
+        least = 0
+    for number, (text, available, count) in enumerate(zip(tokens, there, counts, strict=True)):
+        token_windows.require_windows(
+            available,
+            max(least, min(count, 1) if windows.sampling == "random" else count),
+            text.ids_T[windows.skip :],
             length,
             prefix,
             field,
-            counted=windows.counted,
-        )
-        return positions.shares([p.share for p in passages], total, there)
-    unlimited = [windows.count] * len(passages)
-    counts = positions.shares([p.share for p in passages], windows.count, unlimited)
-    for text, available, count in zip(tokens, there, counts, strict=True):
-        wanted = min(count, 1) if windows.sampling == "random" else count
-        left_T = text.ids_T[windows.skip :]
-        token_windows.require_windows(
-            available, wanted, left_T, length, prefix, field, counted=text.counted_T is not None
+            counted=text.counted_T is not None,
+            asked=windows.count or 0,
+            part=f"part {number + 1} of the corpus" if len(passages) > 1 else "",
         )
     return counts
 

@@ -36,13 +36,15 @@ class Windows:
     Attributes:
         model: the step of the model whose tokenizer cuts.
         field: of the sweep file, for messages.
-        count: None for all full windows that the corpus holds.
+        count: None for all full windows that the corpus holds, of a mixture as many as keep its
+            shares.
         sampling: contiguous, random or spread.
         seed: of random windows; None for others.
         skip: tokens of the corpus's start that are left to another use.
         at_least: where fewer than ``count`` will do: how many there must be.
         loss: which tokens whatever learns from them counts, by the corpus's texts; empty: nothing
             does.
+        asked_by: the field that holds ``count``, where it does not lie below ``field``.
     """
 
     model: Step
@@ -58,6 +60,13 @@ class Windows:
     skip: int = 0
     at_least: int | None = None
     loss: str = ""
+    asked_by: str = ""
+
+    @property
+    def count_field(self) -> str:
+        """Dotted path of the field that says how many, for messages."""
+        number = "windows" if self.field.startswith("evaluation") else "samples"
+        return self.asked_by or f"{self.field}.{number}"
 
     @property
     def counted(self) -> bool:
@@ -139,12 +148,14 @@ class Texts:
         skip: int = 0,
         at_least: int | None = None,
         learns: bool = False,
+        asked_by: str = "",
     ) -> Windows:
         """The step that cuts a corpus into windows.
 
         Args:
             field: of the sweep file that asks for it, such as ``evaluation.perplexity[0]``.
             learns: whether a loss is taken of them that counts what the corpus says.
+            asked_by: the field that holds ``count``, where it does not lie below ``field``.
 
         Raises:
             ConfigurationError: when the corpus cannot be read, or is measured on and does not
@@ -168,6 +179,7 @@ class Texts:
             skip,
             at_least,
             _loss(corpus) if learns else "",
+            asked_by,
         )
 
     def calibration(self, calibration: Calibration, sampling: Sampling, seed: int) -> Windows:

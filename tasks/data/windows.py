@@ -290,12 +290,16 @@ def require_windows(
     field: str,
     *,
     counted: bool = False,
+    asked: int | None = None,
+    part: str = "",
 ) -> None:
     """Refuse to cut more windows than a corpus makes.
 
     Args:
-        field: dotted path of what asks for them; what holds their number lies below it.
+        field: dotted path of what asks for them.
         counted: whether these are windows with tokens of a completion alone.
+        asked: what the field holds, where that is another number than ``wanted``; 0: nothing.
+        part: of several, the one that makes too few, in words.
 
     Raises:
         ConfigurationError: with how many there are.
@@ -303,11 +307,10 @@ def require_windows(
     if available < wanted:
         before = f" ({len(prefix)} of them the tokenizer's prefix)" if prefix else ""
         before += " in which a completion is predicted" if counted else ""
-        number = "windows" if field.startswith("evaluation") else "samples"
         raise ConfigurationError(
-            f"{field}.{number}",
-            wanted,
-            f"the corpus has {len(tokens_T):,} tokens, which make {available:,} windows "
-            f"of {length:,} tokens{before}",
+            field,
+            (wanted if asked is None else asked) or ...,
+            f"{part or 'the corpus'} has {len(tokens_T):,} tokens, which make {available:,} "
+            f"windows of {length:,} tokens{before}",
             "Ask for fewer or shorter windows, or give more text",
         )

@@ -184,7 +184,7 @@ def best(rows: Sequence[Row], model: str, figure: Figure) -> set[tuple[str, str]
             continue
         choose = min if figure.better == "lower" else max
         top, winner = choose(sound, key=lambda pair: pair[0])
-        tied = [
+        distances = [
             abs(value - top)
             for value, point in sound
             if shown(figure, value) == shown(figure, top)
@@ -192,7 +192,7 @@ def best(rows: Sequence[Row], model: str, figure: Figure) -> set[tuple[str, str]
             or abs(value - top) < math.hypot(point.standard_error or 0, winner.standard_error or 0)
         ]
         # A large error of its own shall not put a worse mean before one that is better known.
-        marked = [point for value, point in sound if abs(value - top) <= max(tied)]
+        marked = [point for value, point in sound if abs(value - top) <= max(distances)]
         if len(marked) < len(rivals):
             winners |= {(point.method, target) for point in marked}
     return winners

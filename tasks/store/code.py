@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _OURS = __name__.partition(".")[0]
-_OWN = {_OURS, "flows", "configs", "__main__"}
+_OWN = {_OURS, "flows", "configs", "__main__", "__mp_main__"}
 """What has versions of its own, raised when results change; and scripts, which are no package."""
 
 
@@ -29,8 +29,14 @@ def _digest(package: str) -> str:
     """As it was when it was first asked for: what changes later is not imported again."""
     module = sys.modules.get(package)
     roots = [Path(place) for place in getattr(module, "__path__", ())]
-    found = [(path.relative_to(root), path) for root in roots for path in root.rglob("*.py")]
-    if not roots and (alone := getattr(module, "__file__", None)):
+    found = [
+        (path.relative_to(root), path)
+        for root in roots
+        for path in root.rglob("*.py")
+        if path.is_file()  # an editor's lock is a link to nothing
+    ]
+    alone = getattr(module, "__file__", None)
+    if not roots and alone and Path(alone).is_file():
         found = [(Path(Path(alone).name), Path(alone))]
     whole = hashlib.sha256()
     for name, path in sorted(found):

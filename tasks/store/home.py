@@ -8,7 +8,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from configs.errors import ConfigurationError
@@ -47,10 +47,13 @@ def _require_one_disk(start: Path, end: Path) -> None:
     for folder in (start, end):
         folder.mkdir(exist_ok=True)
     probe = Path(tempfile.mkdtemp(prefix="probe.", dir=start))
+    room = end / "probe"  # where gc finds what a kill leaves
+    room.mkdir(exist_ok=True)
     try:
-        moved = probe.rename(end / probe.name)
+        moved = probe.rename(room / probe.name)
     except OSError as error:
         probe.rmdir()
+        room.rmdir()
         if error.errno != errno.EXDEV:
             raise
         raise ConfigurationError(
@@ -60,6 +63,8 @@ def _require_one_disk(start: Path, end: Path) -> None:
             "Put the whole home on the other disk, or link both folders there.",
         ) from error
     moved.rmdir()
+    with suppress(OSError):  # another process is at it too
+        room.rmdir()
 
 
 def home_id(folder: Path) -> str:

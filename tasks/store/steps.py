@@ -90,6 +90,8 @@ class Step:
 
     def __post_init__(self) -> None:
         if code := foreign_code(self.produce):
+            if self.inputs.get("code", code) != code:
+                raise ValueError(f"the step {self.name} has an input code, which is its package's")
             object.__setattr__(self, "inputs", {**self.inputs, "code": code})
 
     @cached_property

@@ -113,7 +113,7 @@ class Runs:
             held: dict[int, list[Any]] = {}
             for metric in self._history(run, name):
                 held.setdefault(metric.step, []).append(metric)
-            for step, value in entries:
+            for step, value in dict(entries).items():
                 there = held.get(step, [])
                 last = max(there, key=lambda metric: (metric.timestamp, metric.value), default=None)
                 if last is None or last.value != value:

@@ -257,6 +257,22 @@ def test_windows_of_a_mixture_keep_its_shares_in_every_stretch(
         assert make_tokenizer().convert_tokens_to_ids(text[source]) in window
 
 
+@pytest.mark.parametrize(
+    ("count", "given"), [(None, "training.samples: part 2"), (40, "training.samples: 40 is not")]
+)
+def test_a_part_that_is_too_short_is_named(
+    count: int | None, given: str, tmp_path: Path, make_tokenizer: MakeTokenizer
+) -> None:
+    (tmp_path / "long.txt").write_text("jumps over the " * 600)
+    (tmp_path / "short.txt").write_text("the dog")
+    parts = [{"source": "files", "files": [f"{name}.txt"]} for name in ("long", "short")]
+    with pytest.raises(ConfigurationError) as refused:
+        cut(tmp_path, make_tokenizer(), parts, count=count, length=8)
+    assert str(refused.value).startswith(given)
+    assert "part 2 of the corpus has" in str(refused.value)
+    assert "make 0 windows of 8 tokens" in str(refused.value)
+
+
 def test_a_tokenizer_that_does_not_say_where_its_tokens_lie_is_refused(
     tmp_path: Path, make_tokenizer: MakeTokenizer
 ) -> None:

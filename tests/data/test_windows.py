@@ -127,7 +127,7 @@ class TestContiguous:
 
     def test_too_short(self) -> None:
         with pytest.raises(ConfigurationError) as caught:
-            contiguous_windows(torch.arange(1999), 200, 32, (BOS,), field="calibration")
+            contiguous_windows(torch.arange(1999), 200, 32, (BOS,), field="calibration.samples")
         message = str(caught.value)
         assert caught.value.field == "calibration.samples"
         assert caught.value.given == 32

@@ -32,6 +32,12 @@ def test_what_the_machine_refuses_is_no_fault_of_secateurs(number: int, home: Pa
     assert not (home / "logs").exists()
 
 
+def test_a_refusal_that_names_no_file_keeps_its_traceback(home: Path) -> None:
+    _, said = said_of(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    assert "fault of secateur's" in said
+    assert (home / "logs" / "errors.log").exists()
+
+
 def test_a_missing_file_is_a_fault_with_a_traceback(home: Path) -> None:
     status, said = said_of(FileNotFoundError(errno.ENOENT, "nothing there", "x"))
     assert status == 1
@@ -53,3 +59,12 @@ def test_a_damaged_database_of_prefects_is_named(
             server.wait()
     finally:
         server.stop()
+    elsewhere = "sqlite+aiosqlite:////nowhere/at/all.db"
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", elsewhere)
+    server = EmbeddedServer(home)
+    try:
+        with pytest.raises(ServerError, match="did not start") as caught:
+            server.wait()
+    finally:
+        server.stop()
+    assert "Move it away" not in str(caught.value), "it is another database that this one has"

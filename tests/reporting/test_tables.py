@@ -289,6 +289,18 @@ def test_of_several_seeds_the_mean_is_marked_and_no_single_one() -> None:
     assert "* the best of its target\n" in _terminal(single)
 
 
+def test_what_lost_its_seeds_takes_no_mark_from_the_others() -> None:
+    rows = [
+        dense_row(),
+        *(cell_row("wanda", "0.5", 60.0 + seed, seed=seed) for seed in range(2)),
+        *(cell_row("magnitude", "0.5", 90.0 + seed, seed=seed) for seed in range(2)),
+        cell_row("sketched_obs", "0.5", 50.0),
+        cell_row("sketched_obs", "0.5", None, seed=1, status="failed"),
+    ]
+    told = _markdown(rows)["Over the seeds"]
+    assert _cells(told, "wanda", "0.5")[1].startswith("**60.50")
+
+
 def test_the_note_on_seeds_names_the_figures_with_an_error_of_their_own() -> None:
     accuracy = {"zero_shot/mean": 0.5, "zero_shot/mean_stderr": 0.04}
     rows = [cell_row("wanda", "0.5", 60.0, seed=seed) for seed in range(2)]

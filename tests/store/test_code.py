@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +40,22 @@ def test_another_packages_code_is_an_input_and_ours_is_not(package: ModuleType) 
     for made_by in (_facts_alone, Wanda, None):
         assert foreign_code(made_by) == ""
     assert Step(name="own", inputs={"x": 1}, produce=_facts_alone).inputs == {"x": 1}
+
+
+def test_an_input_of_that_name_is_not_written_over(package: ModuleType) -> None:
+    step = Step(name="own", inputs={"x": 1}, produce=package.make)
+    assert replace(step, label="again") == step
+    with pytest.raises(ValueError, match="an input code"):
+        Step(name="own", inputs={"code": "python"}, produce=package.make)
+
+
+def test_what_an_editor_leaves_is_no_code(package: ModuleType) -> None:
+    before = foreign_code(package.make)
+    code._digest.cache_clear()
+    folder = Path(str(package.__file__)).parent
+    (folder / ".#helper.py").symlink_to("me@host.1")
+    (folder / "x.py").mkdir()
+    assert foreign_code(package.make) == before
 
 
 def test_any_file_of_it_matters(package: ModuleType) -> None:

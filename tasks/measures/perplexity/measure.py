@@ -31,7 +31,8 @@ class Corpora(Frozen):
     sequence_length: Annotated[int, Field(ge=2)] = 512
     """Tokens of a window; windows follow each other without overlap, from the start."""
     windows: Annotated[int, Field(ge=1)] | None = None
-    """How many windows; empty: all that the corpus holds."""
+    """How many windows; empty: all that the corpus holds, of several texts as many as keep their
+    shares."""
 
 
 def _unique_names(entries: tuple[Corpora, ...]) -> tuple[Corpora, ...]:

@@ -40,7 +40,7 @@ class Reconstruction(Measure):
     """Of pruned models, mean over their layers."""
 
     name = "reconstruction"
-    version = 2
+    version = 3
     summary = "mean relative error of a pruned layer's output, on the dense model's inputs"
     writes = (COLUMN, _UNREACHED)
     Settings = ReconstructionSettings
@@ -66,7 +66,7 @@ class Reconstruction(Measure):
 
     def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
         facts = found["layers"].facts
-        unreached = facts.get("unreached", 0)
+        unreached = facts["unreached"]
         return {COLUMN: float(facts["mean"]), **({_UNREACHED: unreached} if unreached else {})}
 
     def figures(self, columns: Sequence[str]) -> Sequence[Figure]:

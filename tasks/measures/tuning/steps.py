@@ -18,6 +18,7 @@ from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import best_device, load_tokenizer
 from tasks.models.saved.pruned import BRANCHES, load_pruned
 from tasks.runtime.memory import measured
+from tasks.store.code import foreign_code
 from tasks.store.steps import Facts, Step, Work
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def score_step(subject: Subject, task: Task) -> Step:
         assert subject.pruned_again is not None
         needs["weights"] = subject.pruned_again(tuned)
     given = {name: getattr(task.options, name) for name in ("pooling", "max_tokens")}
+    given |= _own(task)
     return Step(
         name=f"{task.kind}_score",
         version=task.version,
@@ -52,11 +54,21 @@ def score_step(subject: Subject, task: Task) -> Step:
     )
 
 
+def _own(task: Task) -> dict[str, str]:
+    """The code of a task that another package defines."""
+    code = foreign_code(type(task))
+    return {"code": code} if code else {}
+
+
 def _tuning(subject: Subject, task: Task) -> Step:
     return Step(
         name=f"{task.kind}_finetune",
         version=_TUNING_VERSION,
-        inputs={**{name: getattr(task.options, name) for name in SHARED}, **task.learning},
+        inputs={
+            **{name: getattr(task.options, name) for name in SHARED},
+            **task.learning,
+            **_own(task),
+        },
         needs={"weights": subject.weights, "data": task.data},
         produce=lambda work: _finetune(work, subject, task),
         label=f"tune for {task.options.name}",

@@ -76,7 +76,7 @@ def _seed_steps(subject: Subject) -> dict[str, Step] | str:
     chosen = list(siblings.values())[: asked.samples]
     if len({sibling.weights for sibling in chosen}) < len(chosen):
         return (
-            f"nothing of {subject.label} is random, so that its seeds share one checkpoint; with "
+            "nothing of this cell is random, so that its seeds share one checkpoint; with "
             "calibration.sampling random they draw other windows"
         )
     if asked.items == "options":

@@ -113,12 +113,13 @@ def resolve_model(
         found = resolve_hub(spec, field=field, trust=trust)
     except (ConfigurationError, SourceUnavailableError) as error:
         near = difflib.get_close_matches(spec, [*ALIASES, random_model.NAME], n=1)
-        hint = f"There is no file or folder {base / spec} either"
-        if near and "/" not in spec:
-            hint = f"Did you mean {near[0]!r}?"
-        if isinstance(error, ConfigurationError):
-            raise ConfigurationError(field, spec, error.allowed, hint) from error
-        raise SourceUnavailableError(spec, f"{error.reason}. {hint}") from error
+        alias = f"Did you mean {near[0]!r}?" if near and "/" not in spec else ""
+        if isinstance(error, SourceUnavailableError):
+            hint = alias or f"There is no file or folder {base / spec} either"
+            raise SourceUnavailableError(spec, f"{error.reason}. {hint}") from error
+        if alias:
+            raise ConfigurationError(field, spec, error.allowed, alias) from error
+        raise
     identity = {"repo": found.repo, "commit": found.commit, "remote_code": trust.remote_code}
     return ResolvedModel(
         spec,

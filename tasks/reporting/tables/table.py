@@ -130,9 +130,12 @@ def _over_seeds(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
             cells.setdefault((str(row.get("model")), *group_of(row)), []).append(row)
     cells = {key: mine for key, mine in cells.items() if len(mine) > 1}
 
+    # What has lost all seeds but one has no line here, and takes no mark from those that have.
+    here = [r for r in rows if is_dense(r) or (str(r.get("model")), *group_of(r)) in cells]
+
     def means(figure: Figure) -> Column:
         told = [_mean(figure, found.get((*key, figure.column))) for key in cells]
-        ranks = {(m, *cell) for m in models(rows) for cell in best(rows, m, figure)}
+        ranks = {(m, *cell) for m in models(rows) for cell in best(here, m, figure)}
         won = frozenset(place for place, key in enumerate(cells) if key in ranks)
         return Column(figure.heading, told, figure.unit, best=won)
 
