@@ -251,6 +251,7 @@ def test_a_home_on_two_disks_is_refused_before_anything_is_computed(
     def between_disks(_start: object, _end: object) -> None:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
+    (folder / "home" / "artifacts").mkdir(parents=True)
     monkeypatch.setattr("os.rename", between_disks)
     assert run(monkeypatch, "run", "sweep.yaml") == 2
     assert "must lie on one disk" in capsys.readouterr().err

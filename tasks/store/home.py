@@ -43,9 +43,10 @@ def require_writable(folder: Path) -> None:
 
 
 def _require_one_disk(start: Path, end: Path) -> None:
-    """Rename a folder from one place to the other, as each artifact is; needs both to be there."""
-    for folder in (start, end):
-        folder.mkdir(exist_ok=True)
+    """Rename a folder from one place to the other, as each artifact is."""
+    if not end.exists():
+        return  # and is made beside the other one
+    start.mkdir(exist_ok=True)
     probe = Path(tempfile.mkdtemp(prefix="probe.", dir=start))
     room = end / "probe"  # where gc finds what a kill leaves
     room.mkdir(exist_ok=True)

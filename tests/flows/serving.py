@@ -124,18 +124,22 @@ class Up:
         self.process.send_signal(number)
         return self.process.wait(seconds)
 
-    def processes(self) -> list[str]:
+    def started(self) -> dict[psutil.Process, str]:
         """Command lines of everything that this home's ``up`` started, whoever its parent is."""
-        found = []
+        found = {}
         for process in psutil.process_iter():
             try:
                 environment = process.environ()
                 mine = environment.get("SECATEUR_HOME") == str(self.home)
                 if mine and "SECATEUR_UP" in environment:
-                    found.append(" ".join(process.cmdline()))
+                    found[process] = " ".join(process.cmdline())
             except (psutil.Error, OSError):
                 continue
         return found
+
+    def processes(self) -> list[str]:
+        """Their command lines alone."""
+        return list(self.started().values())
 
     def wait_for_no_process(self, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
