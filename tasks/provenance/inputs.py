@@ -243,7 +243,8 @@ def _below(path: str, place: str, steps: Mapping[str, Record]) -> Inputs:
 
 def _entries(path: str, record: Record) -> Iterator[tuple[str, str]]:
     words, inputs, facts = record["words"], record["inputs"], record["facts"]
-    if inputs:  # a step that only passes on what another made has no version of its own
+    # A step that only passes on what another made has no version of its own.
+    if inputs.keys() - {"code"}:
         yield f"{path}/version", str(record["version"])
     for name, value in inputs.items():
         key = path if name == path else f"{path}/{name}"
