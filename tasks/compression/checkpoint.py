@@ -34,7 +34,7 @@ from tasks.pruning.core.retraining import RetrainingMethod
 from tasks.pruning.core.sparsity import layer_sparsity, sparsity
 from tasks.pruning.core.targets import Target
 from tasks.runtime.memory import measured
-from tasks.store.code import foreign_code
+from tasks.store.code import code_input
 from tasks.store.steps import Facts, Step, Work
 from tasks.store.store import Artifact, Store
 from tasks.training.launcher import MOST_MEMORY
@@ -113,7 +113,6 @@ class Recipe:
 
     def steps(self) -> tuple[Step, Step]:
         """The checkpoint, and its facts alone."""
-        code = foreign_code(type(self.method))
         checkpoint = Step(
             name=CHECKPOINT,
             version=self.method.version,
@@ -126,7 +125,7 @@ class Recipe:
                 "dtype": self.dtype,
                 # Sweeps that exclude nothing have no such input.
                 **({"exclude": list(self.exclude)} if self.exclude else {}),
-                **({"code": code} if code else {}),
+                **code_input(type(self.method)),
             },
             needs=self.needs(),
             produce=lambda work: _prune(work, self),

@@ -24,6 +24,12 @@ def foreign_code(made_by: Any) -> str:
     return "" if not package or package in _OWN else _digest(package)
 
 
+def code_input(made_by: Any) -> dict[str, str]:
+    """:func:`foreign_code` as an input of a step; none for our own."""
+    code = foreign_code(made_by)
+    return {"code": code} if code else {}
+
+
 @cache
 def _digest(package: str) -> str:
     """As it was when it was first asked for: what changes later is not imported again."""

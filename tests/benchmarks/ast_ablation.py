@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import itertools
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ast_common import all_windows, mean_loss, train
 from common import arguments, load, print_environment
 
 from tasks.data.corpora import read_python_docs
+from tasks.measures.perplexity.perplexity import perplexity
 from tasks.pruning.ast.method import AdaptiveSparseTrainer
 
 VARIANTS = {
@@ -27,6 +29,14 @@ VARIANTS = {
     "AST": {},
     "AST + SLoRB": {"slorb": True},
 }
+DIFFERENCES = (
+    ("no distillation", "AST"),
+    ("naive", "fixed mask"),
+    ("fixed mask", "AST"),
+    ("static decay", "AST"),
+    ("AST", "AST + SLoRB"),
+)
+"""What the paper puts in this order."""
 
 
 def main() -> None:
@@ -51,6 +61,10 @@ def main() -> None:
         learning_rate=options.learning_rate,
         criterion=options.criterion,
     )
+    dense = " | ".join(
+        f"{perplexity(bench.model, test, batch_size=4).perplexity:.2f}" for test in tests
+    )
+    print(f"dense: {dense}\n")
     found: dict[str, list[list[float]]] = {}
     print("| variant | seed | ce | kl | last flip rate | seconds | perplexity | Python reference |")
     print("|---|---|---|---|---|---|---|---|")
@@ -67,12 +81,20 @@ def main() -> None:
         )
     print("\n| variant | perplexity | Python reference |\n|---|---|---|")
     for name, values in found.items():
-        means = [
-            f"{statistics.mean(column):.2f} ± "
-            f"{statistics.stdev(column) / len(column) ** 0.5 if len(column) > 1 else 0:.2f}"
-            for column in zip(*values, strict=True)
-        ]
-        print(f"| {name} | {' | '.join(means)} |")
+        print(f"| {name} | {' | '.join(map(told, zip(*values, strict=True)))} |")
+    print("\n| worse − better, seed by seed | perplexity | Python reference |\n|---|---|---|")
+    for worse, better in DIFFERENCES:
+        if {worse, better} <= found.keys():
+            pairs = zip(found[worse], found[better], strict=True)
+            apart = [[a - b for a, b in zip(*pair, strict=True)] for pair in pairs]
+            means = map(told, zip(*apart, strict=True))
+            print(f"| {worse} − {better} | {' | '.join(means)} |")
+
+
+def told(values: Sequence[float]) -> str:
+    """Mean ± standard error."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.2f} ± {error:.2f}"
 
 
 if __name__ == "__main__":

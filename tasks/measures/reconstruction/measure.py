@@ -28,6 +28,14 @@ _UNREACHED = f"{COLUMN}/unreached"
 _WINDOWS = 2
 """Windows of the first evaluation corpus on which outputs are compared."""
 
+_GROUP = "agreement with the dense model"
+_FIGURES = (
+    Figure(column=COLUMN, label="mean reconstruction error of a layer", heading="layer error",
+           group=_GROUP, role="quality", dense=0.0),
+    Figure(column=_UNREACHED, label="layers of experts that none of its tokens reaches",
+           heading="layers left out", group=_GROUP, unit="layers", format="count", better=""),
+)  # fmt: skip
+
 
 class ReconstructionSettings(Frozen):
     """Whether layers are compared with the dense ones."""
@@ -70,24 +78,7 @@ class Reconstruction(Measure):
         return {COLUMN: float(facts["mean"]), **({_UNREACHED: unreached} if unreached else {})}
 
     def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
-        figure = Figure(
-            column=COLUMN,
-            label="mean reconstruction error of a layer",
-            heading="layer error",
-            group="agreement with the dense model",
-            role="quality",
-            dense=0.0,
-        )
-        left_out = Figure(
-            column=_UNREACHED,
-            label="layers of experts that none of its tokens reaches",
-            heading="layers left out",
-            group="agreement with the dense model",
-            unit="layers",
-            format="count",
-            better="",
-        )
-        return [told for told in (figure, left_out) if told.column in columns]
+        return [figure for figure in _FIGURES if figure.column in columns]
 
     def layers(self, found: Mapping[str, Artifact]) -> Mapping[str, Mapping[str, float]]:
         errors = found["layers"].facts["layer_errors"]

@@ -18,7 +18,7 @@ from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import best_device, load_tokenizer
 from tasks.models.saved.pruned import BRANCHES, load_pruned
 from tasks.runtime.memory import measured
-from tasks.store.code import foreign_code
+from tasks.store.code import code_input
 from tasks.store.steps import Facts, Step, Work
 
 if TYPE_CHECKING:
@@ -42,22 +42,15 @@ def score_step(subject: Subject, task: Task) -> Step:
         assert subject.pruned_again is not None
         needs["weights"] = subject.pruned_again(tuned)
     given = {name: getattr(task.options, name) for name in ("pooling", "max_tokens")}
-    given |= _own(task)
     return Step(
         name=f"{task.kind}_score",
         version=task.version,
-        inputs={**given, **task.scoring},
+        inputs={**given, **task.scoring, **code_input(type(task))},
         needs=needs,
         produce=lambda work: _score(work, subject, task),
         label=f"{task.words} {task.options.name}",
         group=subject.label,
     )
-
-
-def _own(task: Task) -> dict[str, str]:
-    """The code of a task that another package defines."""
-    code = foreign_code(type(task))
-    return {"code": code} if code else {}
 
 
 def _tuning(subject: Subject, task: Task) -> Step:
@@ -67,7 +60,7 @@ def _tuning(subject: Subject, task: Task) -> Step:
         inputs={
             **{name: getattr(task.options, name) for name in SHARED},
             **task.learning,
-            **_own(task),
+            **code_input(type(task)),
         },
         needs={"weights": subject.weights, "data": task.data},
         produce=lambda work: _finetune(work, subject, task),
