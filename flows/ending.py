@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from tasks.processes.signals import ENDING
 
 
 class Interrupted(KeyboardInterrupt):
@@ -45,7 +45,7 @@ def interruptible(again: Callable[..., None] | signal.Handlers = at_once) -> Ite
         raise Interrupted(number)
 
     # What is ignored stays so: under nohup a closed terminal is no reason to end.
-    heeded = [n for n in _SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+    heeded = [n for n in ENDING if signal.getsignal(n) != signal.SIG_IGN]
     former = {number: signal.signal(number, first) for number in heeded}
     try:
         yield

@@ -15,10 +15,10 @@ import uuid
 import psutil
 
 from tasks.processes.lifeline import end_with_parent
+from tasks.processes.signals import ENDING
 
 MARK = "SECATEUR_GUARD"
 GRACE_SECONDS = 8.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(command: list[str]) -> None:
@@ -46,7 +46,7 @@ def main(command: list[str]) -> None:
 
 
 def _handle(action: signal.Handlers) -> None:
-    for number in _SIGNALS:
+    for number in ENDING:
         signal.signal(number, action)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import socket
 import sqlite3
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
+from tasks.processes.signals import undivided
 from tasks.runtime.variables import variable_set
 from tasks.tracking.addresses import DATABASES, address_of, scheme
 from tasks.tracking.names import clean_name
@@ -57,8 +59,33 @@ def connect(uri: str | None, home: Path, experiment: str) -> Tracker:
         with locked(home, uri, "mlflow"):
             _initialise_sqlite(uri, home)
             client = MlflowClient(tracking_uri=uri)
+            if scheme(uri) in DATABASES:
+                client = cast(MlflowClient, _Undivided(client))
             found = _experiment_id(client, uri, home, experiment)
     return Tracker(client, uri, home, found)
+
+
+class _Undivided:
+    """A client of a database whose calls a signal does not cut in two.
+
+    A session of SQLAlchemy into whose commit an exception comes can neither commit nor roll back:
+    its connection keeps the database's lock, and this process could not write its own end.
+    """
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+        if not callable(call):
+            return call
+
+        @functools.wraps(call)
+        def undividedly(*args: Any, **kwargs: Any) -> Any:
+            with undivided():
+                return call(*args, **kwargs)
+
+        return undividedly
 
 
 def prepare(uri: str | None, home: Path) -> str:

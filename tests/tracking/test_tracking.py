@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
 import math
@@ -10,6 +11,7 @@ import os
 import pickle
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -165,6 +167,31 @@ def test_sweeps_whose_process_is_gone_are_ended_in_their_own_home_only(tmp_path:
     assert ended == ["KILLED"] * 3
     kept = [mine.client.get_run(run).info.status for run in (other_home, running)]
     assert kept == ["RUNNING"] * 2
+
+
+def test_a_signal_in_a_commit_leaves_the_database_unlocked(tracker: Tracker, home: Path) -> None:
+    """MLflow's connection kept the lock, and the sweep could not write that it had ended."""
+    from sqlalchemy import event
+
+    parent = tracker.begin_sweep(identity())
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    engine = tracker.client._tracking_client.store.engine
+
+    def interrupt(_connection: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    event.listen(engine, "commit", interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt) as told:
+            tracker.client.set_tag(parent, "key", "value")
+    finally:
+        event.remove(engine, "commit", interrupt)
+        signal.signal(signal.SIGTERM, former)
+    assert told.value.__traceback__  # which holds what the call held
+    with contextlib.closing(sqlite3.connect(home / "mlflow.db", timeout=0.5)) as connection:
+        connection.execute("begin immediate")
+    tracker.stop_sweep(parent)
+    assert tracker.client.get_run(parent).info.status == "KILLED"
 
 
 def test_a_cell_of_another_process_neither_begins_nor_opens_a_sweep_again(

@@ -1,0 +1,76 @@
+"""What a signal does not cut in two."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tasks.processes.signals import ENDING, undivided
+
+
+class AskedError(Exception):
+    """A signal came."""
+
+
+def ask(number: int, _frame: object) -> None:
+    raise AskedError(number)
+
+
+@pytest.fixture(autouse=True)
+def _handled() -> Iterator[None]:
+    former = {number: signal.signal(number, ask) for number in ENDING}
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in ENDING]
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_the_first_signal_waits_for_the_end(number: int) -> None:
+    done = []
+    with pytest.raises(AskedError, match=str(int(number))), undivided():
+        signal.raise_signal(number)
+        done.append("all of it")
+    assert done and handlers() == [ask] * len(ENDING)
+
+
+def test_the_second_signal_does_not() -> None:
+    with pytest.raises(AskedError), undivided():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(AskedError):
+            signal.raise_signal(signal.SIGINT)
+    assert handlers() == [ask] * len(ENDING)
+
+
+def test_a_failure_inside_is_told_beside_the_signal() -> None:
+    with pytest.raises(AskedError) as told, undivided():
+        signal.raise_signal(signal.SIGTERM)
+        raise ValueError("inside")
+    assert isinstance(told.value.__context__, ValueError)
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with undivided():
+        for _ in range(3):
+            signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def test_another_thread_leaves_handlers_alone() -> None:
+    seen: list[list[object]] = []
+
+    def work() -> None:
+        with undivided():
+            seen.append(handlers())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [[ask] * len(ENDING)]
