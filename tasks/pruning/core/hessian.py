@@ -58,22 +58,28 @@ def inverse_factor(hessian_II: Tensor, damping: float) -> InverseFactor:
     Raises:
         ValueError: when H is not finite.
     """
-    if not torch.isfinite(hessian_II).all():
+    if not torch.isfinite(torch.stack(torch.aminmax(hessian_II))).all():
         raise ValueError("the layer's inputs on the calibration windows are not finite")
-    identity_II = torch.eye(len(hessian_II), dtype=hessian_II.dtype, device=hessian_II.device)
+    like = {"dtype": hessian_II.dtype, "device": hessian_II.device}
     mean = float(hessian_II.diagonal().mean())
     if mean == 0.0:
-        return InverseFactor(identity_II, torch.ones_like(identity_II[0]), damping)
+        columns = len(hessian_II)
+        return InverseFactor(torch.eye(columns, **like), torch.ones(columns, **like), damping)
     while True:
-        damped_II = hessian_II + damping * mean * identity_II
         # Reversed, the lower factor of the reversed matrix is an upper one: H = RRᵀ.
-        lower_II, failed = torch.linalg.cholesky_ex(damped_II.flip(0, 1))
+        damped_II = hessian_II.flip(0, 1)
+        damped_II.diagonal().add_(damping * mean)
+        lower_II, failed = torch.linalg.cholesky_ex(damped_II)
+        del damped_II  # a matrix of a wide layer is gigabytes
         root_II = lower_II.flip(0, 1)
+        del lower_II
         pivot_I = root_II.diagonal().square()
         if not failed and bool((pivot_I >= 0.5 * damping * mean).all()):
             break
         damping *= 10
-    unit_II = root_II / root_II.diagonal()
+    del hessian_II
+    identity_II = torch.eye(len(root_II), **like)
+    unit_II = root_II.div_(root_II.diagonal().clone())
     rows_II = torch.linalg.solve_triangular(unit_II, identity_II, upper=True, unitriangular=True)
     return InverseFactor(rows_II, pivot_I, damping)
 
@@ -90,7 +96,7 @@ def _tf32(allowed: bool) -> Iterator[None]:
 
 
 class Hessian(Collector):
-    """Σ XᵀX of one input, and the factor of H's inverse once it is asked for.
+    """Σ XᵀX of one input, and then the factor of H's inverse, which takes its place.
 
     Args:
         tf32: on a GPU, round float32 inputs to TF32.
@@ -123,14 +129,16 @@ class Hessian(Collector):
         self._tokens += len(inputs_TI)
 
     def hessian(self) -> Tensor:
-        """H = 2XᵀX/N, undamped."""
-        upper_II = self._sum_II.triu()
-        return (upper_II + upper_II.triu(1).T) * (2.0 / self._tokens)
+        """H = 2XᵀX/N, undamped; there is none any more once there is a factor."""
+        hessian_II = self._sum_II.triu().mul_(2.0 / self._tokens)
+        return hessian_II.add_(hessian_II.triu(1).T)
 
     @cached_property
     def factor(self) -> InverseFactor:
         """Computed once, whichever and however many layers share this input."""
-        factor = inverse_factor(self.hessian(), self._damping)
+        hessian = [self.hessian()]
+        del self._sum_II
+        factor = inverse_factor(hessian.pop(), self._damping)  # the only reference to it
         if factor.damping > self._damping:
             warnings.warn(
                 f"a Hessian of {len(factor.pivot_I)} columns is not positive definite in float32 "
