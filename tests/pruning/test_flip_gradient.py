@@ -231,6 +231,18 @@ def test_fewer_tokens_than_flips_are_warned_about() -> None:
         prune(FlipGradient(tokens=8, sequence_length=8, round=0.25), tiny.tokens(4, 32))
 
 
+@pytest.mark.parametrize(("tokens", "sizes"), [(959, [1, 1, 2]), (960, [1, 2, 2]), (1, [1, 1, 1])])
+@pytest.mark.filterwarnings("ignore:flip_gradient judges")
+def test_rounds_spend_what_they_are_given(tokens: int, sizes: list[int]) -> None:
+    """What is left where they cannot all have as much goes to the later ones."""
+    ids_NL = tiny.tokens(4, 16)
+    sequences = Sequences(ids_NL)
+    batches = list(FlipGradient(tokens=tokens, sequence_length=16)._batches(sequences, 12, 3))
+    assert [len(batch) for batch in batches] == sizes
+    text_NL = torch.cat([batch.ids_NL for batch in batches])
+    assert torch.equal(text_NL, ids_NL[torch.arange(sum(sizes)) % 4])
+
+
 def test_a_block_without_which_the_model_overflows_is_never_cheap() -> None:
     shares_P = torch.tensor([0.2, 0.4], dtype=torch.float64)
     broken = fitted(shares_P, torch.tensor([0.1, torch.inf], dtype=torch.float64), 0.0)

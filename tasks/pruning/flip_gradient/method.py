@@ -24,6 +24,7 @@ Shapes: ``L`` blocks, ``G`` groups, ``C`` channels.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 import warnings
@@ -57,6 +58,7 @@ class FlipGradient(StructuredMethod):
     name: ClassVar[str] = "flip_gradient"
     summary: ClassVar[str] = "Heads and channels by what flipping each one changes; no gradients."
     source: ClassVar[str] = "this project, from the policy gradient of arXiv 2406.10576"
+    version: ClassVar[int] = 2
     uses_seed: ClassVar[bool] = True
     uses_calibration: ClassVar[bool] = True
     uses_training: ClassVar[bool] = True
@@ -109,7 +111,7 @@ class FlipGradient(StructuredMethod):
         rounds = Rounds(decoder, known, most=self.most)
         history: list[Mapping[str, float]] = []
         count = max(1, math.ceil(target.value / self.round - 1e-9))
-        batches = self._batches(learned, rounds.flips * count)
+        batches = self._batches(learned, rounds.flips, count)
         for at in range(count):
             share = target.value * (at + 1) / count
 
@@ -152,18 +154,23 @@ class FlipGradient(StructuredMethod):
         held = min(self.validation_tokens // self.sequence_length, len(sequences) // 4)
         return sequences[held:], sequences[:held]
 
-    def _batches(self, sequences: Sequences, flips: int) -> Iterator[Sequences]:
-        """A batch a round, so large that all flips together judge ``tokens``; text comes round."""
-        size = max(1, self.tokens // (flips * self.sequence_length))
-        if self.tokens < flips * self.sequence_length:
+    def _batches(self, sequences: Sequences, flips: int, rounds: int) -> Iterator[Sequences]:
+        """A batch a round, so large that all flips together judge ``tokens``; text comes round.
+
+        Where sequences are left over, the later rounds have one more: they decide the choice.
+
+        Args:
+            flips: of each round.
+        """
+        total = self.tokens // (flips * self.sequence_length)
+        if total < rounds:
             warnings.warn(
-                f"flip_gradient judges {flips} flips on at least {self.sequence_length} tokens "
-                f"each, more than the {self.tokens} tokens that it is given",
+                f"flip_gradient judges {flips * rounds} flips on at least {self.sequence_length} "
+                f"tokens each, more than the {self.tokens} tokens that it is given",
                 RuntimeWarning,
                 stacklevel=2,
             )
-        at = 0
-        while True:
-            chosen = torch.arange(at, at + size) % len(sequences)
-            yield sequences[chosen]
-            at += size
+            total = rounds
+        ends = [total * (at + 1) // rounds for at in range(rounds)]
+        for start, end in itertools.pairwise([0, *ends]):
+            yield sequences[torch.arange(start, end) % len(sequences)]
