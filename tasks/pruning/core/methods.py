@@ -107,7 +107,8 @@ class OneShotMethod(Method):
     allocation: Literal["uniform", "outliers"] = option(
         "uniform",
         "Fractions: of each block the same share, or less where more of its scores are outliers "
-        "(OWL, arXiv 2310.05175), which takes a pass of the dense model.",
+        "(OWL, arXiv 2310.05175), which takes a pass of the dense model and a method that sees "
+        "inputs.",
     )
     outlier_multiple: float = option(
         5.0, "allocation outliers: scores above so many times their block's mean.", gt=1
