@@ -10,10 +10,9 @@ from prefect.states import Failed
 from configs.schema import SweepConfig
 from tasks.models.resident import PLACED, PRUNED
 from tasks.steps.record import record, recorder_of
-from tasks.steps.report import needed_artifacts
 from tasks.steps.run import open_steps, run_step
 from tasks.steps.session import session
-from tasks.store.home import needs_settled
+from tasks.store.needs import needed_artifacts, needs_settled
 from tasks.store.steps import Step
 from tasks.store.store import Store
 
@@ -39,19 +38,20 @@ def run_cell(
         for step in open_steps(cell.goals, context):
             run_step(step, context)
     except Exception as error:  # noqa: BLE001 (recorded, then the flow fails with it)
+        context.loaded.release()  # what an error left of the dense model is nobody's to use
         message = f"{type(error).__name__}: {error}"
         record(recorder_of(plan, here, of_cell=True), cell, message)
         return Failed(message=message, data=error)
     finally:
         context.loaded.release(PRUNED, PLACED)
     if not cell.kept:
-        _drop(cell.checkpoint, context.store)
+        _drop(cell.checkpoint, context.store, plan.config.name)
     record(recorder_of(plan, here, of_cell=True), cell)
     return cell.fingerprint
 
 
-def _drop(checkpoint: Step, store: Store) -> None:
+def _drop(checkpoint: Step, store: Store, sweep: str) -> None:
     """Drop a checkpoint that this sweep does not keep, unless another one does."""
     with store.lock(checkpoint.place), needs_settled():
-        if checkpoint.place not in needed_artifacts():
+        if checkpoint.place not in needed_artifacts(besides=sweep):
             store.drop(checkpoint.place)

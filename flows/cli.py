@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
@@ -29,6 +31,7 @@ SETTINGS = Annotated[
     ),
 ]
 
+P = ParamSpec("P")
 app = typer.Typer(
     name="secateur",
     help="Prune large language models and measure what it cost them.\n\n"
@@ -56,7 +59,22 @@ console = _Terminal(soft_wrap=False)
 errors = _Terminal(stderr=True, soft_wrap=True)
 
 
-@app.command()
+def command(function: Callable[P, None]) -> Callable[P, None]:
+    """Make a command of a function; at a signal it ends in order, with what it left cleared."""
+
+    @functools.wraps(function)
+    def interruptibly(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            with interruptible():
+                function(*args, **kwargs)
+        except Interrupted as told:
+            errors.print("interrupted; run the same command again to go on", highlight=False)
+            raise typer.Exit(told.status) from None
+
+    return app.command()(interruptibly)
+
+
+@command
 def run(
     config: CONFIG,
     settings: SETTINGS = None,
@@ -78,19 +96,13 @@ def run(
     What an earlier run computed is not computed again: the same command finishes an interrupted
     sweep. Try `secateur run quickstart`, or `secateur plan CONFIG.yaml` first.
     """
-    try:
-        with interruptible():
-            sweep = _load(config, settings)
-            from flows.commands.run import run_sweep
+    sweep = _load(config, settings)
+    from flows.commands.run import run_sweep
 
-            code = run_sweep(sweep, console, verbose=verbose, work_pool=work_pool)
-    except Interrupted as told:
-        errors.print("interrupted; run the same command again to go on", highlight=False)
-        code = told.status
-    raise typer.Exit(code)
+    raise typer.Exit(run_sweep(sweep, console, verbose=verbose, work_pool=work_pool))
 
 
-@app.command()
+@command
 def plan(config: CONFIG, settings: SETTINGS = None) -> None:
     """Show the cells and steps of a sweep: cached, shared, or skipped and why; computes nothing."""
     sweep = _load(config, settings)
@@ -143,7 +155,7 @@ def up(
     raise typer.Exit(serve(options, console))
 
 
-@app.command()
+@command
 def methods() -> None:
     """Show every pruning method: its options, their defaults, and the targets it takes."""
     from flows.commands.methods import show_methods
@@ -151,7 +163,7 @@ def methods() -> None:
     show_methods(console)
 
 
-@app.command()
+@command
 def measures() -> None:
     """Show every measure: its columns in results.csv, and its fields of a sweep file."""
     from flows.commands.measures import show_measures
@@ -159,7 +171,7 @@ def measures() -> None:
     show_measures(console)
 
 
-@app.command()
+@command
 def report(
     sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="Name of a sweep that has run.")],
 ) -> None:
@@ -169,7 +181,7 @@ def report(
     rewrite_report(sweep, console)
 
 
-@app.command()
+@command
 def export(
     sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="Name of a sweep that has run.")],
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="A new or empty folder.")],
@@ -201,7 +213,7 @@ def export(
     export_cell(sweep, wanted, to, form, console)
 
 
-@app.command()
+@command
 def select(
     config: CONFIG,
     to: Annotated[Path, typer.Option("--to", metavar="FILE.jsonl", help="The file to write.")],
@@ -219,18 +231,13 @@ def select(
     `calibration.coreset` of the sweep file says how; nothing is pruned. Each line has a window's
     text and tokens, its source and offset there, its cluster and its weight.
     """
-    try:
-        with interruptible():
-            sweep = _load(config, settings)
-            from flows.commands.select import select_windows
+    sweep = _load(config, settings)
+    from flows.commands.select import select_windows
 
-            select_windows(sweep, to, budget, console)
-    except Interrupted as told:
-        errors.print("interrupted; run the same command again to go on", highlight=False)
-        raise typer.Exit(told.status) from None
+    select_windows(sweep, to, budget, console)
 
 
-@app.command()
+@command
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="A result, in one of the forms above.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The result to compare it with.")],
@@ -292,7 +299,7 @@ def diff(
     show_diff(a, b, metric, console, home_b=other_home, as_json=as_json, questions=questions)
 
 
-@app.command()
+@command
 def gc(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be removed.")

@@ -21,15 +21,16 @@ from flows.compute.overlap import held
 from flows.compute.pool import run_in_pool
 from flows.compute.pool_runs import check_pool
 from tasks.models.resident import DENSE, PLACED, PRUNED
-from tasks.plan.plan import Cell, ModelPlan, Plan, steps_of
+from tasks.plan.plan import Cell, ModelPlan, Plan, needed_places, steps_of
 from tasks.plan.rows import headline_note, row_of
 from tasks.reporting.timings import CellTiming, Timings
 from tasks.steps.record import Recorder, record, recorder_of
-from tasks.steps.report import report, write_needs
+from tasks.steps.report import report
 from tasks.steps.run import cached, call_task, is_complete, open_steps, run_step
 from tasks.steps.session import Session, session
 from tasks.store.context import Context
 from tasks.store.home import sweep_folder
+from tasks.store.needs import list_needs
 from tasks.store.steps import Step, walk
 
 
@@ -98,7 +99,7 @@ class _Run:
         self.recorder.close_abandoned(held)
         folder = sweep_folder(self.plan.config.name)
         folder.mkdir(parents=True, exist_ok=True)
-        write_needs(self.plan, self.context, folder)
+        list_needs(folder, needed_places(self.plan, ended=False))
         open_cells = [c for c in self.plan.cells if not is_complete(c.goals, self.context)]
         for model in self.plan.models:
             self._run(model.goals)
@@ -115,6 +116,7 @@ class _Run:
             state = run_step(step, self.context, return_state=True)
             if state.is_failed():
                 self.failed[step] = reason_of(state)
+                self.context.loaded.release()
             elif state.name != "Cached":
                 several = len(self.plan.models) > 1
                 label = f"{step.label} · {step.group}" if several else step.label

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import time
 from pathlib import Path
@@ -12,7 +13,8 @@ from rich.console import Console
 
 from configs.errors import ConfigurationError
 from tasks.store.files import size_of
-from tasks.store.home import home, needs_settled
+from tasks.store.home import home
+from tasks.store.needs import LISTING, needed_artifacts, needs_settled
 from tasks.store.store import remove_folder
 
 _HOUR = 3600.0
@@ -29,6 +31,7 @@ def collect_garbage(console: Console, *, dry_run: bool) -> None:
 
 def _collect(console: Console, root: Path, needed: set[str], dry_run: bool) -> None:
     removed = freed = 0
+    fingerprints = {place.partition("/")[2] for place in needed}
     for path in _folders(root, "artifacts", "*/*"):
         if f"{path.parent.name}/{path.name}" in needed:
             continue
@@ -36,17 +39,18 @@ def _collect(console: Console, root: Path, needed: set[str], dry_run: bool) -> N
     for path in _folders(root, "evaluation", "*"):
         removed, freed = _account(root, path, dry_run, removed, freed)
     for path in _folders(root, "training", "*"):
-        # A sweep that was interrupted goes on from here.
-        if f"training/{path.name}" not in needed:
+        # A sweep that was interrupted goes on from here, whatever of it trains.
+        if path.name not in fingerprints:
             removed, freed = _account(root, path, dry_run, removed, freed)
     for path in _folders(root, "tmp", "*"):
         removed, freed = _account(root, path, dry_run, removed, freed)
     if not dry_run:
-        _drop_locks(root, needed)
+        _drop_locks(root, fingerprints)
     verb = "would remove" if dry_run else "removed"
+    sweeps = len(list((root / "sweeps").glob(f"*/{LISTING}")))
     console.print(
         f"{verb} {removed} folders, {freed / 1e6:.0f} MB; {len(needed)} artifacts are needed by "
-        f"{len(list((root / 'sweeps').glob('*/artifacts.json')))} sweeps",
+        f"{sweeps} sweeps and what runs now",
         highlight=False,
     )
 
@@ -58,8 +62,6 @@ def _folders(root: Path, room: str, pattern: str) -> list[Path]:
 
 
 def _needed() -> set[str]:
-    from tasks.steps.report import needed_artifacts
-
     try:
         return needed_artifacts()
     except ValueError as error:
@@ -97,12 +99,12 @@ def _remove(root: Path, path: Path, dry_run: bool) -> bool:
     return True
 
 
-def _drop_locks(root: Path, needed: set[str]) -> None:
+def _drop_locks(root: Path, kept: set[str]) -> None:
     """Delete lock files of artifacts that are gone, once nobody can still be about to use them."""
-    kept = {entry.partition("/")[2] for entry in needed}
     for path in (root / "locks").glob("*.lock"):
+        mine = re.fullmatch(r"[0-9a-f]{64}|needs[0-9a-f]{16}", path.stem)
         old = time.time() - path.stat().st_mtime > _HOUR
-        if len(path.stem) == 64 and path.stem not in kept and old:
+        if mine and path.stem not in kept and old:
             # A training can hold its lock for days.
             with contextlib.suppress(Timeout), FileLock(path).acquire(timeout=0):
                 path.unlink(missing_ok=True)

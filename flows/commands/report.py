@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import NoReturn
+
 from rich.console import Console
 
 from configs.errors import ConfigurationError
+from flows.compute.overlap import exclusive
 from tasks.store.home import home, sweep_folder
 
 
@@ -55,6 +59,16 @@ def rewrite_report(name: str, console: Console) -> None:
             "nothing was written",
             "Run the sweep again: what is gone is computed anew.",
         )
-    written = write_folder(plan, context, errors, known_run_ids(name))
+    with exclusive(plan.config, partial(_refuse, name)):
+        written = write_folder(plan, context, errors, known_run_ids(name))
     console.print(results_table(written.rows, figures_in(written.rows), console.width))
     console.print(f"written: {folder}/report.md and {len(written.plots)} plots", highlight=False)
+
+
+def _refuse(name: str, _reason: str) -> NoReturn:
+    raise ConfigurationError(
+        "SWEEP",
+        name,
+        "it must have ended: a sweep of this name runs, and lists in its folder what it needs",
+        "It writes its report itself when it ends.",
+    )

@@ -35,8 +35,9 @@ from tasks.pruning.core.sparsity import layer_sparsity, sparsity
 from tasks.pruning.core.targets import Target
 from tasks.runtime.memory import measured
 from tasks.store.code import code_input
+from tasks.store.needs import training_folder
 from tasks.store.steps import Facts, Step, Work
-from tasks.store.store import Artifact, Store
+from tasks.store.store import Artifact
 from tasks.training.launcher import MOST_MEMORY
 
 if TYPE_CHECKING:
@@ -143,11 +144,6 @@ class Recipe:
         return checkpoint, facts
 
 
-def scratch_of(checkpoint: Step, store: Store) -> Path:
-    """Where a training keeps what it needs to go on after a kill."""
-    return store.root / "training" / checkpoint.fingerprint
-
-
 def history_of(pruned: Artifact | None) -> list[dict[str, float]]:
     """Figures of a cell's learning, step by step; empty for methods that do not learn."""
     path = pruned.path / _HISTORY if pruned else None
@@ -161,7 +157,7 @@ def _facts_alone(work: Work) -> Facts:
             shutil.copyfile(checkpoint.path / name, work.out / name)
     # Only now: until the checkpoint has its name, a kill must not cost the training.
     store = work.context.store
-    shutil.rmtree(scratch_of(work.step.needs[CHECKPOINT], store), ignore_errors=True)
+    shutil.rmtree(training_folder(store.root, work.step.needs[CHECKPOINT]), ignore_errors=True)
     return checkpoint.facts
 
 
@@ -280,7 +276,7 @@ def _retrain(
         counted_NL=counted_NL,
         seed=recipe.seed,
         processes=recipe.processes,
-        scratch=scratch_of(work.step, work.context.store),
+        scratch=training_folder(work.context.store.root, work.step),
         checkpoint_seconds=recipe.training_options.checkpoint_seconds,
         progress=work.progress,
     )

@@ -15,7 +15,8 @@ from tasks.data.texts import load_counted, load_tokens
 from tasks.models.load import load_tokenizer
 from tasks.store.context import Context
 from tasks.store.files import write_atomically
-from tasks.store.steps import Facts
+from tasks.store.needs import needed_meanwhile
+from tasks.store.steps import Facts, walk
 
 
 def budget_of(text: str, pool: int) -> int:
@@ -41,7 +42,8 @@ def budget_of(text: str, pool: int) -> int:
 def write_coreset(chosen: ChosenWindows, budget: str | None, to: Path, context: Context) -> Facts:
     """Choose and write the windows: text, tokens, where they are from and what they stand for.
 
-    Where completions alone are counted, ``counted`` says 1 or 0 of each token.
+    Where completions alone are counted, ``counted`` says 1 or 0 of each token. What is computed for
+    it stays in the store until the next ``gc`` after it.
 
     Args:
         budget: see :func:`budget_of`; None for as many as the sweep file says.
@@ -49,9 +51,15 @@ def write_coreset(chosen: ChosenWindows, budget: str | None, to: Path, context: 
     Raises:
         ConfigurationError: for a budget that the pool cannot meet.
     """
-    pool = context.make(chosen.pool.step)
-    if budget is not None:
-        chosen = replace(chosen, count=budget_of(budget, pool.facts["windows"]))
+    with needed_meanwhile(walk([chosen.pool.step])):
+        pool = context.make(chosen.pool.step)
+        if budget is not None:
+            chosen = replace(chosen, count=budget_of(budget, pool.facts["windows"]))
+        with needed_meanwhile(walk([chosen.step])):
+            return _write(chosen, to, context)
+
+
+def _write(chosen: ChosenWindows, to: Path, context: Context) -> Facts:
     found = context.make(chosen.step)
     tokenizer = load_tokenizer(context.make(chosen.pool.model).path, context.trust)
     prefix = len(found.facts["prefix"])

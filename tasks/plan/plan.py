@@ -12,6 +12,7 @@ from tasks.data.texts import Windows
 from tasks.measures.base import Subject
 from tasks.models.sources.sources import ResolvedModel
 from tasks.plan.sources import Sources
+from tasks.store.needs import training_place
 from tasks.store.steps import MEMBER, Step, fingerprint, walk
 
 Measured = Mapping[str, Mapping[str, Step]]
@@ -273,7 +274,16 @@ class Plan:
         raise LookupError(f"the sweep has no cell {method} {target} of {model} with seed {seed}")
 
 
-def needed_places(plan: Plan) -> list[str]:
-    """What ``gc`` must keep for a sweep, as ``name/fingerprint`` below ``artifacts/``."""
-    dropped = {cell.checkpoint for cell in plan.cells if not cell.kept}
-    return [step.place for step in plan.steps() if step not in dropped and step.outside is None]
+def needed_places(plan: Plan, *, ended: bool) -> list[str]:
+    """What ``gc`` must keep for a sweep, as ``name/fingerprint`` below ``artifacts/``.
+
+    Args:
+        ended: whether it computes nothing more: of a checkpoint that it does not keep it then needs
+            only what an interrupted training goes on from.
+    """
+    passing = {cell.checkpoint for cell in plan.cells if not cell.kept} if ended else set()
+    return [
+        training_place(step) if step in passing else step.place
+        for step in plan.steps()
+        if step.outside is None
+    ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -14,36 +15,39 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def undivided() -> Iterator[None]:
-    """The first ending signal takes effect after the block; a second one does at once.
+    """An ending signal takes effect after the block; a second one ends the process at once.
 
-    For what leaves something behind when an exception comes at any line of it. Only the main thread
-    is interrupted by signals; in another this does nothing.
+    For what leaves something behind when an exception comes at any line of it: inside no handler
+    raises. Only the main thread is interrupted by signals; in another this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     waiting: list[int] = []
-    former: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in ENDING}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if waiting:
+            os._exit(128 + number)
+        waiting.append(number)
+
+    former = [(number, signal.getsignal(number)) for number in ENDING]
     # What is ignored stays so, and what another language's code handles cannot be put back.
-    former = {n: handler for n, handler in former.items() if handler not in (signal.SIG_IGN, None)}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if not waiting:
-            waiting.append(number)
-            return
-        handler = former[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
-        else:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-
-    for number in former:
-        signal.signal(number, note)
+    former = [(number, it) for number, it in former if it not in (signal.SIG_IGN, None)]
     try:
+        for number, _ in former:
+            signal.signal(number, note)
         yield
     finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+        _restore(former)
         for number in waiting:
             signal.raise_signal(number)
+
+
+def _restore(handlers: Sequence[tuple[signal.Signals, Any]]) -> None:
+    """Put all back, though one that is back may raise already."""
+    if not handlers:
+        return
+    try:
+        signal.signal(*handlers[0])
+    finally:
+        _restore(handlers[1:])

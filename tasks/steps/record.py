@@ -176,7 +176,7 @@ class Recorder:
         figures = _figures(rows)
         try:
             nothing_new = not changed and not self.logged_now
-            if nothing_new and self.tracker.close_sweep(self.parent):
+            if nothing_new and self.tracker.close_sweep(self.parent, folder):
                 return
             link_sweep(self.tracker, self.plan.config.name)
             self.tracker.log_curves(self.parent, rows, figures)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 
 from configs.yaml_file import dump
-from tasks.compression.checkpoint import scratch_of
 from tasks.compression.coresets import ChosenWindows
 from tasks.data.texts import Windows
 from tasks.measures.figures import PRUNING, SELECTION, Figure
@@ -40,6 +38,7 @@ from tasks.plan.selections import compositions_of, notes_of
 from tasks.provenance.inputs import INPUTS_NAME, write_inputs
 from tasks.reporting.context import CalibrationFacts, ModelFacts, ReportContext, TrainingFacts
 from tasks.reporting.ordering import sort_rows
+from tasks.reporting.pages.report import REPORT_NAME, shown_in
 from tasks.reporting.rows import Row, completed, read_results, write_results
 from tasks.reporting.text import short_names
 from tasks.reporting.timings import Timings
@@ -49,9 +48,8 @@ from tasks.steps.run import call_task
 from tasks.steps.session import Session
 from tasks.store.context import Context
 from tasks.store.files import write_atomically
-from tasks.store.home import home, needs_settled, sweep_folder
-
-_NEEDS = "artifacts.json"
+from tasks.store.home import home, sweep_folder
+from tasks.store.needs import list_needs
 
 
 def figures_in(rows: Iterable[Mapping[str, Any]]) -> list[Figure]:
@@ -96,15 +94,19 @@ def write_folder(
     locks = home() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / f"report-{plan.config.name}.lock"):
-        write_needs(plan, context, folder)
+        list_needs(folder, needed_places(plan, ended=True))
         plots = sorted((folder / "plots").glob("*.png"))
         idle = timings and not timings.cells and not timings.shared
         if idle and plots and _same(rows, folder):
             return Written(rows, plots, changed=False)
-        from tasks.reporting.pages import shown_in, write_report
+        from tasks.reporting.pages import write_report
         from tasks.reporting.plots import write_plots  # matplotlib, where there is something new
 
         figures = figures_in(rows)
+        for former in shown_in(folder):  # what else lies there is not the sweep's
+            former.unlink(missing_ok=True)
+        # It is written last: without it, what is there was cut off.
+        (folder / REPORT_NAME).unlink(missing_ok=True)
         write_atomically(folder / "config.yaml", dump(plan.config).encode())
         write_results(rows, folder, figures)
         write_inputs((*plan.models, *plan.cells), rows, context, folder)
@@ -113,8 +115,6 @@ def write_folder(
         seeds = plan.config.seeds
         seed = seeds[0] if len(seeds) > 1 else None
         plots = write_plots(rows, figures, layers, folder, curves, sources, seed)
-        for stale in shown_in(folder) - set(plots):  # what else lies there is not the sweep's
-            stale.unlink(missing_ok=True)
         said = _context(plan, context, rows, timings)
         write_report(rows, figures, said, folder, plots)
     return Written(rows, plots, changed=True)
@@ -128,37 +128,8 @@ def _same(rows: list[Row], folder: Path) -> bool:
         return False
     names = {name for row in rows for name in row}
     wanted = [{name: row.get(name) for name in names} for row in rows]
-    written = all((folder / name).exists() for name in ("report.md", INPUTS_NAME))
+    written = all((folder / name).exists() for name in (REPORT_NAME, INPUTS_NAME))
     return written and wanted == [{name: row.get(name) for name in names} for row in former]
-
-
-def write_needs(plan: Plan, context: Context, folder: Path) -> None:
-    """List the artifacts of a sweep, which ``gc`` then keeps."""
-    # What an interrupted training goes on from, whether its checkpoint is kept afterwards or not.
-    trained = [c.checkpoint for c in plan.cells if c.recipe.method.learns == "weights"]
-    scratches = [scratch_of(step, context.store) for step in trained]
-    places = [str(path.relative_to(context.store.root)) for path in scratches]
-    needed = [*needed_places(plan), *places]
-    with needs_settled():
-        write_atomically(folder / _NEEDS, json.dumps(needed, indent=1).encode())
-
-
-def needed_artifacts() -> set[str]:
-    """What the sweeps of this home need: ``step name/fingerprint``.
-
-    Raises:
-        ValueError: when a sweep's list cannot be read; the message names it.
-    """
-    needed: set[str] = set()
-    for folder in (home() / "sweeps").glob("*"):
-        listing = folder / _NEEDS
-        if not listing.exists() and not (folder / "config.yaml").exists():
-            continue  # no sweep's
-        try:
-            needed.update(json.loads(listing.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise ValueError(str(listing)) from error
-    return needed
 
 
 def known_run_ids(name: str) -> dict[str, str]:
@@ -305,7 +276,7 @@ def _publish(name: str, written: Written) -> None:
     create_markdown_artifact(
         key=_key(name, "report"),
         markdown=without_files(
-            (sweep_folder(name) / "report.md").read_text(encoding="utf-8"), f"sweeps/{name}"
+            (sweep_folder(name) / REPORT_NAME).read_text(encoding="utf-8"), f"sweeps/{name}"
         ),
         description=f"Report of {name}",
     )

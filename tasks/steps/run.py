@@ -15,6 +15,7 @@ from prefect.context import TagsContext
 from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
+from tasks.runtime.errors import forget_frames
 from tasks.runtime.progress import Pace
 from tasks.steps.results import read_no_stored_results
 from tasks.store.context import Context
@@ -52,7 +53,7 @@ def can_pass(_task: Any, _run: Any, state: State) -> bool:
         state.result(raise_on_failure=True)
     except PassingError:
         return True
-    except BaseException:  # noqa: BLE001 (any other error is no reason to try again)
+    except Exception:  # noqa: BLE001 (any other error is no reason to try again)
         return False
     return False
 
@@ -75,7 +76,12 @@ def cached(value: Any) -> State:
 )
 def _run(step: Step, context: Context) -> Any:
     with _shown_in_prefect(f"{step.group}: {step.label}") as watch:
-        artifact = context.make(step, watch=watch)
+        try:
+            artifact = context.make(step, watch=watch)
+        except Exception as error:
+            # The run's state keeps the error: not the models in the frames that it came through.
+            forget_frames(error)
+            raise
     return cached(step.place) if artifact.reused else step.place
 
 

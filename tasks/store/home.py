@@ -7,8 +7,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from configs.errors import ConfigurationError
@@ -47,14 +46,12 @@ def _require_one_disk(start: Path, end: Path) -> None:
     if not end.exists():
         return  # and is made beside the other one
     start.mkdir(exist_ok=True)
-    probe = Path(tempfile.mkdtemp(prefix="probe.", dir=start))
-    room = end / "probe"  # where gc finds what a kill leaves
-    room.mkdir(exist_ok=True)
+    probe, room = (Path(tempfile.mkdtemp(prefix="probe.", dir=place)) for place in (start, end))
     try:
-        moved = probe.rename(room / probe.name)
+        probe.rename(room / probe.name)
+    except FileNotFoundError:  # gc takes what a kill would leave; both were there a moment ago
+        return
     except OSError as error:
-        probe.rmdir()
-        room.rmdir()
         if error.errno != errno.EXDEV:
             raise
         raise ConfigurationError(
@@ -63,9 +60,10 @@ def _require_one_disk(start: Path, end: Path) -> None:
             f"{start.name}/ and {end.name}/ must lie on one disk: artifacts are renamed",
             "Put the whole home on the other disk, or link both folders there.",
         ) from error
-    moved.rmdir()
-    with suppress(OSError):  # another process is at it too
-        room.rmdir()
+    finally:
+        for folder in (probe, room / probe.name, room):
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def home_id(folder: Path) -> str:
@@ -75,17 +73,6 @@ def home_id(folder: Path) -> str:
         if not path.exists():
             write_atomically(path, secrets.token_hex(16).encode())
     return path.read_text(encoding="ascii")
-
-
-@contextmanager
-def needs_settled() -> Iterator[None]:
-    """Hold the lock between what sweeps need and what is dropped.
-
-    A sweep lists its needs under it before it counts anything as cached, and whoever drops an
-    artifact reads the lists and drops under it: what was counted is there until it is used.
-    """
-    with waited_for(home() / "locks" / "needs.lock", "settles what sweeps need"):
-        yield
 
 
 def sweep_folder(name: str) -> Path:

@@ -22,12 +22,12 @@ def waited_for(path: Path, what: str) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, thread_local=False)
-    try:
-        lock.acquire(timeout=_SECONDS_BEFORE_WAITING_IS_REPORTED)
-    except Timeout:
-        _log.warning("waiting for another process that %s", what)
-        lock.acquire()
-    try:
+    try:  # around acquiring too: an interrupt may come as soon as it is held
+        try:
+            lock.acquire(timeout=_SECONDS_BEFORE_WAITING_IS_REPORTED)
+        except Timeout:
+            _log.warning("waiting for another process that %s", what)
+            lock.acquire()
         yield
     finally:
-        lock.release()
+        lock.release()  # which does nothing where it is not held

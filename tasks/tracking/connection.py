@@ -76,6 +76,8 @@ class _Undivided:
         self._client = client
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_client":  # of a copy that is still being made
+            raise AttributeError(name)
         call = getattr(self._client, name)
         if not callable(call):
             return call

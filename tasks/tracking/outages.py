@@ -95,12 +95,12 @@ def locked(home: Path, uri: str, name: str) -> Iterator[None]:
     path = home / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
-    try:
-        lock.acquire(timeout=LOCK_SECONDS)
-    except Timeout as error:
-        reason = f"another process has held {path.name} for {LOCK_SECONDS:g} s"
-        raise TrackingUnavailableError(uri, reason) from error
-    try:
+    try:  # around acquiring too: an interrupt may come as soon as it is held
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout as error:
+            reason = f"another process has held {path.name} for {LOCK_SECONDS:g} s"
+            raise TrackingUnavailableError(uri, reason) from error
         yield
     finally:
-        lock.release()
+        lock.release()  # which does nothing where it is not held

@@ -12,6 +12,7 @@ from tasks.measures.figures import Figure
 from tasks.runtime.links import redacted
 from tasks.store.home import home_id
 from tasks.tracking.figures import finite, summary_of
+from tasks.tracking.names import digest
 from tasks.tracking.notes import HEADING, NOTE, experiment_note, sweep_note
 from tasks.tracking.outages import surfacing
 from tasks.tracking.records import PARENT, SweepIdentity
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _HOME = "secateur.home"
 """The home that a sweep runs in: a server may hold other machines' sweeps as well."""
+_REPORTED = "secateur.reported"
+"""Which report the run holds, whole."""
 
 
 class Sweeps(Runs):
@@ -65,9 +68,10 @@ class Sweeps(Runs):
         return run.info.run_id
 
     @surfacing
-    def close_sweep(self, parent_run_id: str) -> bool:
-        """End the run of a sweep with nothing new; False when its report is missing."""
-        if "secateur.reported" not in self.client.get_run(parent_run_id).data.tags:
+    def close_sweep(self, parent_run_id: str, folder: Path) -> bool:
+        """End the run of a sweep with nothing new; False when it lacks this folder's report."""
+        reported = self.client.get_run(parent_run_id).data.tags.get(_REPORTED)
+        if reported != _report_of(folder):
             return False
         self.client.set_terminated(parent_run_id, "FINISHED")
         return True
@@ -125,7 +129,7 @@ class Sweeps(Runs):
         self._upload(run, files)
         self._publish_views(run, rows, figures)
         # Last: a run without it was cut off, and is finished by the next run of the same sweep.
-        self._describe(run, {}, {"secateur.reported": "true"})
+        self._describe(run, {}, {_REPORTED: _report_of(folder)})
         ended = "FINISHED" if summary["cells_completed"] else "FAILED"
         self.client.set_terminated(parent_run_id, ended)
 
@@ -146,6 +150,12 @@ class Sweeps(Runs):
         if tags.get(NOTE, "").startswith(HEADING) or not tags.get(NOTE):
             note = experiment_note(self.experiment_id, tags)
             self.client.set_experiment_tag(self.experiment_id, NOTE, note)
+
+
+def _report_of(folder: Path) -> str:
+    """What tells a sweep's report from its former ones."""
+    path = folder / "report.md"
+    return digest(path.read_text(encoding="utf-8")) if path.is_file() else ""
 
 
 def close_abandoned(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from flows import cli
 from flows.faults import tell
 from flows.serve.embedded import EmbeddedServer, ServerError
 
@@ -68,3 +70,32 @@ def test_a_damaged_database_of_prefects_is_named(
     finally:
         server.stop()
     assert "Move it away" not in str(caught.value), "it is another database that this one has"
+
+
+def test_a_signal_lets_any_command_clear_what_it_began(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cleared = []
+
+    def works(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            cleared.append(True)
+
+    monkeypatch.setattr("flows.commands.gc.collect_garbage", works)
+    monkeypatch.setattr("sys.argv", ["secateur", "gc"])
+    former = signal.getsignal(signal.SIGTERM)
+    assert cli.status() == 128 + signal.SIGTERM
+    assert cleared == [True]
+    assert "interrupted" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == former
+
+
+def test_every_command_but_up_which_ends_its_servers_itself_is_one_of_those() -> None:
+    plain = [
+        entry.callback.__name__
+        for entry in cli.app.registered_commands
+        if entry.callback and not hasattr(entry.callback, "__wrapped__")
+    ]
+    assert plain == ["up"]

@@ -12,7 +12,12 @@ from rich.console import Console
 
 from configs.errors import ConfigurationError
 from flows.commands import gc
-from tasks.store.home import needs_settled
+from tasks.store.needs import (
+    needed_meanwhile,
+    needs_settled,
+    training_folder,
+    training_place,
+)
 from tasks.store.steps import Step
 from tasks.store.store import Store
 
@@ -96,3 +101,37 @@ def test_what_somebody_else_put_there_stays(store: Store, tmp_path: Path) -> Non
     assert precious.exists()
     for room in ("artifacts/notes", "training", "tmp"):
         assert {path.name for path in (store.root / room).iterdir()} == {"file", "link"}
+
+
+def test_what_a_process_needs_while_it_runs_stays_as_long(store: Store) -> None:
+    with needed_meanwhile([STEP]):
+        gc.collect_garbage(Console(quiet=True), dry_run=False)
+        assert store.find(STEP.place) is not None
+    assert list((store.root / "tmp").iterdir()) == []
+    gc.collect_garbage(Console(quiet=True), dry_run=False)
+    assert store.find(STEP.place) is None
+
+
+def test_a_list_that_a_kill_has_left_keeps_nothing_for_long(store: Store) -> None:
+    left = store.root / "tmp" / "needs0123456789abcdef" / "artifacts.json"
+    left.parent.mkdir(parents=True)
+    left.write_text(json.dumps([STEP.place]))
+    gc.collect_garbage(Console(quiet=True), dry_run=False)
+    assert not left.exists()
+    gc.collect_garbage(Console(quiet=True), dry_run=False)
+    assert store.find(STEP.place) is None
+
+
+def test_what_an_interrupted_training_goes_on_from_stays(store: Store) -> None:
+    """Whatever trains: a listed step's own folder, and one whose artifact is not kept."""
+    other = Step(name="checkpoint", inputs={"x": 2})
+    for step in (STEP, other, Step(name="checkpoint", inputs={"x": 3})):
+        training_folder(store.root, step).mkdir(parents=True)
+    listing = store.root / "sweeps" / "demo" / "artifacts.json"
+    listing.parent.mkdir(parents=True)
+    listing.write_text(json.dumps([STEP.place, training_place(other)]))
+    gc.collect_garbage(Console(quiet=True), dry_run=False)
+    assert {path.name for path in (store.root / "training").iterdir()} == {
+        STEP.fingerprint,
+        other.fingerprint,
+    }

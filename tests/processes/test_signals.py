@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tasks.processes.signals import ENDING, undivided
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class AskedError(Exception):
@@ -40,11 +45,39 @@ def test_the_first_signal_waits_for_the_end(number: int) -> None:
     assert done and handlers() == [ask] * len(ENDING)
 
 
-def test_the_second_signal_does_not() -> None:
+def test_the_second_signal_ends_the_process() -> None:
+    """It would raise inside, and so leave behind what the block is there for."""
+    program = """
+import signal
+from tasks.processes.signals import undivided
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+with undivided():
+    signal.raise_signal(signal.SIGTERM)
+    print("the first waits", flush=True)
+    signal.raise_signal(signal.SIGINT)
+    print("the second does not")
+"""
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (ran.returncode, ran.stdout) == (130, "the first waits\n"), ran.stderr
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_while_handlers_are_put_back_leaves_none_behind(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As soon as one is back it may raise."""
+    put = signal.signal
+
+    def interrupted(of: signal.Signals, handler: object) -> object:
+        result = put(of, handler)
+        if of == number and handler is ask:
+            signal.raise_signal(number)
+        return result
+
     with pytest.raises(AskedError), undivided():
-        signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(AskedError):
-            signal.raise_signal(signal.SIGINT)
+        monkeypatch.setattr(signal, "signal", interrupted)
+    monkeypatch.undo()
     assert handlers() == [ask] * len(ENDING)
 
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from configs.errors import ConfigurationError
 from configs.yaml_file import validate
+from flows.commands.report import rewrite_report
+from flows.compute.overlap import exclusive
+from tasks.plan.plan import Plan
 from tasks.plan.rows import row_of
+from tasks.reporting.timings import Timings
 from tasks.runtime.environment import environment
 from tasks.steps.report import without_files, write_folder
 from tasks.steps.session import Session
+from tasks.store.context import Context
 
 
 def test_links_into_the_folder_become_paths_and_others_stay() -> None:
@@ -24,21 +31,26 @@ def test_links_into_the_folder_become_paths_and_others_stay() -> None:
     )
 
 
+def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *targets: str) -> tuple[Plan, Context]:
+    """A sweep of a tiny model in a home of its own; of target 0.5 where none is named."""
+    (tmp_path / "text.txt").write_text("\n".join(f"the cat sat on mat {k}" for k in range(400)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
+    corpus = {"source": "files", "files": [str(tmp_path / "text.txt")]}
+    text = {"name": "text", "corpus": corpus, "windows": 2, "sequence_length": 16}
+    config = validate({
+        "name": "demo", "models": ["tiny-random"], "dtype": "float32", "methods": ["magnitude"],
+        "targets": list(targets or ["0.5"]), "evaluation": {"perplexity": [text]},
+    })  # fmt: skip
+    session = Session(tmp_path / "home")
+    return session.checked_plan(config), session.context(config)
+
+
 def test_the_report_tells_what_computed_its_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dense model and a cell, measured with other threads than the report's writer has."""
-    (tmp_path / "text.txt").write_text("\n".join(f"the cat sat on mat {k}" for k in range(400)))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
-    corpus = {"source": "files", "files": ["text.txt"]}
-    text = {"name": "text", "corpus": corpus, "windows": 2, "sequence_length": 16}
-    config = validate({
-        "name": "two-machines", "models": ["tiny-random"], "dtype": "float32",
-        "methods": ["magnitude"], "targets": ["0.5"], "evaluation": {"perplexity": [text]},
-    })  # fmt: skip
-    session = Session(tmp_path / "home")
-    plan, context = session.checked_plan(config), session.context(config)
+    plan, context = planned(tmp_path, monkeypatch)
     for row, threads in ((plan.models[0], "77"), (plan.cells[0], "99")):
         there = environment() | {"threads": threads}
         monkeypatch.setattr("tasks.store.context.environment", lambda there=there: there)
@@ -46,8 +58,56 @@ def test_the_report_tells_what_computed_its_rows(
             context.make(step)
         assert row_of(row, context)["status"] == "completed"
     write_folder(plan, context, {}, {})
-    report = (tmp_path / "home" / "sweeps" / "two-machines" / "report.md").read_text()
+    report = (tmp_path / "home" / "sweeps" / "demo" / "report.md").read_text()
     # The cell is compared with what the dense model's own step has left.
     assert "- threads: 77 (2 rows), 99 (1 row)" in report
     assert f"- torch: {environment()['torch']}\n" in report
     assert "(threads: see What was used)" in report
+
+
+def computed(plan: Plan, context: Context) -> None:
+    for row in (*plan.models, *plan.cells):
+        for step in row.goals:
+            context.make(step)
+
+
+@pytest.mark.parametrize("where", ["plots.write_plots", "pages.write_report"])
+def test_a_report_that_was_cut_off_is_written_by_the_next_run(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its results were there already, so that the former report was taken for theirs."""
+    nothing_new = Timings({}, [], 1.0)
+    plan, context = planned(tmp_path, monkeypatch)
+    computed(plan, context)
+    assert write_folder(plan, context, {}, {}, nothing_new).changed
+    assert not write_folder(plan, context, {}, {}, nothing_new).changed
+    plan, context = planned(tmp_path, monkeypatch, "0.5", "0.7")
+    computed(plan, context)
+    with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
+
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        cut.setattr(f"tasks.reporting.{where}", interrupted)
+        write_folder(plan, context, {}, {}, nothing_new)
+    written = write_folder(plan, context, {}, {}, nothing_new)
+    folder = tmp_path / "home" / "sweeps" / "demo"
+    assert written.changed and "0.7" in (folder / "report.md").read_text()
+    assert {str(path) for path in written.plots} == {str(p) for p in folder.glob("plots/*.png")}
+    assert not write_folder(plan, context, {}, {}, nothing_new).changed
+
+
+def test_the_report_of_a_sweep_that_runs_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take what the sweep is at from the list of what gc keeps."""
+    plan, context = planned(tmp_path, monkeypatch)
+    computed(plan, context)
+    write_folder(plan, context, {}, {})
+    listing = tmp_path / "home" / "sweeps" / "demo" / "artifacts.json"
+    listing.write_text("[]")
+    with exclusive(plan.config, print), pytest.raises(ConfigurationError, match="must have ended"):
+        rewrite_report("demo", Console(quiet=True))
+    assert listing.read_text() == "[]"
+    rewrite_report("demo", Console(quiet=True))
+    assert listing.read_text() != "[]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,27 @@ def test_what_another_cell_made_meanwhile_is_not_made_again(tmp_path: Path) -> N
             context.make(checkpoint)
             context.store.drop(checkpoint.place)
     assert told == ["own", "shared"]
+
+
+def test_a_failed_step_keeps_nothing_of_what_it_worked_on(tmp_path: Path) -> None:
+    """Its run's state keeps the error, and so a model that the next cell's memory is told with."""
+
+    class Model:
+        pass
+
+    alive: list[weakref.ref[Model]] = []
+
+    def produce(_work: object) -> dict[str, Any]:
+        model = Model()
+        alive.append(weakref.ref(model))
+        try:
+            int("inside")
+        except ValueError as error:
+            raise RuntimeError("out of luck") from error
+
+    context = Context(Store(tmp_path))
+    step = Step(name="x", inputs={}, produce=produce, label="x", group="g")
+    with pytest.raises(RuntimeError, match="out of luck") as told:
+        run._run.fn(step, context)
+    assert told.value.__cause__ is not None
+    assert [model() for model in alive] == [None]

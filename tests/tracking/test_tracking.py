@@ -468,6 +468,21 @@ def test_a_finished_sweep_holds_report_and_summary(tracker: Tracker, tmp_path: P
     assert run.data.metrics["cells_completed"] == 0
 
 
+def test_a_sweep_is_closed_only_with_the_report_that_it_holds(
+    tracker: Tracker, tmp_path: Path
+) -> None:
+    """A run that was cut off before its end left the mark of the one before it."""
+    report = tmp_path / "report.md"
+    report.write_text("one of two cells")
+    parent = tracker.begin_sweep(identity())
+    assert not tracker.close_sweep(parent, tmp_path)
+    tracker.finish_sweep(parent, [make_row()], FIGURES, tmp_path, "partial")
+    tracker.begin_sweep(identity())
+    assert tracker.close_sweep(parent, tmp_path)
+    report.write_text("both cells")
+    assert not tracker.close_sweep(parent, tmp_path)
+
+
 def test_a_summary_tells_means_over_seeds_and_none_of_the_lucky_ones() -> None:
     def cells(method: str, target: str, *losses: float, **others: Any) -> list[dict]:
         return [

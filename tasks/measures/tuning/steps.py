@@ -19,6 +19,7 @@ from tasks.models.load import best_device, load_tokenizer
 from tasks.models.saved.pruned import BRANCHES, load_pruned
 from tasks.runtime.memory import measured
 from tasks.store.code import code_input
+from tasks.store.needs import training_folder
 from tasks.store.steps import Facts, Step, Work
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _learn_(
     from tasks.training.checkpoints import Checkpoints
     from tasks.training.engine import AccelerateEngine, accelerator_for
 
-    scratch = _scratch(work, work.step)
+    scratch = training_folder(work.context.store.root, work.step)
     held = training.zeros_of(network.model) if holds else {}
     count = sum(int(zero.sum()) for zero in held.values())
     if processes > 1:
@@ -189,11 +190,6 @@ def _learn_(
         engine = AccelerateEngine(accelerator, Checkpoints(scratch))
         history = training.fine_tune_(network, lesson, held, engine=engine, progress=work.progress)
     return history, count, 0
-
-
-def _scratch(work: Work, step: Step) -> Path:
-    """Where a killed tuning goes on from."""
-    return work.context.store.root / "training" / step.fingerprint
 
 
 def _extras(folder: Path, task: Task) -> Path:
@@ -242,7 +238,8 @@ def _score(work: Work, subject: Subject, task: Task) -> Facts:
         }
     figures = task.score(parts, encoded, logits, work.out)
     # Only now: until the tuned model has its name, a kill must not cost the training.
-    shutil.rmtree(_scratch(work, work.step.needs["tuned"]), ignore_errors=True)
+    root = work.context.store.root
+    shutil.rmtree(training_folder(root, work.step.needs["tuned"]), ignore_errors=True)
     history = json.loads((extras / _HISTORY).read_text(encoding="utf-8"))
     return {
         **figures,

@@ -24,7 +24,7 @@ def write_report(
     folder: Path,
     plots: Sequence[Path] = (),
 ) -> Path:
-    """Write ``report.md`` and ``report.html`` to ``folder``, each whole or not at all.
+    """Write ``report.html`` and then ``report.md`` to ``folder``, each whole or not at all.
 
     Args:
         rows: in the order they shall stand in.
@@ -38,7 +38,7 @@ def write_report(
     charts = {c.stem: c for c in charts_of(rows, figures) if c.stem in there} if there else {}
     links = [Path(os.path.relpath(plot, folder)).as_posix() for plot in plots]
     text = render_report(rows, figures, context, links)
-    write_atomically(folder / REPORT_NAME, text.encode("utf-8", "backslashreplace"))
     page = render_html(text, folder, f"Sweep {context.name}", charts)
     write_atomically(folder / REPORT_HTML, page.encode("utf-8", "backslashreplace"))
+    write_atomically(folder / REPORT_NAME, text.encode("utf-8", "backslashreplace"))
     return folder / REPORT_NAME
