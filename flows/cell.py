@@ -38,7 +38,7 @@ def run_cell(
         for step in open_steps(cell.goals, context):
             run_step(step, context)
     except Exception as error:  # noqa: BLE001 (recorded, then the flow fails with it)
-        context.loaded.release()  # what an error left of the dense model is nobody's to use
+        context.loaded.abandon()  # what an error left of the dense model is nobody's to use
         message = f"{type(error).__name__}: {error}"
         record(recorder_of(plan, here, of_cell=True), cell, message)
         return Failed(message=message, data=error)
@@ -51,7 +51,7 @@ def run_cell(
 
 
 def _drop(checkpoint: Step, store: Store, sweep: str) -> None:
-    """Drop a checkpoint that this sweep does not keep, unless another one does."""
+    """Drop a checkpoint that this sweep does not keep, unless another one needs it."""
     with store.lock(checkpoint.place), needs_settled():
         if checkpoint.place not in needed_artifacts(besides=sweep):
             store.drop(checkpoint.place)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from tasks.processes.signals import ENDING
+from tasks.processes.signals import ENDING, at_once
 
 
 class Interrupted(KeyboardInterrupt):
@@ -24,11 +24,6 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.status = 128 + number
-
-
-def at_once(number: int, _frame: object) -> None:
-    """Handles a signal by ending the process."""
-    os._exit(128 + number)
 
 
 @contextlib.contextmanager

@@ -116,7 +116,7 @@ class _Run:
             state = run_step(step, self.context, return_state=True)
             if state.is_failed():
                 self.failed[step] = reason_of(state)
-                self.context.loaded.release()
+                self.context.loaded.abandon()
             elif state.name != "Cached":
                 several = len(self.plan.models) > 1
                 label = f"{step.label} · {step.group}" if several else step.label

@@ -36,6 +36,9 @@ def _collect(console: Console, root: Path, needed: set[str], dry_run: bool) -> N
         if f"{path.parent.name}/{path.name}" in needed:
             continue
         removed, freed = _account(root, path, dry_run, removed, freed)
+    for path in _folders(root, "artifacts", "probe.*"):  # a kill may leave it, and it is empty
+        with contextlib.suppress(OSError):
+            path.rmdir()
     for path in _folders(root, "evaluation", "*"):
         removed, freed = _account(root, path, dry_run, removed, freed)
     for path in _folders(root, "training", "*"):

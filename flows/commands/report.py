@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
 
 from configs.errors import ConfigurationError
-from flows.compute.overlap import exclusive
+from flows.compute.overlap import name_held
 from tasks.store.home import home, sweep_folder
 
 
@@ -16,9 +16,28 @@ def rewrite_report(name: str, console: Console) -> None:
     """Write a sweep's folder again from the store.
 
     Raises:
-        ConfigurationError: when there is no such sweep, or the store no longer holds what its
-            results were written from: they are all that is left then.
+        ConfigurationError: when there is no such sweep, it runs, or the store no longer holds what
+            its results were written from: they are all that is left then.
     """
+    folder = sweep_folder(name)
+    if not (folder / "config.yaml").exists():
+        known = sorted(path.parent.name for path in (home() / "sweeps").glob("*/config.yaml"))
+        allowed = f"it must be a sweep below {home() / 'sweeps'}: {', '.join(known) or 'none yet'}"
+        raise ConfigurationError("SWEEP", name, allowed)
+
+    def refuse(by: str) -> NoReturn:
+        raise ConfigurationError(
+            "SWEEP",
+            name,
+            f"it must have ended: a sweep of this name runs ({by})",
+            "It writes its report itself when it ends.",
+        )
+
+    with name_held(name, refuse):  # what is read stays so until it is written
+        _rewrite(name, folder, console)
+
+
+def _rewrite(name: str, folder: Path, console: Console) -> None:
     from configs.yaml_file import load
     from tasks.plan.rows import rows_of
     from tasks.reporting.rows import completed, read_results
@@ -26,11 +45,6 @@ def rewrite_report(name: str, console: Console) -> None:
     from tasks.steps.report import figures_in, known_run_ids, write_folder
     from tasks.steps.session import session
 
-    folder = sweep_folder(name)
-    if not (folder / "config.yaml").exists():
-        known = sorted(path.parent.name for path in (home() / "sweeps").glob("*/config.yaml"))
-        allowed = f"it must be a sweep below {home() / 'sweeps'}: {', '.join(known) or 'none yet'}"
-        raise ConfigurationError("SWEEP", name, allowed)
     former = read_results(folder)
     errors = {
         str(row["fingerprint"]): str(row["error"])
@@ -59,16 +73,6 @@ def rewrite_report(name: str, console: Console) -> None:
             "nothing was written",
             "Run the sweep again: what is gone is computed anew.",
         )
-    with exclusive(plan.config, partial(_refuse, name)):
-        written = write_folder(plan, context, errors, known_run_ids(name))
+    written = write_folder(plan, context, errors, known_run_ids(name))
     console.print(results_table(written.rows, figures_in(written.rows), console.width))
     console.print(f"written: {folder}/report.md and {len(written.plots)} plots", highlight=False)
-
-
-def _refuse(name: str, _reason: str) -> NoReturn:
-    raise ConfigurationError(
-        "SWEEP",
-        name,
-        "it must have ended: a sweep of this name runs, and lists in its folder what it needs",
-        "It writes its report itself when it ends.",
-    )

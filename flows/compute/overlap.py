@@ -30,7 +30,7 @@ _SECONDS = 1.0
 
 @contextlib.contextmanager
 def exclusive(config: SweepConfig, waiting: Callable[[str], None]) -> Iterator[None]:
-    """Hold the sweep's name.
+    """Hold the sweep's name, as its run does.
 
     Args:
         waiting: told once, when another sweep of that name runs and this one waits for it; it may
@@ -39,12 +39,8 @@ def exclusive(config: SweepConfig, waiting: Callable[[str], None]) -> Iterator[N
     Raises:
         ConfigurationError: another runs and ``on_overlap`` is ``refuse``.
     """
-    lock = _lock(config.name)
-    holder = Path(lock.lock_file).with_suffix(".json")
-    try:
-        lock.acquire(timeout=_SECONDS)
-    except Timeout:
-        by = _described(holder)
+
+    def taken(by: str) -> None:
         if config.on_overlap == "refuse":
             raise ConfigurationError(
                 "name",
@@ -53,6 +49,25 @@ def exclusive(config: SweepConfig, waiting: Callable[[str], None]) -> Iterator[N
                 "Wait for it, give this one another name, or set on_overlap to wait",
             ) from None
         waiting(f"waiting for the sweep {config.name} that runs already ({by})")
+
+    with name_held(config.name, taken):
+        yield
+
+
+@contextlib.contextmanager
+def name_held(name: str, taken: Callable[[str], None]) -> Iterator[None]:
+    """Hold a sweep's name.
+
+    Args:
+        taken: told once, where another process holds it, which one does; it may raise, else this
+            one waits.
+    """
+    lock = _lock(name)
+    holder = Path(lock.lock_file).with_suffix(".json")
+    try:
+        lock.acquire(timeout=_SECONDS)
+    except Timeout:
+        taken(_described(holder))
         lock.acquire()
     try:
         holder.write_text(json.dumps(_self()), encoding="utf-8")

@@ -7,10 +7,14 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def at_once(number: int, _frame: object) -> None:
+    """Handles a signal by ending the process."""
+    os._exit(128 + number)
 
 
 @contextmanager
@@ -25,29 +29,31 @@ def undivided() -> Iterator[None]:
         return
     waiting: list[int] = []
 
-    def note(number: int, _frame: FrameType | None) -> None:
+    def note(number: int, frame: object) -> None:
         if waiting:
-            os._exit(128 + number)
+            at_once(number, frame)
         waiting.append(number)
 
     former = [(number, signal.getsignal(number)) for number in ENDING]
-    # What is ignored stays so, and what another language's code handles cannot be put back.
-    former = [(number, it) for number, it in former if it not in (signal.SIG_IGN, None)]
+    # What cuts nothing in two stays; and what another language's code handles cannot be put back.
+    stays = (signal.SIG_IGN, signal.SIG_DFL, at_once, None)
+    former = [(number, handler) for number, handler in former if handler not in stays]
     try:
         for number, _ in former:
             signal.signal(number, note)
         yield
     finally:
-        _restore(former)
+        _restore(note, former)
         for number in waiting:
             signal.raise_signal(number)
 
 
-def _restore(handlers: Sequence[tuple[signal.Signals, Any]]) -> None:
-    """Put all back, though one that is back may raise already."""
+def _restore(ours: Any, handlers: Sequence[tuple[signal.Signals, Any]]) -> None:
+    """Put all back, though one that is back may raise already, or set others."""
     if not handlers:
         return
     try:
-        signal.signal(*handlers[0])
+        if signal.getsignal(handlers[0][0]) is ours:
+            signal.signal(*handlers[0])
     finally:
-        _restore(handlers[1:])
+        _restore(ours, handlers[1:])

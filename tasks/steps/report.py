@@ -128,7 +128,8 @@ def _same(rows: list[Row], folder: Path) -> bool:
         return False
     names = {name for row in rows for name in row}
     wanted = [{name: row.get(name) for name in names} for row in rows]
-    written = all((folder / name).exists() for name in (REPORT_NAME, INPUTS_NAME))
+    files = [folder / REPORT_NAME, folder / INPUTS_NAME, *shown_in(folder)]
+    written = all(path.exists() for path in files)
     return written and wanted == [{name: row.get(name) for name in names} for row in former]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +42,12 @@ class Loaded:
         value = load()
         self._held[role] = (key, value, release)
         return value
+
+    def abandon(self) -> None:
+        """Give all up after an error, which may be of a device that does not answer any more."""
+        for role in tuple(self._held):
+            with suppress(Exception):  # the error before it is the one to tell
+                self.release(role)
 
     def release(self, *roles: str) -> None:
         """Give objects up; of all roles when none is named."""

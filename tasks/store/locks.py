@@ -30,4 +30,4 @@ def waited_for(path: Path, what: str) -> Iterator[None]:
             lock.acquire()
         yield
     finally:
-        lock.release()  # which does nothing where it is not held
+        lock.release(force=True)  # which does nothing where it is not held

@@ -10,7 +10,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tasks.store.files import write_atomically
@@ -74,13 +74,16 @@ def needed_artifacts(*, besides: str = "") -> set[str]:
     Raises:
         ValueError: when a list cannot be read; the message names it.
     """
-    listings = list((home() / "tmp").glob(f"needs*/{LISTING}"))
-    for folder in (home() / "sweeps").glob("*"):
-        is_sweep = (folder / LISTING).exists() or (folder / "config.yaml").exists()
-        if is_sweep and folder.name != besides:
-            listings.append(folder / LISTING)
     needed: set[str] = set()
-    for listing in listings:
+    for listing in (home() / "tmp").glob(f"needs*/{LISTING}"):
+        with suppress(FileNotFoundError):  # it ended since, and needs nothing
+            needed.update(json.loads(listing.read_text()))
+    for folder in (home() / "sweeps").glob("*"):
+        listing = folder / LISTING
+        if not listing.exists() and not (folder / "config.yaml").exists():
+            continue  # no sweep's
+        if folder.name == besides:
+            continue
         try:
             needed.update(json.loads(listing.read_text()))
         except (OSError, ValueError, TypeError) as error:

@@ -103,4 +103,4 @@ def locked(home: Path, uri: str, name: str) -> Iterator[None]:
             raise TrackingUnavailableError(uri, reason) from error
         yield
     finally:
-        lock.release()  # which does nothing where it is not held
+        lock.release(force=True)  # which does nothing where it is not held

@@ -21,9 +21,10 @@ def show(block: BlockAtWork) -> None:
     damping = SparseGPT().damping
     collected = block.collect(lambda width, device: Hessian(width, device, damping))
     for name, collector in {id(c): (n, c) for n, c in collected.items()}.values():
+        hessian_II = collector.hessian().double()
         factor = collector.factor
-        exact = inverse_factor(collector.hessian().double(), damping)
-        values = torch.linalg.eigvalsh(collector.hessian().double())
+        values = torch.linalg.eigvalsh(hessian_II)
+        exact = inverse_factor(hessian_II, damping)
         extra = damping * values.mean()
         condition = float((values[-1] + extra) / (values[0] + extra))
         pivots = float((factor.pivot_I / exact.pivot_I - 1).abs().max())

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from configs.errors import ConfigurationError
 from flows.commands import gc
+from tasks.store import needs
 from tasks.store.needs import (
     needed_meanwhile,
     needs_settled,
@@ -135,3 +136,21 @@ def test_what_an_interrupted_training_goes_on_from_stays(store: Store) -> None:
         STEP.fingerprint,
         other.fingerprint,
     }
+
+
+def test_a_selection_that_ends_while_lists_are_read_needs_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(type(store.root)):  # type: ignore[misc]
+        """A folder whose files vanish as soon as they are listed."""
+
+        def glob(self, pattern: str) -> list[Path]:
+            found = list(Path(self).glob(pattern))
+            for path in found:
+                if pattern.startswith("needs"):
+                    path.unlink()
+            return found
+
+    with needed_meanwhile([STEP]):
+        monkeypatch.setattr(needs, "home", lambda: Gone(store.root))
+        assert needs.needed_artifacts() == set()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.processes.signals import ENDING, undivided
+from tasks.processes.signals import ENDING, at_once, undivided
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,6 +60,14 @@ with undivided():
     command = [sys.executable, "-c", program]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (ran.returncode, ran.stdout) == (130, "the first waits\n"), ran.stderr
+
+
+def test_what_ends_the_process_is_left_to_do_so() -> None:
+    """As after a first signal that came before the block."""
+    signal.signal(signal.SIGINT, at_once)
+    with undivided():
+        assert signal.getsignal(signal.SIGINT) is at_once
+        assert signal.getsignal(signal.SIGTERM) is not ask
 
 
 @pytest.mark.parametrize("number", ENDING)

@@ -129,20 +129,22 @@ def test_the_factor_is_the_upper_cholesky_factor_of_the_inverse() -> None:
 
 
 def test_a_factor_is_made_in_the_place_of_its_hessian() -> None:
-    """Of a 70B model's down_proj each matrix is 3.3 GB: with nine at once 24 GiB were too few."""
+    """Of a 70B model's down_proj each matrix is 3.3 GB: with eight at once 24 GiB were too few."""
     program = """
-import resource, torch
+import torch
 from tasks.pruning.core.hessian import Hessian
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+from tasks.runtime.memory import measured
 def collected(columns):
     collector = Hessian(columns, torch.device("cpu"), 0.01)
     collector.add(torch.randn(1, 64, columns, generator=torch.Generator().manual_seed(0)))
     return collector
 collected(128).factor
-collector, before = collected(4000), peak()
-collector.factor
-print((peak() - before) / (4 * 4000**2))
+collector = collected(4000)
+with measured("cpu") as before:
+    pass
+with measured("cpu") as peak:
+    collector.factor
+print((peak.bytes - before.bytes) / (4 * 4000**2))
 """
     command, one = [sys.executable, "-c", program], {**os.environ, "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=one)

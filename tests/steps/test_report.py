@@ -111,3 +111,15 @@ def test_the_report_of_a_sweep_that_runs_is_left_to_it(
     assert listing.read_text() == "[]"
     rewrite_report("demo", Console(quiet=True))
     assert listing.read_text() != "[]"
+
+
+def test_a_report_whose_plot_is_gone_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing_new = Timings({}, [], 1.0)
+    plan, context = planned(tmp_path, monkeypatch)
+    computed(plan, context)
+    plot, *_ = write_folder(plan, context, {}, {}, nothing_new).plots
+    plot.unlink()
+    assert write_folder(plan, context, {}, {}, nothing_new).changed
+    assert plot.exists()

@@ -35,6 +35,7 @@ from tasks.pruning.core.notes import DAMPED_MORE
 
 PANELS = {"cpu": 384, "cuda": 2048}
 """Columns of a product when XᵀX is accumulated: only the panels on and above the diagonal are."""
+_GIVEN_UP = "the sum over inputs is given up once its factor is made"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def inverse_factor(hessian_II: Tensor, damping: float) -> InverseFactor:
         pivot_I = root_II.diagonal().square()
         if not failed and bool((pivot_I >= 0.5 * damping * mean).all()):
             break
+        del root_II
         damping *= 10
     del hessian_II
     identity_II = torch.eye(len(root_II), **like)
@@ -105,7 +107,7 @@ class Hessian(Collector):
     def __init__(
         self, in_features: int, device: torch.device, damping: float, *, tf32: bool = False
     ) -> None:
-        self._sum_II = torch.zeros(in_features, in_features, device=device)
+        self._sum_II: Tensor | None = torch.zeros(in_features, in_features, device=device)
         self._tokens = 0
         self._damping = damping
         self._tf32 = tf32
@@ -118,6 +120,7 @@ class Hessian(Collector):
         if not halves:
             inputs_TI = inputs_TI.float()
         size = PANELS.get(kind, PANELS["cuda"])
+        assert self._sum_II is not None, _GIVEN_UP
         with _tf32(self._tf32):
             for start in range(0, inputs_TI.shape[1], size):
                 sum_PJ = self._sum_II[start : start + size, start:]
@@ -129,7 +132,8 @@ class Hessian(Collector):
         self._tokens += len(inputs_TI)
 
     def hessian(self) -> Tensor:
-        """H = 2XᵀX/N, undamped; there is none any more once there is a factor."""
+        """H = 2XᵀX/N, undamped; there is none any more once a factor was asked for."""
+        assert self._sum_II is not None, _GIVEN_UP
         hessian_II = self._sum_II.triu().mul_(2.0 / self._tokens)
         return hessian_II.add_(hessian_II.triu(1).T)
 
@@ -137,7 +141,7 @@ class Hessian(Collector):
     def factor(self) -> InverseFactor:
         """Computed once, whichever and however many layers share this input."""
         hessian = [self.hessian()]
-        del self._sum_II
+        self._sum_II = None
         factor = inverse_factor(hessian.pop(), self._damping)  # the only reference to it
         if factor.damping > self._damping:
             warnings.warn(
