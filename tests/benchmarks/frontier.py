@@ -86,7 +86,9 @@ def measure(options: argparse.Namespace) -> None:
     print_environment()
     bench = load(options)
     facts = environment()
-    where = facts["gpus"] if options.device == "cuda" else facts["processor"]
+    # Kernels move SparseGPT by more than other things do.
+    processor = f"{facts['processor']}, {facts['cpu_capability']}"
+    where = facts["gpus"] if options.device == "cuda" else processor
     original = {name: value.clone() for name, value in bench.model.state_dict().items()}
     jobs = itertools.product(options.seeds, options.tokens, options.methods, options.targets)
     for seed, tokens, name, target in jobs:
