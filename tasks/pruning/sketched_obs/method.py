@@ -8,7 +8,8 @@ form from one pass, linear in the number of weights) and departs from that paper
 - of each row, or each group, exactly as many weights go as the target says; nothing is scanned;
 - the weights that stay are scaled towards their row's energy, then changed so that each row answers
   those directions as before (``update.py``). Without the scaling the error of a layer's output is
-  lower and the model's perplexity is much higher: error does not predict perplexity here.
+  lower and the model's perplexity higher, by a tenth and more at 2:4: error does not predict
+  perplexity here.
 
 Figures and what did not help: ``tests/benchmarks/sketched_obs.md``.
 """
