@@ -36,9 +36,6 @@ def _collect(console: Console, root: Path, needed: set[str], dry_run: bool) -> N
         if f"{path.parent.name}/{path.name}" in needed:
             continue
         removed, freed = _account(root, path, dry_run, removed, freed)
-    for path in _folders(root, "artifacts", "probe.*"):  # a kill may leave it, and it is empty
-        with contextlib.suppress(OSError):
-            path.rmdir()
     for path in _folders(root, "evaluation", "*"):
         removed, freed = _account(root, path, dry_run, removed, freed)
     for path in _folders(root, "training", "*"):
@@ -48,6 +45,9 @@ def _collect(console: Console, root: Path, needed: set[str], dry_run: bool) -> N
     for path in _folders(root, "tmp", "*"):
         removed, freed = _account(root, path, dry_run, removed, freed)
     if not dry_run:
+        for path in _folders(root, "artifacts", "probe.*"):  # a kill may leave it, and it is empty
+            with contextlib.suppress(OSError):
+                path.rmdir()
         _drop_locks(root, fingerprints)
     verb = "would remove" if dry_run else "removed"
     sweeps = len(list((root / "sweeps").glob(f"*/{LISTING}")))

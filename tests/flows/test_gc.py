@@ -82,11 +82,13 @@ def test_a_sweep_whose_list_is_gone_or_broken_stops_it(listing: str | None, stor
 
 
 def test_what_is_not_listed_goes(store: Store, capsys: Any) -> None:
+    probe = store.root / "artifacts" / "probe.x"  # left by a kill
+    probe.mkdir()
     gc.collect_garbage(Console(), dry_run=True)
     assert "would remove 1 folders" in capsys.readouterr().out
-    assert store.find(STEP.place) is not None
+    assert store.find(STEP.place) is not None and probe.exists()
     gc.collect_garbage(Console(), dry_run=False)
-    assert store.find(STEP.place) is None
+    assert store.find(STEP.place) is None and not probe.exists()
 
 
 def test_what_somebody_else_put_there_stays(store: Store, tmp_path: Path) -> None:
