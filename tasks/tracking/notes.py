@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 from tasks.tracking.records import SweepIdentity
-from tasks.tracking.views import CELLS, CURVES, KEY, PREFIX, view_path
+from tasks.tracking.views import CELLS, CURVES, KEY, PREFIX, TAG_LIMIT, view_path
 
 NOTE = "mlflow.note.content"
 HEADING = "Pruning sweeps of secateur."
@@ -20,17 +20,23 @@ def sweep_note(experiment_id: str, sweep: SweepIdentity) -> str:
 
 
 def experiment_note(experiment_id: str, tags: Mapping[str, str]) -> str:
-    """The description of an experiment, with the views of each sweep in it.
+    """The description of an experiment, with the views of its latest sweeps: all that fit a tag.
 
     Args:
         experiment_id: the experiment.
         tags: its tags, the saved views among them.
     """
     cells = f"{KEY}{PREFIX}{CELLS}-"
-    titles = [json.loads(value)["name"] for key, value in tags.items() if key.startswith(cells)]
-    names = sorted(title.removesuffix(f": {CELLS}") for title in titles)
+    views = [json.loads(value) for key, value in tags.items() if key.startswith(cells)]
+    views.sort(key=lambda view: (-view["createdAt"], view["name"]))
+    names = [view["name"].removesuffix(f": {CELLS}") for view in views]
     lines = [f"- {name}: {_links(experiment_id, name)}" for name in names]
-    return "\n".join([HEADING, "", *lines, _READING])
+    for shown in range(len(lines), -1, -1):
+        more = [f"- and {len(lines) - shown} earlier ones"] if shown < len(lines) else []
+        note = "\n".join([HEADING, "", *lines[:shown], *more, _READING])
+        if len(note) <= TAG_LIMIT:
+            break
+    return note
 
 
 def _links(experiment_id: str, name: str) -> str:

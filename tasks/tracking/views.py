@@ -22,7 +22,7 @@ from tasks.tracking.names import clean_name, digest
 KEY = "mlflow.sharedViewState."
 PREFIX = "secateur-"
 CELLS, CURVES = "cells", "curves"
-_LIMIT = 5000
+TAG_LIMIT = 5000
 """Characters that MLflow takes for the tag of an experiment."""
 _SECTION = "secateur"
 _WIDE = 10
@@ -58,7 +58,9 @@ def saved_views(
     }
     packed = {kind: _packed(title, state, made_at) for kind, (title, state) in states.items()}
     # Columns may be so many that a view is too long; better none than a broken one.
-    return {KEY + view_id(kind, name): text for kind, text in packed.items() if len(text) <= _LIMIT}
+    return {
+        KEY + view_id(kind, name): text for kind, text in packed.items() if len(text) <= TAG_LIMIT
+    }
 
 
 def view_path(experiment_id: str, kind: str, name: str) -> str:

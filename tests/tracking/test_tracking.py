@@ -36,7 +36,7 @@ from tasks.tracking import (
 )
 from tasks.tracking.figures import curves_of as points_of
 from tasks.tracking.figures import summary_of
-from tasks.tracking.views import saved_views
+from tasks.tracking.views import TAG_LIMIT, saved_views
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -592,6 +592,21 @@ def test_descriptions_link_to_the_views_and_respect_the_users_own(
     tracker.client.set_experiment_tag(tracker.experiment_id, note, "mine")
     tracker.finish_sweep(parent, [make_row()], FIGURES, tmp_path, "Completed")
     assert tracker.client.get_experiment(tracker.experiment_id).tags[note] == "mine"
+
+
+def test_an_experiment_of_many_sweeps_names_the_latest(tracker: Tracker, tmp_path: Path) -> None:
+    for made_at in range(60):
+        views = saved_views(f"night {made_at}", "f" * 64, [make_row()], FIGURES, made_at)
+        for key, view in views.items():
+            tracker.client.set_experiment_tag(tracker.experiment_id, key, view)
+    parent = tracker.begin_sweep(identity())
+    tracker.finish_sweep(parent, [make_row()], FIGURES, tmp_path, "Completed")
+    assert tracker.client.get_run(parent).info.status == "FINISHED"
+    note = tracker.client.get_experiment(tracker.experiment_id).tags["mlflow.note.content"]
+    listed = [line for line in note.splitlines() if line.startswith("- ")]
+    assert len(note) <= TAG_LIMIT
+    assert [line.partition(":")[0] for line in listed[:2]] == ["- demo", "- night 59"]
+    assert listed[-1] == f"- and {61 - len(listed) + 1} earlier ones"
 
 
 def test_dashboard_addresses(tracker: Tracker, tmp_path: Path) -> None:
