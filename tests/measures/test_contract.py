@@ -343,6 +343,24 @@ def test_a_tuning_is_shared_by_as_many_as_the_sweep_says(name: str, processes: S
             assert processes.context.make(step.needs["tuned"]).facts["processes"] == 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["perplexity", "zero_shot"])
+def test_gpus_without_a_part_of_their_own_are_no_error(
+    name: str, tmp_path: Path, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many processes as GPUs, which nobody named: two of one document, or of one window."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    (tmp_path / "question.yaml").write_text(QUESTION)
+    (tmp_path / "questions.jsonl").write_text('{"question": "aaa", "answer": 1}')
+    few = {"zero_shot": {"tasks": ["question"], "include_path": str(tmp_path)}, "processes": None}
+    corpora = [{**asked_of(files).perplexity[0].model_dump(), "windows": 1}]
+    sweep = sweep_in(tmp_path / "store", asked_of(files, perplexity=corpora, **few))
+    (step, *_) = measures()[name].steps(sweep.subjects[0]).values()
+    facts = sweep.context.make(step).facts
+    assert facts["processes"] == (2 if name == "zero_shot" else 1)
+    assert facts["peak_memory_bytes"] > 1 << 20
+
+
 @pytest.fixture(scope="module")
 def again(tmp_path_factory: pytest.TempPathFactory, files: Path) -> Sweep:
     return sweep_in(tmp_path_factory.mktemp("again"), asked_of(files))

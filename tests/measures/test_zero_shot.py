@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import math
 import os
@@ -645,6 +647,7 @@ class TestTrust:
             ):
                 self.probe(folder, "use_prompt: prompts.yaml:one", trust=trust)
 
+    def test_a_task_is_json(self, folder: Path) -> None:
     def test_also_where_another_file_overrides_it(self, folder: Path) -> None:
         (folder / "_code").write_text("include: _base\ndoc_to_text: !function utils.text")
         with pytest.raises(ConfigurationError, match="runs Python"):
@@ -840,7 +843,8 @@ def test_two_processes_say_what_one_says(
     settings: dict[str, Any] = {"limit": 9, "num_fewshot": 2, "batch_size": 4}
     job = ZeroShotJob(str(model_folder), "float32", tasks, **settings)
     seen: list[tuple[int, int]] = []
-    both = zero_shot_in_processes(job, tmp_path, 2, lambda *step: seen.append(step))
+    both, peak = zero_shot_in_processes(job, tmp_path, 2, lambda *step: seen.append(step))
+    assert peak > 1 << 20
     assert seen[-1][0] <= seen[-1][1]
     alone = zero_shot(model, tokenizer, tasks, **settings)
     assert both.keys() == alone.keys()
@@ -859,7 +863,9 @@ def test_two_processes_say_what_one_says(
 
 
 @pytest.mark.slow
-def test_more_processes_than_documents(folder: Path, model_folder: Path, tmp_path: Path) -> None:
+def test_more_processes_than_documents(
+    folder: Path, model: Any, tokenizer: Any, model_folder: Path, tmp_path: Path
+) -> None:
     job = ZeroShotJob(str(model_folder), "float32", resolve(folder, "minimal"), limit=1)
     said = "evaluation.processes: 2 is not possible; zero-shot has 1 documents here"
     with pytest.raises(CallError, match=said):
@@ -877,3 +883,6 @@ def test_figures_that_are_no_numbers() -> None:
     result = result_of("t", found)
     assert result.main == "f1,strict"
     assert (result.value, result.stderr) == (None, None)
+    idle = dataclasses.replace(job, may_idle=True)
+    found, _ = zero_shot_in_processes(idle, tmp_path, 2)
+    assert found == zero_shot(model, tokenizer, job.tasks, limit=1)

@@ -44,6 +44,7 @@ def zero_shot(
     num_fewshot: int | None = None,
     batch_size: int = 4,
     seed: int | None = None,
+    may_idle: bool = False,
     progress: Progress | None = None,
     known: dict[str, Any] | None = None,
 ) -> dict[str, TaskResult]:
@@ -58,6 +59,7 @@ def zero_shot(
         num_fewshot: examples before each question; None: as the task says.
         batch_size: sequences of one forward pass.
         seed: of the examples that are drawn; None: the harness's own.
+        may_idle: there may be more processes than documents, for nobody named their number.
         progress: called with (sequences computed here, sequences of all ranks).
         known: takes what is loaded of each task, and gives it back to later calls that ask the
             same: to read their data again takes seconds.
@@ -84,7 +86,8 @@ def zero_shot(
         loaded = {task.name: _known(task, num_fewshot, seeds[1], known) for task in tasks}
         told = {name: record_metrics_(entry) for name, entry in loaded.items()}
         rank, count = place()
-        _require_documents(loaded, limit, count)
+        if not may_idle:
+            _require_documents(loaded, limit, count)
         language_model = SharedModel(model, tokenizer, batch_size=batch_size, progress=progress)
         found: Any = evaluate(
             lm=language_model,

@@ -274,7 +274,7 @@ def _produce(work: Work, subject: Subject, task: ResolvedTask) -> Facts:
         "num_fewshot": asked.num_fewshot,
         "batch_size": evaluation.batch_size,
     }
-    start, peak_bytes = time.perf_counter(), 0
+    start = time.perf_counter()
     if processes > 1:
         job = ZeroShotJob(
             folder=str(folder.absolute()),
@@ -286,7 +286,8 @@ def _produce(work: Work, subject: Subject, task: ResolvedTask) -> Facts:
             **options,
         )
         with scratch_of(work) as scratch:
-            results = zero_shot_in_processes(job, scratch, processes, work.progress)
+            may_idle=evaluation.processes is None,
+            results, peak_bytes = zero_shot_in_processes(job, scratch, processes, work.progress)
     else:
         with measured(device.type) as peak:
             model, tokenizer = network(work, subject), load_tokenizer(folder, trust)
