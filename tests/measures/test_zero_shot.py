@@ -261,6 +261,39 @@ class TestFigures:
         assert found["writing"].main == "exact_match,first"
         assert found["writing"].value == pytest.approx(right / DOCUMENTS)
 
+    def test_a_whole_text_has_one_bos_before_it(
+        self, folder: Path, model: Any, tokenizer: Any
+    ) -> None:
+        """Of a tokenizer that puts one there itself, as Llama's and Gemma's do."""
+        from tokenizers.processors import TemplateProcessing
+
+        bos = tokenizer.bos_token
+        adding = copy.deepcopy(tokenizer)
+        adding.backend_tokenizer.post_processor = TemplateProcessing(
+            single=f"{bos} $A", special_tokens=[(bos, tokenizer.bos_token_id)]
+        )
+        assert adding("red")["input_ids"] == [
+            tokenizer.bos_token_id,
+            *tokenizer("red")["input_ids"],
+        ]
+        tasks = resolve(folder, "rolling", "continuation")
+        found = zero_shot(model, adding, tasks, batch_size=4)
+        plain = zero_shot(model, tokenizer, tasks, batch_size=4)
+        assert found["rolling"].metrics == plain["rolling"].metrics
+        wanted = [likelihood(model, adding, row["question"], row["good"]) for row in rows(folder)]
+        kept = [entry.loglikelihoods[0] for entry in found["continuation"].questions]
+        assert kept == pytest.approx(wanted, abs=1e-4), "and a context keeps its own"
+
+    def test_likelihoods_are_not_rounded_to_the_dtype(
+        self, folder: Path, model_folder: Path, tokenizer: Any
+    ) -> None:
+        rounded = load_pruned(model_folder, torch.bfloat16)
+        found = zero_shot(rounded, tokenizer, resolve(folder, "question"), batch_size=1)["question"]
+        for row, kept in zip(rows(folder), found.questions, strict=True):
+            prompt = f"Which? {row['question']}"
+            wanted = [likelihood(rounded, tokenizer, prompt, " " + c) for c in row["choices"]]
+            assert kept.loglikelihoods == pytest.approx(wanted, rel=5e-4)
+
     def test_limit_and_batches(self, folder: Path, model: Any, tokenizer: Any) -> None:
         tasks = resolve(folder, "minimal")
         results = [
@@ -608,9 +641,11 @@ class TestIdentity:
         with pytest.raises(ConfigurationError, match="has changed since"):
             zero_shot(model, tokenizer, tasks)
 
-    def test_a_task_is_json(self, folder: Path) -> None:
-        import dataclasses
+    def test_figures_with_a_second_bos_are_not_taken_for_these(self, folder: Path) -> None:
+        told = {task.name: task.identity for task in resolve(folder, "pairs", "others")}
+        assert [name for name, identity in told.items() if "prefix" in identity] == ["rolling"]
 
+    def test_a_task_is_json(self, folder: Path) -> None:
         (task,) = resolve(folder, "minimal")
         assert ResolvedTask(**json.loads(json.dumps(dataclasses.asdict(task)))) == task
 
@@ -647,7 +682,6 @@ class TestTrust:
             ):
                 self.probe(folder, "use_prompt: prompts.yaml:one", trust=trust)
 
-    def test_a_task_is_json(self, folder: Path) -> None:
     def test_also_where_another_file_overrides_it(self, folder: Path) -> None:
         (folder / "_code").write_text("include: _base\ndoc_to_text: !function utils.text")
         with pytest.raises(ConfigurationError, match="runs Python"):
@@ -870,6 +904,9 @@ def test_more_processes_than_documents(
     said = "evaluation.processes: 2 is not possible; zero-shot has 1 documents here"
     with pytest.raises(CallError, match=said):
         zero_shot_in_processes(job, tmp_path, 2)
+    idle = dataclasses.replace(job, may_idle=True)
+    found, _ = zero_shot_in_processes(idle, tmp_path, 2)
+    assert found == zero_shot(model, tokenizer, job.tasks, limit=1)
 
 
 def test_figures_that_are_no_numbers() -> None:
@@ -883,6 +920,3 @@ def test_figures_that_are_no_numbers() -> None:
     result = result_of("t", found)
     assert result.main == "f1,strict"
     assert (result.value, result.stderr) == (None, None)
-    idle = dataclasses.replace(job, may_idle=True)
-    found, _ = zero_shot_in_processes(idle, tmp_path, 2)
-    assert found == zero_shot(model, tokenizer, job.tasks, limit=1)

@@ -1,8 +1,8 @@
 """Zero-shot tasks of lm-evaluation-harness on a loaded model, in one process or in several.
 
 Requests, likelihoods and metrics are the harness's own, so the figures are those of its command
-line (``lm_eval --model hf``) at the same dtype and batch size. A number of examples other than none
-makes it few-shot.
+line (``lm_eval --model hf``) at the same dtype and batch size, but for the two departures that
+``model.py`` names. A number of examples other than none makes it few-shot.
 """
 
 from __future__ import annotations

@@ -171,6 +171,8 @@ def _resolved(leaf: Leaf, place: str, trust: Trust) -> ResolvedTask:
         "settings": digest_of(_plain(settings)),
         "data": _plain(data.identity),
     }
+    if leaf.config.get("output_type") == "loglikelihood_rolling":
+        identity["prefix"] = "once"  # figures without it counted a second BOS
     files = [*data.files, *(leaf.files if leaf.local else ())]
     if leaf.local and leaf.functions:
         scripts = _scripts(leaf)
