@@ -178,6 +178,9 @@ ASPECTS: tuple[Aspect, ...] = (
         "A model that sees examples answers otherwise."),
     Aspect("evaluation/limit", "documents asked", MEASUREMENT,
         "Another part of the questions is another sample; its standard error stands beside it."),
+    Aspect("evaluation/softmax", "softmax of options", MEASUREMENT,
+        "Without it, log-likelihoods were rounded to the model's dtype: in bfloat16 to half a nat "
+        "at 100, where options tie."),
     Aspect("evaluation/version", "version of the measure", MEASUREMENT,
         "The measure's code was changed in a way that changes its results."),
     Aspect("pruning/target", "target", AMOUNT,

@@ -78,12 +78,13 @@ def write_pruned(bench: Bench, source: Path, method: str, target: str, out: Path
 
 
 def command_line(folder: Path, tasks: Path, dtype: str, limit: int, batch: int) -> Any:
-    """What the harness's own program says."""
+    """What the harness's own program says; its softmax in float32, as here."""
+    model = f"pretrained={folder},dtype={dtype},softmax_dtype=float32"
     with tempfile.TemporaryDirectory() as out:
         subprocess.run(
             [
                 *(sys.executable, "-m", "lm_eval", "--model", "hf"),
-                *("--model_args", f"pretrained={folder},dtype={dtype}", "--tasks", GROUP),
+                *("--model_args", model, "--tasks", GROUP),
                 *("--include_path", str(tasks), "--limit", str(limit), "--device", "cpu"),
                 *("--batch_size", str(batch), "--output_path", out),
             ],

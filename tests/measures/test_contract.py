@@ -443,6 +443,15 @@ def test_layers_agree_with_their_mean(sweep: Sweep) -> None:
     assert len(errors) == 21
 
 
+def test_only_likelihoods_that_were_rounded_are_made_again(sweep: Sweep) -> None:
+    def inputs(dtype: str) -> Mapping[str, Any]:
+        subject = replace(sweep.subjects[0], dtype=dtype)
+        return measures()["zero_shot"].steps(subject)["question"].inputs
+
+    assert inputs("float32").keys() == {"dtype", "task", "limit", "num_fewshot"}
+    assert inputs("bfloat16").keys() - inputs("float32").keys() == {"softmax"}
+
+
 def test_documents_that_are_cut_stand_beside_the_figure(sweep: Sweep) -> None:
     measure, found = measures()["zero_shot"], sweep.found("zero_shot")[0]
     assert (

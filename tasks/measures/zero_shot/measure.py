@@ -209,7 +209,10 @@ def task_steps(subject: Subject) -> dict[str, Step]:
 def asked_of(subject: Subject, task: ResolvedTask) -> dict[str, Any]:
     """What determines a task's answers beside the model."""
     asked: Tasks = subject.evaluation.zero_shot
-    return {"task": dict(task.identity), "limit": asked.limit, "num_fewshot": asked.num_fewshot}
+    # Figures without it were rounded to the dtype, which float32's were not.
+    softmax = {} if subject.dtype == "float32" else {"softmax": "float32"}
+    told = {"limit": asked.limit, "num_fewshot": asked.num_fewshot, **softmax}
+    return {"task": dict(task.identity), **told}
 
 
 def _metrics(columns: Sequence[str]) -> dict[str, list[str]]:
@@ -283,10 +286,10 @@ def _produce(work: Work, subject: Subject, task: ResolvedTask) -> Facts:
             remote_code=trust.remote_code,
             pickle_weights=trust.pickle_weights,
             on_cpu=device.type == "cpu",
+            may_idle=evaluation.processes is None,
             **options,
         )
         with scratch_of(work) as scratch:
-            may_idle=evaluation.processes is None,
             results, peak_bytes = zero_shot_in_processes(job, scratch, processes, work.progress)
     else:
         with measured(device.type) as peak:

@@ -71,7 +71,13 @@ class SharedModel(_HFLM):
         progress: Progress | None = None,
     ) -> None:
         own: Any = copy.deepcopy(tokenizer)
-        super().__init__(pretrained=model, tokenizer=own, backend="causal", batch_size=batch_size)
+        super().__init__(
+            pretrained=model,
+            tokenizer=own,
+            backend="causal",
+            batch_size=batch_size,
+            softmax_dtype=torch.float32,
+        )
         self._device = _input_device(model)
         self._progress = progress
         self.cut: set[tuple[str, ...]] = set()
@@ -132,12 +138,6 @@ class SharedModel(_HFLM):
         self._all = len(requests)
         return self._shared(requests, batches, super().generate_until)
 
-    def _note(self, lengths: Iterable[tuple[tuple[str, ...], int]]) -> None:
-        """Keep the texts that need more tokens than the model takes."""
-        self.cut.update(texts for texts, needed in lengths if needed > self.max_length)
-
-    def _batches(self, requests: Any) -> tuple[Batches, int]:
-        """The harness's batches, and how many sequences they are.
     @contextmanager
     def _without_special_tokens(self) -> Iterator[None]:
         self.add_bos_token = False
@@ -146,6 +146,12 @@ class SharedModel(_HFLM):
         finally:
             self.add_bos_token = None
 
+    def _note(self, lengths: Iterable[tuple[tuple[str, ...], int]]) -> None:
+        """Keep the texts that need more tokens than the model takes."""
+        self.cut.update(texts for texts, needed in lengths if needed > self.max_length)
+
+    def _batches(self, requests: Any) -> tuple[Batches, int]:
+        """The harness's batches, and how many sequences they are.
 
         Requests that differ in the last token of the continuation alone are one sequence; the
         longest come first.
