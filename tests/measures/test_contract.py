@@ -452,13 +452,17 @@ def test_only_likelihoods_that_were_rounded_are_made_again(sweep: Sweep) -> None
     assert inputs("bfloat16").keys() - inputs("float32").keys() == {"softmax"}
 
 
-def test_documents_that_are_cut_stand_beside_the_figure(sweep: Sweep) -> None:
+def test_cut_documents_and_data_without_a_fingerprint_are_told(sweep: Sweep) -> None:
     measure, found = measures()["zero_shot"], sweep.found("zero_shot")[0]
     assert (
         "longer than the model takes: 0"
         in measure.described(sweep.subjects[0], found)["zero-shot question"]
     )
     assert not any("documents_cut" in column for column in measure.columns(found))
+    (task,) = sweep.subjects[0].resolved["zero_shot"]
+    unseen = replace(task, identity={**task.identity, "data": {"source": "code"}})
+    subject = replace(sweep.subjects[0], resolved={"zero_shot": (unseen,)})
+    assert "no fingerprint holds" in measure.described(subject, found)["zero-shot question"]
     asked = found["question"]
     cut = replace(asked, facts={**asked.facts, "documents_cut": 3})
     row = {"model": "small", **measure.columns({"question": cut})}
@@ -519,6 +523,11 @@ def test_a_perplexity_is_no_part_of_a_mean_of_accuracies(sweep: Sweep) -> None:
     (said,) = [note for note in measure.notes([row]) if "not in the mean" in note]
     assert said.startswith("wiki is not in the mean: word_perplexity")
     assert "zero_shot/mean" not in measure.columns(_judged(sweep, wiki=wiki))
+    row = measure.columns(_judged(sweep, a=a, b=b, squad=result(f1=23.4)))
+    assert row["zero_shot/mean"] == pytest.approx(0.6), "nor are per cent"
+    (figure,) = [f for f in measure.figures(list(row)) if f.column == "zero_shot/squad/f1_raw"]
+    assert (figure.format, figure.unit, figure.better) == ("number", "", "higher")
+    assert any(note.startswith("squad is not in the mean: f1_raw") for note in measure.notes([row]))
     nothing = _judged(sweep, a=a, b=result(exact_match=None))
     assert "zero_shot/mean" not in measure.columns(nothing), "of fewer tasks than a neighbour's"
 

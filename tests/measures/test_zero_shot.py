@@ -128,6 +128,30 @@ doc_to_text: "{{question}}"
 doc_to_target: answer
 doc_to_choice: "{{choices}}"
 """
+PERCENT = """\
+from lm_eval.api.metrics import mean
+from lm_eval.api.task import ConfigurableTask
+
+
+class Percent(ConfigurableTask):
+    def __init__(self, config=None):
+        super().__init__(config={k: v for k, v in config.items() if k != "class"})
+
+    def process_results(self, doc, results):
+        return {"f1": ("said", "right"), "acc_bytes": 1.0}
+
+    def aggregation(self):
+        return {"f1": lambda items: 0.5, "acc_bytes": mean}
+
+
+def in_percent(doc, results):
+    in_percent.asked = getattr(in_percent, "asked", 0) + 1
+    return {"exact_match": 2.0 if in_percent.asked == 1 else -1.0, "acc_bytes": 1.0}
+
+
+def as_share(doc, results):
+    return {"exact_match": 0.5, "acc_bytes": 1.0}
+"""
 
 
 @pytest.fixture
@@ -293,6 +317,31 @@ class TestFigures:
             prompt = f"Which? {row['question']}"
             wanted = [likelihood(rounded, tokenizer, prompt, " " + c) for c in row["choices"]]
             assert kept.loglikelihoods == pytest.approx(wanted, rel=5e-4)
+
+    @pytest.mark.parametrize(
+        ("more", "names"),
+        [
+            ("class: !function utils.Percent", ["f1_raw", "acc_bytes"]),
+            ("process_results: !function utils.in_percent", ["exact_match_raw", "acc_bytes"]),
+            ("process_results: !function utils.as_share", ["exact_match", "acc_bytes"]),
+        ],
+    )
+    def test_what_may_be_in_per_cent_is_not_called_a_share(
+        self, folder: Path, model: Any, tokenizer: Any, more: str, names: list[str]
+    ) -> None:
+        """As SQuAD 2.0's F1, of which a small one looks like a share."""
+        metrics = "metric_list: [{metric: exact_match}, {metric: acc_bytes}]"
+        data = f"dataset_kwargs: {{data_files: {{test: {folder / 'pairs.jsonl'}}}}}"
+        (folder / "percent.yaml").write_text(
+            f"include: continuation.yaml\ntask: percent\n{metrics}\n{data}\n{more}\n"
+        )
+        (folder / "utils.py").write_text(PERCENT)
+        tasks = resolve(folder, "percent", trust=Trust(remote_code=True))
+        found = zero_shot(model, tokenizer, tasks, limit=2)["percent"]
+        assert list(found.metrics) == names
+        assert ("scale" in tasks[0].identity) == more.startswith("class")
+        assert found.value == 0.5
+        assert TaskResult.from_json(found.as_json()) == found
 
     def test_limit_and_batches(self, folder: Path, model: Any, tokenizer: Any) -> None:
         tasks = resolve(folder, "minimal")

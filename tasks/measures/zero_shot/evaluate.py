@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,8 +104,27 @@ def _results(
     loaded: Mapping[str, Any], told: Mapping[str, Any], found: Any, cut: Any
 ) -> dict[str, TaskResult]:
     """What the harness found, with each task's questions."""
-    kept = {name: questions_of(entry, told[name], cut) for name, entry in loaded.items()}
-    return {n: dataclasses.replace(result_of(n, found), questions=kept[n]) for n in loaded}
+    results: dict[str, TaskResult] = {}
+    for name, task in loaded.items():
+        result = result_of(name, found, _unscaled(task, told[name]))
+        kept = questions_of(task, told[name], cut)
+        results[name] = dataclasses.replace(result, questions=kept)
+    return results
+
+
+def _unscaled(task: Any, told: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Metrics that may be above 1, whatever their names say.
+
+    SQuAD 2.0's F1 is in per cent: a task's class may add up as it likes, and a small figure of it
+    looks like a share. Elsewhere a document that adds more than 1 tells.
+    """
+    from lm_eval.api import metrics
+    from lm_eval.api.task import ConfigurableTask
+
+    own = {} if type(task) is ConfigurableTask else task.aggregation()
+    known = vars(metrics).values()
+    above = {n for entry in told for n, v in entry.items() if isinstance(v, Real) and v > 1}
+    return {name for name, add_up in own.items() if add_up not in known} | above
 
 
 def _known(task: ResolvedTask, num_fewshot: int | None, seed: int, known: dict[str, Any]) -> Any:

@@ -16,7 +16,7 @@ from tasks.measures.computing import network, processes_of, scratch_of
 from tasks.measures.figures import Figure, Value, instances, present
 from tasks.measures.zero_shot.paired import calibration_error
 from tasks.measures.zero_shot.questions import main_metric, write_questions
-from tasks.measures.zero_shot.results import TaskResult, is_share, main_of
+from tasks.measures.zero_shot.results import RAW, TaskResult, is_share, main_of
 from tasks.models.load import best_device, load_tokenizer
 from tasks.runtime.memory import measured
 from tasks.store.steps import Facts, Step, Work
@@ -32,8 +32,11 @@ CUT = "documents_cut"
 MEAN = "mean"
 ALL_TASKS = "mean of all tasks"
 _GROUP = "zero-shot tasks"
-_MEAN_VERSION = 5
+_MEAN_VERSION = 6
 """Raise it when the mean of the same tasks changes; the tasks' own is the measure's."""
+_BY_CODE = (
+    "; its code chooses its data, which no fingerprint holds: these figures stay where they change"
+)
 _MANY = 1 << 20
 """Stands for the documents of a task that is judged in full."""
 _LOWER = (
@@ -172,7 +175,7 @@ class ZeroShot(Measure):
             "Zero-shot: ± one standard error; the mean is over each task's main metric, its error "
             "as if tasks were independent.",
             *(
-                f"{task} is not in the mean: {main} is no share of right answers."
+                f"{task} is not in the mean: {main} is not known to be a share of right answers."
                 for task, main in mains.items()
                 if not is_share(main)
             ),
@@ -182,9 +185,13 @@ class ZeroShot(Measure):
         )
 
     def described(self, subject: Subject, found: Mapping[str, Artifact]) -> Mapping[str, str]:
-        del subject
+        by_code = {
+            task.name
+            for task in subject.resolved[ZeroShot.name]
+            if task.identity["data"]["source"] == "code"
+        }
         return {
-            f"zero-shot {name}": _described(artifact.facts)
+            f"zero-shot {name}": _described(artifact.facts) + _BY_CODE * (name in by_code)
             for name, artifact in found.items()
             if name != ALL_TASKS
         }
@@ -234,7 +241,7 @@ def _figure(task: str, metric: str, main: bool, columns: Sequence[str]) -> Figur
         heading=f"{task} ({metric})",
         group=_GROUP if main else "further metrics of zero-shot tasks",
         unit="%" if share else "",
-        better="higher" if share else "lower" if kind in _LOWER else "",
+        better="higher" if is_share(kind.removesuffix(RAW)) else "lower" if kind in _LOWER else "",
         format="percent" if share else "number",
         axis="linear",
         error=_error_of(f"{task}/{metric}", columns),

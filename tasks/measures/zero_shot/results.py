@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 NO_FILTER = "none"
 _MAIN = ("acc", "acc_norm", "exact_match", "f1")
 _SHARES = (*_MAIN, "acc_bytes", "acc_mutual_info", "mcc")
+RAW = "_raw"
+"""Ends the name of a metric that is called as a share is and is none, such as per cent."""
 
 
 def main_of(metrics: Iterable[str]) -> str:
@@ -25,6 +27,17 @@ def main_of(metrics: Iterable[str]) -> str:
 def is_share(metric: str) -> bool:
     """Whether a metric is at most 1 and more of it is better: what may be averaged over tasks."""
     return metric.partition(",")[0] in _SHARES
+
+
+def raw(metric: str) -> str:
+    """The name of a metric of whose scale its usual name would say too much."""
+    name, comma, filter_name = metric.partition(",")
+    return f"{name}{RAW}{comma}{filter_name}" if is_share(metric) else metric
+
+
+def _by_scale(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """No share is above 1."""
+    return {raw(n) if (m.value or 0.0) > 1 else n: m for n, m in metrics.items()}
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,7 @@ class TaskResult:
     """
     Attributes:
         metrics: name → figures; ``name,filter`` where a task looks at answers through a filter.
+            ``f1_raw`` in place of ``f1`` where it is no share.
         documents: how many were measured.
         documents_in_all: how many the task has.
         num_fewshot: examples before each question.
@@ -84,11 +98,14 @@ class TaskResult:
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> TaskResult:
         metrics = {name: Metric(**entry) for name, entry in facts["metrics"].items()}
-        return cls(**{**facts, "metrics": metrics})
+        return cls(**{**facts, "metrics": _by_scale(metrics)})
 
 
-def result_of(task: str, found: Mapping[str, Any]) -> TaskResult:
+def result_of(task: str, found: Mapping[str, Any], unscaled: Collection[str] = ()) -> TaskResult:
     """One task's part of what the harness returns.
+
+    Args:
+        unscaled: metrics of which nobody knows whether they are at most 1.
 
     Raises:
         ValueError: it has no metric.
@@ -100,13 +117,14 @@ def result_of(task: str, found: Mapping[str, Any]) -> TaskResult:
         if not comma or name.endswith("_stderr"):
             continue
         shown = name if filter_name == NO_FILTER else key
+        shown = raw(shown) if name in unscaled else shown
         stderr = figures.get(f"{name}_stderr,{filter_name}")
         metrics[shown] = Metric(_number(value), _number(stderr), better.get(name))
     if not metrics:
         raise ValueError(f"the task {task} reports no metric")
     counts = found["n-samples"][task]
     return TaskResult(
-        metrics=metrics,
+        metrics=_by_scale(metrics),
         documents=counts["effective"],
         documents_in_all=counts["original"],
         num_fewshot=int(found["n-shot"].get(task, 0)),

@@ -173,6 +173,8 @@ def _resolved(leaf: Leaf, place: str, trust: Trust) -> ResolvedTask:
     }
     if leaf.config.get("output_type") == "loglikelihood_rolling":
         identity["prefix"] = "once"  # figures without it counted a second BOS
+    if "class" in leaf.config:
+        identity["scale"] = "its own"  # figures without it may be per cent, called shares
     files = [*data.files, *(leaf.files if leaf.local else ())]
     if leaf.local and leaf.functions:
         scripts = _scripts(leaf)
