@@ -532,6 +532,57 @@ def test_a_perplexity_is_no_part_of_a_mean_of_accuracies(sweep: Sweep) -> None:
     assert "zero_shot/mean" not in measure.columns(nothing), "of fewer tasks than a neighbour's"
 
 
+def test_a_group_is_one_figure_and_counts_once(tmp_path: Path, files: Path) -> None:
+    rows = (files / "questions.jsonl").read_text().splitlines()
+    for name, count in (("a", 9), ("b", 4), ("c", 5)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows[:count]))
+        task = QUESTION.replace("task: question", f"task: {name}").replace("questions.", f"{name}.")
+        (tmp_path / f"{name}.yaml").write_text(task)
+    (tmp_path / "pair.yaml").write_text(
+        "group: pair\ntask: [a, b]\naggregate_metric_list: [{metric: acc}]\n"
+    )
+
+    def asked(*tasks: str) -> Sweep:
+        zero_shot = {"tasks": tasks, "include_path": str(tmp_path)}
+        return sweep_in(tmp_path / "store", asked_of(files, zero_shot=zero_shot))
+
+    measure, sweep = measures()["zero_shot"], asked("pair", "c")
+    found = sweep.found("zero_shot")[0]
+    row = dict(measure.columns(found))
+    a, b, c = (row[f"zero_shot/{name}/acc"] for name in ("pair/a", "pair/b", "c"))
+    assert row["zero_shot/pair/acc"] == pytest.approx((9 * a + 4 * b) / 13)
+    assert row["zero_shot/mean"] == pytest.approx((row["zero_shot/pair/acc"] + c) / 2)
+    assert row["zero_shot/pair/acc"] != pytest.approx((a + b) / 2)
+    assert {column.rpartition("/")[0] for column in row} == {
+        *("zero_shot", "zero_shot/pair", "zero_shot/pair/a", "zero_shot/pair/b", "zero_shot/c")
+    }
+    figures = {figure.column: figure for figure in measure.figures(list(row))}
+    assert sorted([*figures, *(f.error for f in figures.values() if f.error)]) == sorted(row)
+    assert figures["zero_shot/mean"].label == "mean of 2 zero-shot tasks"
+    assert figures["zero_shot/pair/acc"].group == figures["zero_shot/c/acc"].group
+    assert figures["zero_shot/pair/a/acc"].group == "tasks of pair"
+    assert figures["zero_shot/pair/a/acc"].label == "a acc"
+    assert any(note.startswith("pair counts once in the mean") for note in measure.notes([row]))
+    said = measure.described(sweep.subjects[0], found)["zero-shot pair"]
+    assert said == "a group of 2 tasks: acc of 2 of them; 13 documents"
+    alone = asked("a", "b", "c").found("zero_shot")[0]
+    for name, place in (("a", "pair/a"), ("b", "pair/b"), ("c", "c")):
+        assert alone[name].path == found[place].path
+    assert measure.columns(alone)["zero_shot/mean"] == pytest.approx((a + b + c) / 3)
+    places = {f"zero_shot/{name}": artifact.path for name, artifact in found.items()}
+    kept: Any = SimpleNamespace(reference="mine", artifacts=places)
+
+    def compared(column: str) -> set[str]:
+        answers = measure.compare(kept, kept, (f"zero_shot/{column}",) * 2, wanted=False)
+        assert answers is not None
+        assert not answers.unread
+        return set(answers.tasks)
+
+    assert compared("pair/acc") == {"pair/a", "pair/b", "all tasks"}
+    assert compared("mean") == {"pair/a", "pair/b", "c", "all tasks"}
+    assert compared("pair/a/acc") == {"pair/a"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_encoders_lack_is_switched_off_by_the_setting_that_is_told(
     name: str, files: Path

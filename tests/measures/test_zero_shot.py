@@ -24,10 +24,12 @@ from configs.errors import ConfigurationError
 from configs.trust import Trust
 from tasks.measures.zero_shot import evaluate, leaves
 from tasks.measures.zero_shot.evaluate import ZeroShotError, zero_shot
+from tasks.measures.zero_shot.groups import group_result
 from tasks.measures.zero_shot.measure import Tasks as ZeroShot
 from tasks.measures.zero_shot.questions import main_metric
+from tasks.measures.zero_shot.quiet import DEFAULT_SEEDS, contained
 from tasks.measures.zero_shot.rank import ZeroShotJob, zero_shot_in_processes
-from tasks.measures.zero_shot.results import TaskResult, result_of
+from tasks.measures.zero_shot.results import Metric, TaskResult, result_of
 from tasks.measures.zero_shot.tasks import ResolvedTask, resolve_tasks
 from tasks.models.architecture.decoder import describe
 from tasks.models.errors import SourceUnavailableError
@@ -127,6 +129,18 @@ task: probe
 doc_to_text: "{{question}}"
 doc_to_target: answer
 doc_to_choice: "{{choices}}"
+"""
+WEIGHTED = """\
+group: weighted
+num_fewshot: 0
+task:
+  - question
+  - group: inner
+    task: [short, continuation]
+    aggregate_metric_list: [{metric: acc_norm}]
+aggregate_metric_list:
+  - {metric: acc, weight_by_size: true}
+  - {metric: acc_norm, weight_by_size: false, filter_list: none}
 """
 PERCENT = """\
 from lm_eval.api.metrics import mean
@@ -317,6 +331,48 @@ class TestFigures:
             prompt = f"Which? {row['question']}"
             wanted = [likelihood(rounded, tokenizer, prompt, " " + c) for c in row["choices"]]
             assert kept.loglikelihoods == pytest.approx(wanted, rel=5e-4)
+
+    def test_a_group_s_figures_are_the_harness_s(
+        self, folder: Path, model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from lm_eval.evaluator import evaluate as harness
+        from lm_eval.tasks import TaskManager
+
+        from tasks.measures.zero_shot.model import SharedModel
+
+        (folder / "short.yaml").write_text(
+            QUESTION.replace("task: question", "task: short")
+            + "dataset_kwargs: {data_files: {test: train.jsonl, train: train.jsonl}}\n"
+        )
+        (folder / "weighted.yaml").write_text(WEIGHTED)
+        tasks = resolve(folder, "weighted")
+        results = zero_shot(model, tokenizer, tasks, batch_size=4)
+        (aggregates,) = tasks[0].groups.values()
+        found = group_result("weighted", aggregates, results)
+        monkeypatch.chdir(folder)  # where the harness looks for data
+        with contained(DEFAULT_SEEDS):
+            loaded = TaskManager(include_defaults=False, include_path=str(folder)).load("weighted")
+            language_model = SharedModel(model, tokenizer, batch_size=4)
+            told: Any = harness(lm=language_model, task_dict=loaded, log_samples=False)
+        wanted = told["results"]["weighted"]
+        assert found.metrics.keys() == {"acc", "acc_norm"}
+        for name, figure in found.metrics.items():
+            assert figure.value == wanted[f"{name},none"]
+            assert figure.stderr == wanted[f"{name}_stderr,none"]
+        right = [(r.metrics["acc"].value or 0) * r.documents for r in results.values()]
+        assert [r.documents for r in results.values()] == [DOCUMENTS, 8, DOCUMENTS]
+        assert found.value == pytest.approx(sum(right) / (2 * DOCUMENTS + 8))
+        assert found.documents == 2 * DOCUMENTS + 8
+
+    def test_a_group_of_metrics_that_no_task_has(self) -> None:
+        one = TaskResult({"acc": Metric(0.5, 0.1, None)}, 4, 4, 0, "1")
+        with pytest.raises(ValueError, match="group g aggregates f1, and none of its tasks"):
+            group_result("g", [{"metric": "f1"}], {"a": one})
+        percent = TaskResult({"f1_raw": Metric(0.4, None, None)}, 4, 4, 0, "1")
+        found = group_result("g", [{"metric": "f1"}], {"a": percent})
+        assert found.metrics == {"f1_raw": Metric(0.4, None, None)}
+        lost = TaskResult({"acc": Metric(None, None, None)}, 4, 4, 0, "1")
+        assert group_result("g", [{"metric": "acc"}], {"a": one, "b": lost}).value is None
 
     @pytest.mark.parametrize(
         ("more", "names"),
@@ -607,6 +663,44 @@ class TestNames:
         assert by_group["continuation"].overrides["task_alias"] == "next"
         assert by_group["question"].overrides["num_fewshot"] == 0
 
+    def test_what_counts_is_what_is_named(self, folder: Path) -> None:
+        """A group with a figure is one; of any other, what is in it."""
+
+        def counted(*names: str) -> dict[str, tuple[str, list[str]]]:
+            return {t.name: (t.place, [*t.groups]) for t in resolve(folder, *names)}
+
+        alone = {name: (name, []) for name in ("question", "minimal", "continuation")}
+        assert counted("everything") == alone
+        assert counted("pairs") == {name: alone[name] for name in ("continuation", "minimal")}
+        path = folder / "group.yaml"
+        listed = "aggregate_metric_list: {metric: acc, aggregation: !function utils.f}"
+        path.write_text(GROUP.replace("    task: [m", f"    {listed}\n    task: [m"))
+        inner = "everything::inner"
+        below = {name: (f"{inner}/{name}", [inner]) for name in ("minimal", "continuation")}
+        assert counted("everything") == {"question": alone["question"], **below}
+        path.write_text(f"{path.read_text()}{listed}\n".replace("num_fewshot: 0\n", ""))
+        whole = {name: (f"everything/{name}", ["everything"]) for name in alone}
+        assert counted("everything") == whole
+        both = {**whole, "question": ("question", ["everything"])}
+        assert counted("everything", "question") == counted("question", "everything") == both
+
+    def test_a_name_below_another_s(self, folder: Path) -> None:
+        (folder / "below.yaml").write_text(MINIMAL.replace("task: min", "task: question/min"))
+        assert [task.place for task in resolve(folder, "question/minimal")] == ["question/minimal"]
+        with pytest.raises(ConfigurationError, match="taken for a task of question"):
+            resolve(folder, "question", "question/minimal")
+
+    @pytest.mark.parametrize(
+        "listed", ["acc", "{metric: acc, aggregation: median}", "{metric: acc, by: size}", "{}"]
+    )
+    def test_a_group_s_figure_that_the_harness_cannot_compute(
+        self, folder: Path, listed: str
+    ) -> None:
+        with (folder / "group.yaml").open("a") as stream:
+            stream.write(f"aggregate_metric_list: [{listed}]\n")
+        with pytest.raises(ConfigurationError, match="the group everything "):
+            resolve(folder, "everything")
+
     def test_the_harness_knows_the_papers_seven(self) -> None:
         from tasks.measures.zero_shot.catalogue import catalogue
 
@@ -617,6 +711,7 @@ class TestNames:
         ]  # fmt: skip
         assert all(leaf.config["dataset_path"] and not leaf.local for leaf in found)
         assert {leaf.config["metric_list"][0]["metric"] for leaf in found} == {"acc"}
+        assert {leaf.group for leaf in found} == {None}, "seven tasks, and a mean of seven"
 
     def test_groups_are_the_harness_s_own(self) -> None:
         """Every group of the harness expands to the tasks that its own index lists."""
@@ -627,6 +722,12 @@ class TestNames:
         mmlu = list(leaves.expand("mmlu", known.entries))
         assert len(mmlu) == 57
         assert len({leaf.name for leaf in mmlu}) == 57
+        (aggregates,) = {json.dumps(leaf.group and leaf.group.aggregates) for leaf in mmlu}
+        assert json.loads(aggregates) == [{"metric": "acc", "weight_by_size": True}]
+        groups = [
+            leaf.group and leaf.group.name for leaf in leaves.expand("openllm", known.entries)
+        ]
+        assert (groups.count("mmlu"), groups.count(None)) == (57, len(groups) - 57)
 
     def test_unknown(self, folder: Path) -> None:
         with pytest.raises(ConfigurationError, match="Did you mean question") as caught:

@@ -21,17 +21,20 @@ def compare_answers(
 
     Args:
         columns: the figures that are compared: one task's alone is compared by that figure, else
-            all tasks by their main ones.
+            all tasks, or those of a group, by their main ones.
         wanted: questions are to be listed, whatever the figures are.
     """
     if not wanted and not all(column.startswith(PREFIX) for column in columns):
         return None
     task, _, metric = columns[0].removeprefix(PREFIX).rpartition("/")
-    alone = columns[0] == columns[1] and bool(task) and columns[0].startswith(PREFIX)
+    named = columns[0] == columns[1] and bool(task) and columns[0].startswith(PREFIX)
+    all_tasks = _tasks(a, b)
+    members = [name for name in all_tasks if named and name.startswith(f"{task}/")]
+    alone = named and not members
     parts: dict[str, Paired] = {}
     broken: list[Changed] = []
     unread: list[str] = []
-    for name in [task] if alone else _tasks(a, b):
+    for name in [task] if alone else members or all_tasks:
         try:
             mine, other = (_read(side, name) for side in (a, b))
             by = metric if alone else main_metric(mine)
@@ -49,7 +52,12 @@ def compare_answers(
 def _tasks(a: Kept, b: Kept) -> list[str]:
     roles = [role for role in a.artifacts if role in b.artifacts and role.startswith(PREFIX)]
     tasks = [role.removeprefix(PREFIX) for role in roles]
-    return [task for task in tasks if task != ALL_TASKS]  # the mean has no questions of its own
+    # The mean and groups have no questions of their own.
+    return [
+        task
+        for task in tasks
+        if task != ALL_TASKS and not any(other.startswith(f"{task}/") for other in tasks)
+    ]
 
 
 def _read(side: Kept, task: str) -> list[Question]:

@@ -123,7 +123,7 @@ def _unscaled(task: Any, told: Sequence[Mapping[str, Any]]) -> set[str]:
 
     own = {} if type(task) is ConfigurableTask else task.aggregation()
     known = vars(metrics).values()
-    above = {n for entry in told for n, v in entry.items() if isinstance(v, Real) and v > 1}
+    above = {n for entry in told for n, v in entry.items() if isinstance(v, Real) and float(v) > 1}
     return {name for name, add_up in own.items() if add_up not in known} | above
 
 

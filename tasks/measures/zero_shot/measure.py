@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -30,6 +30,7 @@ PREFIX, STDERR = "zero_shot/", "_stderr"
 ECE = "ece"
 CUT = "documents_cut"
 MEAN = "mean"
+COUNTED = "counted"
 ALL_TASKS = "mean of all tasks"
 _GROUP = "zero-shot tasks"
 _MEAN_VERSION = 6
@@ -37,6 +38,8 @@ _MEAN_VERSION = 6
 _BY_CODE = (
     "; its code chooses its data, which no fingerprint holds: these figures stay where they change"
 )
+_GROUP_VERSION = 1
+"""Raise it when a group's figure of the same tasks changes."""
 _MANY = 1 << 20
 """Stands for the documents of a task that is judged in full."""
 _LOWER = (
@@ -54,7 +57,8 @@ class Tasks(Frozen):
     """Tasks of lm-evaluation-harness."""
 
     tasks: Annotated[tuple[str, ...], AfterValidator(unique)] = ()
-    """Names of tasks or groups that the harness knows, or paper-seven for the papers' seven."""
+    """Names of tasks or groups that the harness knows, or paper-seven for the papers' seven. Groups
+    of which the harness computes a figure count once in the mean, others as their tasks do."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Only the first so many documents of each task; empty: all."""
     num_fewshot: Annotated[int, Field(ge=0)] | None = None
@@ -79,7 +83,7 @@ class ZeroShotSettings(Frozen):
 
 
 class ZeroShot(Measure):
-    """Each task is a step of its own; their mean is there once all of them are."""
+    """Each task is a step of its own; figures of groups and the mean wait for theirs."""
 
     name = "zero_shot"
     summary = "accuracy on tasks of lm-evaluation-harness, with standard errors"
@@ -87,6 +91,8 @@ class ZeroShot(Measure):
     writes = (
         f"{PREFIX}<task>/<metric>",
         f"{PREFIX}<task>/<metric>{STDERR}",
+        f"{PREFIX}<group>/<task>/<metric>",
+        f"{PREFIX}<group>/<task>/<metric>{STDERR}",
         f"{PREFIX}{MEAN}",
         f"{PREFIX}{MEAN}{STDERR}",
     )
@@ -111,18 +117,31 @@ class ZeroShot(Measure):
         return "evaluation.zero_shot={}" if evaluation.zero_shot.tasks else ""
 
     def steps(self, subject: Subject) -> Mapping[str, Step]:
-        steps = task_steps(subject)
-        if steps:
-            steps[ALL_TASKS] = Step(
-                name="zero_shot_mean",
-                version=_MEAN_VERSION,
-                inputs={},
-                needs=dict(steps),
-                produce=_mean,
-                label="zero-shot mean",
+        own, tasks = task_steps(subject), subject.resolved[ZeroShot.name]
+        if not tasks:
+            return {}
+        named = {task.name: own[task.name] for task in tasks if task.alone}
+        for group, aggregates in _groups(tasks).items():
+            members = {task.name: own[task.name] for task in tasks if group in task.groups}
+            named[group] = Step(
+                name="zero_shot_group",
+                version=_GROUP_VERSION,
+                inputs={"group": group, "aggregates": aggregates},
+                needs=members,
+                produce=_grouped,
+                label=f"zero-shot {group}",
                 group=subject.label,
             )
-        return steps
+        mean = Step(
+            name="zero_shot_mean",
+            version=_MEAN_VERSION,
+            inputs={},
+            needs=named,
+            produce=_mean,
+            label="zero-shot mean",
+            group=subject.label,
+        )
+        return {**{task.place: own[task.name] for task in tasks}, **named, ALL_TASKS: mean}
 
     def columns(self, found: Mapping[str, Artifact]) -> Mapping[str, Value]:
         row: dict[str, Value] = {}
@@ -144,13 +163,14 @@ class ZeroShot(Measure):
     def figures(self, columns: Sequence[str]) -> Sequence[Figure]:
         metrics = _metrics(columns)
         told = [
-            _figure(task, metric, metric == main_of(names), columns)
+            _figure(task, metric, metric == main_of(names), columns, _group_of(task, metrics))
             for task, names in metrics.items()
             for metric in names
         ]
         if PREFIX + MEAN not in columns:
             return told
-        count = sum(is_share(main_of(names)) for names in metrics.values())
+        named = [names for task, names in metrics.items() if not _group_of(task, metrics)]
+        count = sum(map(is_share, map(main_of, named)))
         mean = Figure(
             column=PREFIX + MEAN,
             label=f"mean of {count} zero-shot tasks" if count > 1 else "zero-shot accuracy",
@@ -170,13 +190,20 @@ class ZeroShot(Measure):
         columns = list(dict.fromkeys(column for row in rows for column in row))
         if not present(self.figures(columns), rows):
             return ()
-        mains = {task: main_of(names) for task, names in _metrics(columns).items()}
+        metrics = _metrics(columns)
+        groups = list(dict.fromkeys(filter(None, (_group_of(task, metrics) for task in metrics))))
+        named = {t: main_of(names) for t, names in metrics.items() if not _group_of(t, metrics)}
         return (
             "Zero-shot: ± one standard error; the mean is over each task's main metric, its error "
             "as if tasks were independent.",
             *(
+                f"{group} counts once in the mean, with the figure that lm-evaluation-harness "
+                "computes of the group."
+                for group in groups
+            ),
+            *(
                 f"{task} is not in the mean: {main} is not known to be a share of right answers."
-                for task, main in mains.items()
+                for task, main in named.items()
                 if not is_share(main)
             ),
             "ECE: how far the likelihood share of the chosen option lies from how often it is "
@@ -186,7 +213,7 @@ class ZeroShot(Measure):
 
     def described(self, subject: Subject, found: Mapping[str, Artifact]) -> Mapping[str, str]:
         by_code = {
-            task.name
+            task.place
             for task in subject.resolved[ZeroShot.name]
             if task.identity["data"]["source"] == "code"
         }
@@ -222,6 +249,16 @@ def asked_of(subject: Subject, task: ResolvedTask) -> dict[str, Any]:
     return {"task": dict(task.identity), **told}
 
 
+def _groups(tasks: Sequence[ResolvedTask]) -> dict[str, Any]:
+    """Named groups with a figure → how the harness computes it."""
+    return {group: listed for task in tasks for group, listed in task.groups.items()}
+
+
+def _group_of(task: str, tasks: Iterable[str]) -> str:
+    """The group among ``tasks`` below which a task stands; empty where it stands alone."""
+    return next((group for group in tasks if task.startswith(f"{group}/")), "")
+
+
 def _metrics(columns: Sequence[str]) -> dict[str, list[str]]:
     """Task → its metrics, as far as columns name them."""
     metrics: dict[str, list[str]] = {}
@@ -232,14 +269,15 @@ def _metrics(columns: Sequence[str]) -> dict[str, list[str]]:
     return metrics
 
 
-def _figure(task: str, metric: str, main: bool, columns: Sequence[str]) -> Figure:
+def _figure(task: str, metric: str, main: bool, columns: Sequence[str], group: str) -> Figure:
     kind = metric.partition(",")[0]
     share = is_share(metric)
+    name = task.removeprefix(f"{group}/")
     return Figure(
         column=f"{PREFIX}{task}/{metric}",
-        label=f"{task} {metric}",
-        heading=f"{task} ({metric})",
-        group=_GROUP if main else "further metrics of zero-shot tasks",
+        label=f"{name} {metric}",
+        heading=f"{name} ({metric})",
+        group=("" if main else "further metrics of ") + (f"tasks of {group}" if group else _GROUP),
         unit="%" if share else "",
         better="higher" if is_share(kind.removesuffix(RAW)) else "lower" if kind in _LOWER else "",
         format="percent" if share else "number",
@@ -261,6 +299,9 @@ def _cut_notes(row: Mapping[str, Value]) -> Iterator[str]:
 
 def _described(facts: Mapping[str, Any]) -> str:
     result = TaskResult.from_json(facts["result"])
+    if told := facts.get(COUNTED):
+        of = ", ".join(f"{metric} of {count} of them" for metric, count in told.items())
+        return f"a group of {facts['tasks']} tasks: {of}; {result.documents} documents"
     return (
         f"version {result.version}, {result.documents} of {result.documents_in_all} documents, "
         f"{result.num_fewshot} examples before each; longer than the model takes: {facts[CUT]}"
@@ -317,8 +358,20 @@ def _produce(work: Work, subject: Subject, task: ResolvedTask) -> Facts:
     }
 
 
+def _grouped(work: Work) -> Facts:
+    """The figure of a group, and of how many tasks each metric is."""
+    from tasks.measures.zero_shot.groups import group_result
+
+    name, aggregates = work.step.inputs["group"], work.step.inputs["aggregates"]
+    tasks = {t: TaskResult.from_json(work.need(t).facts["result"]) for t in work.step.needs}
+    found = group_result(name, aggregates, tasks)
+    counted = {m: sum(m in result.metrics for result in tasks.values()) for m in found.metrics}
+    told = {"tasks": len(tasks), COUNTED: counted}
+    return {"result": found.as_json(), ECE: None, CUT: 0, **told}
+
+
 def _mean(work: Work) -> Facts:
-    """Mean of the tasks' main metrics, of those that are shares, and its standard error.
+    """Mean of the main metrics of what was named, of those that are shares, and its standard error.
 
     There is none where one of them has no value: it would be of other tasks than a neighbour's.
     """

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ class ResolvedTask:
         file: the task's YAML; empty for a task that a group's file spells out.
         overrides: what replaces the file's settings.
         files: the user's own files that it reads → their digests.
+        groups: groups of which the harness computes a figure, and that were named and hold it →
+            their ``aggregate_metric_list``.
+        alone: it counts by itself, beside them.
     """
 
     name: str
@@ -38,6 +41,13 @@ class ResolvedTask:
     file: str
     overrides: Mapping[str, Any]
     files: Mapping[str, str]
+    groups: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    alone: bool = True
+
+    @property
+    def place(self) -> str:
+        """What its columns are called by: a group's task stands below the first of its groups."""
+        return self.name if self.alone else f"{next(iter(self.groups))}/{self.name}"
 
 
 def resolve_tasks(
@@ -64,12 +74,28 @@ def resolve_tasks(
             if not trust.remote_code:
                 _require_no_code(leaf, known, place)
             task = _resolved(leaf, place, trust)
-            former = found.setdefault(task.name, task)
+            former = found.get(task.name, task)
             if former.identity != task.identity:
                 raise ConfigurationError(
                     place, name, f"{task.name} is named twice, with settings that differ"
                 )
+            found[task.name] = replace(
+                former,
+                groups={**former.groups, **task.groups},
+                alone=task.alone or (task.name in found and former.alone),
+            )
+    _require_apart(found.values(), field)
     return tuple(found.values())
+
+
+def _require_apart(tasks: Collection[ResolvedTask], field: str) -> None:
+    """``name/…`` stands for the tasks of a group that is called so."""
+    alone = {task.name for task in tasks if task.alone}
+    named = alone.union(*(task.groups for task in tasks))
+    for name in alone:
+        if above := next((other for other in named if name.startswith(f"{other}/")), None):
+            allowed = f"it would be taken for a task of {above}, which is named too: rename either"
+            raise ConfigurationError(field, name, allowed)
 
 
 def require_unchanged(task: ResolvedTask) -> None:
@@ -186,6 +212,8 @@ def _resolved(leaf: Leaf, place: str, trust: Trust) -> ResolvedTask:
         str(leaf.path or ""),
         _plain({**leaf.overrides, **data.overrides}),
         {str(path): file_digest(path) for path in files},
+        {leaf.group.name: _plain(leaf.group.aggregates)} if leaf.group else {},
+        alone=leaf.group is None,
     )
 
 
