@@ -13,4 +13,4 @@ class Trust(Frozen):
     pickle_weights: bool = False
     """Load .bin and .pt weights; pickle can run any code."""
     unread_weights: bool = False
-    """Use a model although its configuration leaves weights of its files unread, such as biases."""
+    """Use a model although weights of its files, such as biases, or keys of a GGUF stay unread."""

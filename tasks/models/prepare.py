@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from configs.trust import Trust
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.files import share
+from tasks.models.gguf_stated import carry_rope, lacking
 from tasks.models.load import require_complete
 from tasks.models.quiet import quiet
 from tasks.models.sources import random_model
@@ -34,8 +36,10 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
+UNREAD = "unread"
+"""The fact of a model's step that names what a GGUF file holds and the model lacks."""
 _STEPS = 3
-_VERSION = 2
+_VERSIONS = {"gguf": 3, "random": 2, "folder": 2, "hub": 2}
 """Raise it when what is written changes: artifacts of the former version are not reused."""
 
 
@@ -44,10 +48,18 @@ def needs_preparation(model: ResolvedModel) -> bool:
     return model.kind in ("gguf", "random")
 
 
-def prepare(model: ResolvedModel, out: Path, progress: Progress | None = None) -> None:
+def prepare(
+    model: ResolvedModel,
+    out: Path,
+    progress: Progress | None = None,
+    trust: Trust | None = None,
+) -> list[str]:
     """Write configuration, float32 safetensors and tokenizer of a model to ``out``.
 
     Tied embeddings stay tied and are written once.
+
+    Returns:
+        The tensors and keys of the file that the model lacks, which ``trust`` allows.
 
     Raises:
         UnsupportedModelError: transformers cannot read this architecture, or not completely.
@@ -57,11 +69,17 @@ def prepare(model: ResolvedModel, out: Path, progress: Progress | None = None) -
         with quiet():
             random_model.write(out)
         share(*out.glob("*.safetensors"))
-        return
+        return []
+    path = Path(model.path)
+    header = check_complete(path)
     with quiet():
-        loaded = _read(model)
+        loaded, unexpected = _read(model)
         report(1, _STEPS)
+        carry_rope(loaded.config, header, path)
         plain = _plain(loaded)
+        lacks = lacking(header, path, plain, unexpected)
+        if lacks and not (trust and trust.unread_weights):
+            raise UnsupportedModelError(_lacks(model.spec, lacks))
         state = loaded.state_dict()
         _check_same(plain.state_dict(), state, model.spec)
         plain.save_pretrained(out, state_dict=state)
@@ -69,9 +87,20 @@ def prepare(model: ResolvedModel, out: Path, progress: Progress | None = None) -
         report(2, _STEPS)
         read_tokenizer(model).save_pretrained(out)
         report(3, _STEPS)
+    return lacks
 
 
-def _read(model: ResolvedModel) -> PreTrainedModel:
+def _lacks(spec: str, lacks: list[str]) -> str:
+    return (
+        f"{spec}: the model that transformers reads from this GGUF file lacks {len(lacks)} of the "
+        f"tensors and keys in it, such as {', '.join(lacks[:3])}: what is measured would be "
+        "another model. Use the Hugging Face folder that the file was made from, or set "
+        "trust.unread_weights=true to leave them out"
+    )
+
+
+def _read(model: ResolvedModel) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and tensors that transformers tells it left over."""
     import transformers
 
     path = Path(model.path)
@@ -91,7 +120,7 @@ def _read(model: ResolvedModel) -> PreTrainedModel:
         )
     dequantised, info = loaded
     require_complete(info, model.spec)
-    return dequantised
+    return dequantised, sorted(info.get("unexpected_keys", ()))
 
 
 def read_config(model: ResolvedModel) -> Any:
@@ -172,7 +201,7 @@ def model_step(model: ResolvedModel) -> Step:
     """The model as a folder that transformers loads; one that is such a folder lies where it is."""
     facts = {
         "name": "model",
-        "version": _VERSION,
+        "version": _VERSIONS[model.kind],
         "inputs": {"model": model.digest},
         "label": "prepare",
         "group": model.spec,
@@ -180,7 +209,7 @@ def model_step(model: ResolvedModel) -> Step:
             "model": model.spec,
             "revision": model.revision,
             "source": model.kind,
-            "unread": unread_in_words(model),
+            "unread": in_words(model.contents.unread) if model.contents else "",
         },
         "about": model,
         "unchanged": lambda context: require_unchanged(
@@ -198,9 +227,8 @@ def model_step(model: ResolvedModel) -> Step:
     )
 
 
-def unread_in_words(model: ResolvedModel) -> str:
-    """How many tensors of the model's files it does not read, and some of their names."""
-    names = model.contents.unread if model.contents else ()
+def in_words(names: Sequence[str]) -> str:
+    """How many names there are, and some of them; empty where there are none."""
     if not names:
         return ""
     others = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -208,5 +236,5 @@ def unread_in_words(model: ResolvedModel) -> str:
 
 
 def _produce(work: Work, model: ResolvedModel) -> Facts:
-    prepare(model, work.out, work.progress)
-    return {}
+    lacks = prepare(model, work.out, work.progress, work.context.trust)
+    return {UNREAD: lacks} if lacks else {}

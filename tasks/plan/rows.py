@@ -12,6 +12,7 @@ from tasks.measures.base import Subject
 from tasks.measures.figures import Figure
 from tasks.measures.registry import figures_of, measures
 from tasks.measures.size import zeros_of
+from tasks.models.prepare import UNREAD, in_words, needs_preparation
 from tasks.plan.encoders import is_one
 from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped, steps_of
 from tasks.plan.selections import quality_of
@@ -245,6 +246,13 @@ def environment_of(
 def left_notes(plan: Plan, context: Context) -> list[str]:
     """What stands beside a row: how it was pruned, which weights stay dense, branches."""
     said: dict[str, None] = {}
+    for model in plan.models:
+        found = context.find(model.subject.weights) if needs_preparation(model.model) else None
+        if lacks := in_words(found.facts.get(UNREAD, ()) if found else ()):
+            said[
+                f"{model.spec}: what its file states and the model lacks, as trust.unread_weights "
+                f"allows: {lacks}."
+            ] = None
     for cell in plan.cells:
         facts = found.facts if (found := context.find(cell.pruned)) else {}
         for note in notes_of(facts.get("figures", {})):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,10 @@ import tasks.models.prepare as module
 from configs.errors import ConfigurationError
 from configs.trust import Trust
 from tasks.models.errors import UnsupportedModelError
+from tasks.models.gguf_stated import carry_rope
 from tasks.models.load import load_model, load_tokenizer
 from tasks.models.prepare import model_step, needs_preparation, prepare
+from tasks.models.sources.gguf_header import check_complete
 from tasks.models.sources.sources import ResolvedModel, resolve_model
 from tasks.store.context import Context
 from tasks.store.store import Store
@@ -25,8 +29,24 @@ from tasks.store.store import Store
 HIDDEN, INNER, HEADS, KV_HEADS, VOCABULARY = 32, 64, 4, 2, 64
 
 
-def tiny_gguf(path: Path, *, architecture: str = "llama", leave_out: str = "") -> Path:
-    """A LLaMA of one block with random F32 weights and a byte-level vocabulary."""
+Tensors = dict[str, Any]
+
+
+def tiny_gguf(
+    path: Path,
+    *,
+    architecture: str = "llama",
+    leave_out: str = "",
+    theta: float = 10_000.0,
+    keys: Callable[[gguf.GGUFWriter], None] = lambda _: None,
+    more: Tensors | None = None,
+) -> Path:
+    """A LLaMA of one block with random F32 weights and a byte-level vocabulary.
+
+    Args:
+        keys: writes further keys.
+        more: further tensors.
+    """
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(1)
     writer.add_context_length(128)
@@ -35,7 +55,7 @@ def tiny_gguf(path: Path, *, architecture: str = "llama", leave_out: str = "") -
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(KV_HEADS)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10_000.0)
+    writer.add_rope_freq_base(theta)
     writer.add_vocab_size(VOCABULARY)
     writer.add_tokenizer_model("gpt2")
     words = ["<s>", "</s>", "Ġ", "AB", *(chr(ord("A") + code) for code in range(60))]
@@ -63,6 +83,9 @@ def tiny_gguf(path: Path, *, architecture: str = "llama", leave_out: str = "") -
         if name != leave_out:
             values = random.standard_normal(shape).astype(numpy.float32)
             writer.add_tensor(f"{name}.weight", values)
+    for name, values in (more or {}).items():
+        writer.add_tensor(name, values.astype(numpy.float32))
+    keys(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -75,8 +98,8 @@ def words(text: str) -> int:
     return 3 if text == "AB" else 4 + ord(text) - ord("A")
 
 
-def resolve(spec: str) -> ResolvedModel:
-    return resolve_model(spec, field="m", base=Path(), trust=Trust(), digest_cache=None)
+def resolve(spec: str, trust: Trust = Trust()) -> ResolvedModel:  # noqa: B008 (frozen)
+    return resolve_model(spec, field="m", base=Path(), trust=trust, digest_cache=None)
 
 
 def reload(folder: Path) -> tuple[Any, Any]:
@@ -116,6 +139,153 @@ def test_missing_weights_are_not_invented(tmp_path: Path) -> None:
     path = tiny_gguf(tmp_path / "tiny.gguf", leave_out="blk.0.ffn_up")
     with pytest.raises(UnsupportedModelError, match=r"lacks 1 weights.*up_proj"):
         prepare(resolve(str(path)), tmp_path / "out")
+
+
+def test_a_tensor_that_is_not_read_is_refused_unless_trusted(tmp_path: Path) -> None:
+    bias = {"blk.0.attn_q.bias": numpy.ones(HIDDEN)}
+    path = str(tiny_gguf(tmp_path / "tiny.gguf", more=bias))
+    with pytest.raises(UnsupportedModelError, match=r"lacks 1 .*attn_q\.bias.*trust\.unread"):
+        prepare(resolve(path), tmp_path / "out")
+    trust = Trust(unread_weights=True)
+    model = resolve(path, trust)
+    assert model.digest != resolve(path).digest  # or what was trusted once would be for good
+    made = Context(Store(tmp_path / "home"), trust=trust).make(model_step(model))
+    assert made.facts["unread"] == ["blk.0.attn_q.bias"]
+
+
+def _yarn(writer: gguf.GGUFWriter) -> None:
+    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(4.0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        (_yarn, "llama.rope.scaling.factor, llama.rope.scaling.type"),
+        (lambda w: w.add_rope_scaling_attn_factors(1.19), "llama.rope.scaling.attn_factor"),
+        (lambda w: w.add_rope_freq_base_swa(1e6), "llama.rope.freq_base_swa"),
+        (lambda w: w.add_rope_dimension_sections([1, 1, 2, 0]), "llama.rope.dimension_sections"),
+        (lambda w: w.add_sliding_window(64), "llama.attention.sliding_window"),
+        (lambda w: w.add_attention_scale(0.1), "llama.attention.scale"),
+        (lambda w: w.add_final_logit_softcapping(30.0), "llama.final_logit_softcapping"),
+        (lambda w: w.add_value_length(16), "llama.attention.value_length"),
+        (lambda w: w.add_expert_used_count(2), "llama.expert_used_count"),
+    ],
+)
+def test_what_a_file_states_and_the_model_lacks_is_refused(
+    tmp_path: Path, keys: Callable[[gguf.GGUFWriter], None], named: str
+) -> None:
+    path = tiny_gguf(tmp_path / "tiny.gguf", keys=keys)
+    with pytest.raises(UnsupportedModelError, match=re.escape(named)):
+        prepare(resolve(str(path)), tmp_path / "out")
+
+
+def test_which_part_of_a_head_turns_is_no_guess(tmp_path: Path) -> None:
+    """transformers passes over it in a Qwen2, whose biases it reads."""
+    sizes = {"q": HIDDEN, "k": HIDDEN // HEADS * KV_HEADS, "v": HIDDEN // HEADS * KV_HEADS}
+    biases = {f"blk.0.attn_{name}.bias": numpy.ones(size) for name, size in sizes.items()}
+
+    def made(dimensions: int) -> str:
+        def keys(writer: gguf.GGUFWriter) -> None:
+            writer.add_rope_dimension_count(dimensions)
+
+        path = tmp_path / f"{dimensions}.gguf"
+        return str(tiny_gguf(path, architecture="qwen2", keys=keys, more=biases))
+
+    assert prepare(resolve(made(HIDDEN // HEADS)), tmp_path / "out") == []
+    with pytest.raises(UnsupportedModelError, match=r"qwen2\.rope\.dimension_count"):
+        prepare(resolve(made(HIDDEN // HEADS // 2)), tmp_path / "none")
+
+
+def test_what_changes_nothing_is_no_lack(tmp_path: Path) -> None:
+    def keys(writer: gguf.GGUFWriter) -> None:
+        writer.add_rope_dimension_count(HIDDEN // HEADS)
+        writer.add_key_length(HIDDEN // HEADS)
+        writer.add_value_length(HIDDEN // HEADS)
+        writer.add_rope_scaling_orig_ctx_len(64)  # as every file of Phi-3 has
+        writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+        writer.add_rope_scaling_factor(8.0)  # of what is none
+        writer.add_sliding_window(128)
+
+    assert prepare(resolve(str(tiny_gguf(tmp_path / "a.gguf", keys=keys))), tmp_path / "out") == []
+
+
+def _linear(writer: gguf.GGUFWriter) -> None:
+    writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+    writer.add_rope_scaling_factor(4.0)
+
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500_000.0,
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
+def _turns(**rope: Any) -> torch.Tensor:
+    """transformers' rotary frequencies of a head of :func:`tiny_gguf`."""
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    sizes = {"hidden_size": HIDDEN, "num_attention_heads": HEADS}
+    lengths = {"max_position_embeddings": 131_072}
+    return LlamaRotaryEmbedding(LlamaConfig(**sizes, **lengths, rope_parameters=rope)).inv_freq
+
+
+def test_linear_scaling_is_carried_over(tmp_path: Path) -> None:
+    path = tiny_gguf(tmp_path / "tiny.gguf", keys=_linear)
+    assert prepare(resolve(str(path)), tmp_path / "out") == []
+    turns = reload(tmp_path / "out")[0].model.rotary_emb.inv_freq
+    assert torch.equal(turns, _turns(rope_type="default", rope_theta=10_000.0) / 4)
+
+
+def test_the_scaling_of_llama_3_is_carried_over(tmp_path: Path) -> None:
+    plain = _turns(rope_type="default", rope_theta=500_000.0)
+    factors = plain / _turns(**LLAMA3)
+    assert factors[0] == 1
+    assert factors[-1] == 32
+    assert 1 < factors[2] < 32
+    more = {"rope_freqs.weight": factors.numpy()}
+    path = tiny_gguf(tmp_path / "tiny.gguf", theta=500_000.0, more=more)
+    assert prepare(resolve(str(path)), tmp_path / "out") == []
+    loaded = reload(tmp_path / "out")[0]
+    assert loaded.config.rope_parameters == LLAMA3
+    assert torch.allclose(loaded.model.rotary_emb.inv_freq, _turns(**LLAMA3))
+
+
+def test_factors_of_no_known_scaling_are_refused(tmp_path: Path) -> None:
+    more = {"rope_freqs.weight": numpy.array([1.0, 2.0, 3.0, 32.0])}
+    path = tiny_gguf(tmp_path / "tiny.gguf", more=more)
+    with pytest.raises(UnsupportedModelError, match=r"rope_freqs\.weight"):
+        prepare(resolve(str(path)), tmp_path / "out")
+
+
+def test_scaling_is_that_of_layers_that_see_everything(tmp_path: Path) -> None:
+    """As in Gemma 3 from 4B: layers with a window have their own base and no scaling."""
+    from transformers import Gemma3TextConfig
+
+    def keys(writer: gguf.GGUFWriter) -> None:
+        _linear(writer)
+        writer.add_key_length(8)
+
+    path = tiny_gguf(tmp_path / "tiny.gguf", architecture="gemma3", theta=1e6, keys=keys)
+    config = Gemma3TextConfig()
+    before = dict(config.rope_parameters["sliding_attention"])
+    carry_rope(config, check_complete(path), path)
+    full = {"rope_type": "linear", "rope_theta": 1e6, "factor": 4.0}
+    assert config.rope_parameters == {"full_attention": full, "sliding_attention": before}
+
+
+def test_a_base_that_transformers_does_not_read_is_carried_over(tmp_path: Path) -> None:
+    from transformers import Starcoder2Config
+
+    path = tiny_gguf(tmp_path / "tiny.gguf", architecture="starcoder2", theta=999_999.0)
+    config = Starcoder2Config()
+    carry_rope(config, check_complete(path), path)
+    assert config.rope_parameters["rope_theta"] == 999_999.0
 
 
 def test_unknown_architecture(tmp_path: Path) -> None:
@@ -160,7 +330,7 @@ def test_smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "lm_head.weight" not in file.keys()  # noqa: SIM118 (no mapping)
     loaded = load_model(tmp_path, torch.float32, torch.device("cpu"), Trust())
     assert sum(parameter.numel() for parameter in loaded.parameters()) == 134_515_008
-    state = read["_read"].state_dict()
+    state = read["_read"][0].state_dict()
     assert loaded.state_dict().keys() == state.keys()
     assert all(torch.equal(state[name], weight) for name, weight in loaded.state_dict().items())
     text = "def f(x):\n    return x + 1  # naïve"

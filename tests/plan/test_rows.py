@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from tasks.models.sources.sources import ResolvedModel
 from tasks.plan.rows import dense_row, environment_of, left_notes, sparser_notes
 from tasks.store.context import Context
 from tasks.store.steps import Step
@@ -36,13 +37,29 @@ def test_what_a_method_told_of_its_run_stands_beside_every_row_that_shows_it() -
     facts = {"figures": told | {"least_of_a_block": 0.45, "most_of_a_block": 0.55}}
     cell: Any = SimpleNamespace(pruned="a", recipe=SimpleNamespace(label="m wanda 0.5 seed 1"))
     context: Any = SimpleNamespace(find=lambda _: SimpleNamespace(facts=facts))
-    said = left_notes(cast("Any", SimpleNamespace(cells=[cell, cell])), context)
+    said = left_notes(cast("Any", SimpleNamespace(models=[], cells=[cell, cell])), context)
     assert len(said) == 3
     assert all(note.startswith("m wanda 0.5 seed 1: ") for note in said)
     for part in ("reached 49 experts", "2 Hessians", "from 0.45 to 0.55"):
         assert sum(part in note for note in said) == 1
     facts = {"figures": dict.fromkeys(told, 0.0)}
-    assert not left_notes(cast("Any", SimpleNamespace(cells=[cell])), context)
+    assert not left_notes(cast("Any", SimpleNamespace(models=[], cells=[cell])), context)
+
+
+def test_what_a_gguf_file_states_and_its_model_lacks_is_told() -> None:
+    model = SimpleNamespace(
+        spec="m.gguf",
+        model=ResolvedModel("m.gguf", "gguf", "m.gguf", "", "digest"),
+        subject=SimpleNamespace(weights="w"),
+    )
+    plan: Any = SimpleNamespace(models=[model], cells=[])
+    facts: dict[str, Any] = {"unread": ["a.bias", "llama.attention.scale"]}
+    context: Any = SimpleNamespace(find=lambda _: SimpleNamespace(facts=facts))
+    (note,) = left_notes(plan, context)
+    assert "m.gguf: what its file states and the model lacks" in note
+    assert "2: a.bias, llama.attention.scale" in note
+    facts.clear()
+    assert not left_notes(plan, context)
 
 
 def test_targets_that_ask_for_less_than_a_model_has_are_told() -> None:

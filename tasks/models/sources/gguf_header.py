@@ -21,6 +21,8 @@ VERSIONS = (2, 3)
 _SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _STRING, _ARRAY = 8, 9
 _DEFAULT_ALIGNMENT = 32
+_LONGEST_ARRAY = 1024
+"""Numbers. Arrays of a value a layer are shorter, those of a value a token longer."""
 
 
 class GgufError(ValueError):
@@ -32,13 +34,17 @@ class GgufHeader:
     """What the header says.
 
     Attributes:
-        metadata: every key; the value of an array is its length.
+        metadata: every key; the value of a short array of numbers is a tuple, of any other its
+            length.
         shapes: of the tensors by name, as the file has them: in-features first.
+        places: of the tensors by name: ggml's number of the type, and the byte of the file at which
+            the data begins.
         size: bytes that the whole file must have at least.
     """
 
     metadata: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
+    places: dict[str, tuple[int, int]]
     size: int
 
 
@@ -73,8 +79,10 @@ class _Cursor:
             return self._array()
         raise GgufError(f"its header holds a value of unknown type {kind}")
 
-    def _array(self) -> int:
+    def _array(self) -> int | tuple[Any, ...]:
         kind, length = self.take("I"), self.take("Q")
+        if kind in _SCALARS and length <= _LONGEST_ARRAY:
+            return tuple(self.take(_SCALARS[kind]) for _ in range(length))
         if kind in _SCALARS:
             self.skip(length * struct.calcsize("<" + _SCALARS[kind]))
         elif kind == _STRING:
@@ -136,22 +144,26 @@ def _parse(cursor: _Cursor) -> GgufHeader:
         key = cursor.text()
         metadata[key] = cursor.value(cursor.take("I"))
     shapes: dict[str, tuple[int, ...]] = {}
-    ends = [_tensor_end(cursor, shapes) for _ in range(tensors)]
+    places: dict[str, tuple[int, int]] = {}
+    ends = [_tensor_end(cursor, shapes, places) for _ in range(tensors)]
     alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment <= 0:
         raise GgufError(f"its alignment is {alignment!r}")
     data_start = -(-cursor.offset // alignment) * alignment
-    return GgufHeader(metadata, shapes, data_start + max(ends, default=0))
+    places = {name: (kind, data_start + offset) for name, (kind, offset) in places.items()}
+    return GgufHeader(metadata, shapes, places, data_start + max(ends, default=0))
 
 
-def _tensor_end(cursor: _Cursor, shapes: dict[str, tuple[int, ...]]) -> int:
-    """Where the tensor ends, counted from the start of the data; its shape goes into ``shapes``."""
+def _tensor_end(
+    cursor: _Cursor, shapes: dict[str, tuple[int, ...]], places: dict[str, tuple[int, int]]
+) -> int:
+    """Where the tensor ends, counted from the start of the data, as its place in ``places`` is."""
     from gguf.constants import GGML_QUANT_SIZES
 
     name = cursor.text()
     shape = [cursor.take("Q") for _ in range(cursor.take("I"))]
     shapes[name] = tuple(shape)
-    kind, offset = cursor.take("I"), cursor.take("Q")
+    kind, offset = places[name] = cursor.take("I"), cursor.take("Q")
     if kind not in GGML_QUANT_SIZES:
         raise GgufError(f"tensor {name} has type {kind}, which the installed gguf does not know")
     values, size = GGML_QUANT_SIZES[kind]

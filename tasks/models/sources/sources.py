@@ -70,6 +70,7 @@ class ResolvedModel:
             for the random one.
         revision: the commit of a hub model, else empty.
         digest: SHA-256 hex that determines weights, configuration and tokenizer; no path in it.
+            Where ``trust`` changes what is read, it is in it.
         contents: None where no header was read: of a GGUF file, the random model, and a hub model
             that is not fetched yet.
         model_type: of a hub model, as the hub tells it.
@@ -229,6 +230,8 @@ def _local(
         files = {path.name: path}
     seen = {file: stamp(file) for file in (path, *files.values())}
     digest = folder_digest(files, digest_cache) if whole else file_digest(path, digest_cache)
+    if not whole and trust.unread_weights:  # what may be left out, and is refused without
+        digest = digest_of({"gguf": digest, "unread_weights": True})
     found = ResolvedModel(spec, "folder" if whole else "gguf", str(path.resolve()), "", digest)
     _seen[found.path, digest] = seen
     return found

@@ -1,0 +1,293 @@
+"""What a GGUF file states and the model that transformers builds of it lacks.
+
+transformers reads a list of keys and tensors for each architecture and passes over all others
+without a word: a rotary base of StarCoder2, any scaling of it, a softcap, a bias. What they mean is
+llama.cpp's: ``src/llama-arch.cpp`` names them, ``src/llama-model.cpp`` has the defaults.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasks.models.sources.gguf_header import GgufHeader
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FACTORS = "rope_freqs.weight"
+"""By what each rotary frequency is divided; so llama.cpp keeps the scaling of Llama 3.1 to 3.3."""
+_FLOAT32 = 0
+_THETA = 10_000.0
+"""llama.cpp's rotary base where a file has none."""
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+_SECTIONS = "mrope_section"
+_FREQUENCIES = frozenset({"freq_base", "dimension_count", "scaling.factor", "scale_linear"})
+_SLIDING_FREQUENCIES = frozenset({"freq_base_swa", "dimension_count_swa"})
+_NO_SCALING = frozenset({"scaling.type", "scaling.original_context_length", "scaling.finetuned"})
+"""They scale nothing by themselves."""
+
+_SHOWN_BY_SHAPES = frozenset(
+    [
+        "vocab_size",
+        "context_length",
+        "embedding_length",
+        "block_count",
+        "feed_forward_length",
+        "expert_feed_forward_length",
+        "expert_shared_feed_forward_length",
+        "ssm.conv_kernel",
+        "ssm.inner_size",
+        "ssm.state_size",
+        "ssm.time_step_rank",
+        "ssm.group_count",
+        "shortconv.l_cache",
+        "full_attention_interval",
+    ]
+)
+"""A model that differs in one of them has tensors of other shapes or names, or takes other lengths
+and computes the same."""
+_BESIDE = frozenset({"nextn_predict_layers", "pooling_type"})
+"""Of what stands beside the language model, as examine.py's heads do."""
+_NORM = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps")
+_SAME = {
+    "attention.head_count": ("num_attention_heads",),
+    "attention.head_count_kv": (
+        "num_key_value_heads",
+        "num_global_key_value_heads",
+        "num_kv_heads",
+        "num_attention_heads",
+    ),
+    "attention.key_length": ("head_dim", "global_head_dim"),
+    "attention.value_length": ("head_dim", "global_head_dim"),
+    "attention.key_length_swa": ("head_dim",),
+    "attention.value_length_swa": ("head_dim",),
+    "attention.layer_norm_rms_epsilon": _NORM,
+    "attention.layer_norm_epsilon": _NORM,
+    "attention.sliding_window": ("sliding_window",),
+    "attention.shared_kv_layers": ("num_kv_shared_layers",),
+    "attn_logit_softcapping": ("attn_logit_softcapping",),
+    "final_logit_softcapping": ("final_logit_softcapping",),
+    "embedding_length_per_layer_input": ("hidden_size_per_layer_input",),
+    "expert_count": ("num_experts", "num_local_experts"),
+    "expert_used_count": ("num_experts_per_tok", "top_k_experts"),
+    "expert_weights_norm": ("norm_topk_prob",),
+    "expert_weights_scale": ("routed_scaling_factor",),
+    "use_parallel_residual": ("use_parallel_residual",),
+}
+"""Key → the names that configurations have for it: one of them has to have its value."""
+_GATES = {1: "softmax", 2: "sigmoid"}
+
+
+def carry_rope(config: Any, header: GgufHeader, path: Path) -> None:
+    """Write the rotary base and scaling that a file states into a model's configuration.
+
+    Linear scaling and Llama 3's are carried over, into a configuration that has none; whether that
+    was all is :func:`lacking`'s to say.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    rope = rope.get(_FULL, rope)
+    if rope.get("rope_type", "default") != "default":
+        return
+    stated = _stated_rope(header, path)
+    rope["rope_theta"] = _of(header, "rope.freq_base", rope.get("rope_theta"))
+    if stated.factors is not None:
+        rope |= _llama3(stated)
+    elif stated.kind == "linear" and stated.factor != 1:
+        rope |= {"rope_type": "linear", "factor": stated.factor}
+
+
+def lacking(
+    header: GgufHeader, path: Path, model: PreTrainedModel, unexpected: Iterable[str]
+) -> list[str]:
+    """Tensors and keys of a file that a model does not have.
+
+    Args:
+        model: as it will be saved; its weights are not looked at.
+        unexpected: names of tensors that transformers itself told to be left over.
+    """
+    config = model.config
+    rope_lacks = _rope_lacks(header, path, model)
+    # The factors are in the frequencies, which are looked at for themselves.
+    tensors = {*unexpected, *_unmapped(header, model)} - {FACTORS}
+    architecture = f"{header.metadata.get('general.architecture')}."
+    keys = {
+        key
+        for key, value in header.metadata.items()
+        if key.startswith(architecture)
+        and not _has(config, key.removeprefix(architecture), value, header)
+    }
+    return sorted(tensors) + sorted(keys | rope_lacks)
+
+
+def _has(config: Any, key: str, value: Any, header: GgufHeader) -> bool:
+    """Whether a configuration has the value of a key, or none has to have it."""
+    if key in _SHOWN_BY_SHAPES | _BESIDE or key.startswith("rope."):
+        return True
+    if key == "expert_gating_func":
+        return getattr(config, "scoring_func", "softmax") == _GATES.get(value)
+    if key == "attention.sliding_window_pattern":
+        return _same_pattern(getattr(config, "layer_types", None) or (), value)
+    names = _SAME.get(key, ())
+    held = [held for name in names if (held := getattr(config, name, None)) is not None]
+    if key.endswith(("key_length", "value_length")) and not held:
+        held = [config.hidden_size // config.num_attention_heads]
+    if key == "attention.sliding_window" and not held:
+        # A window as long as the model's texts is none.
+        return value >= _of(header, "context_length", math.inf)
+    values = set(value) - {0} if isinstance(value, tuple) else {value}
+    return all(any(math.isclose(one, other, rel_tol=1e-5) for other in held) for one in values)
+
+
+def _same_pattern(kinds: Iterable[str], value: Any) -> bool:
+    """Whether layers have a sliding window where a file says, by a flag each or by a period."""
+    sliding = [kind == _SLIDING for kind in kinds]
+    if isinstance(value, tuple):
+        return sliding == [bool(one) for one in value]
+    return sliding == [bool(value and (index + 1) % value) for index in range(len(sliding))]
+
+
+def _unmapped(header: GgufHeader, model: PreTrainedModel) -> Iterator[str]:
+    """Tensors that transformers' older reader has no name for; the newer one tells them."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    architecture = header.metadata.get("general.architecture")
+    try:
+        from transformers.integrations.gguf import GGUF_ARCHS
+    except ImportError:  # it came with 5.2x
+        GGUF_ARCHS: Mapping[str, Any] = {}
+    if architecture in GGUF_ARCHS:
+        return
+    processor = reader.TENSOR_PROCESSORS.get(architecture, reader.TensorProcessor)
+    known = reader.get_gguf_hf_weights_map(model, processor(config=model.config.to_dict()))
+    # Of experts, which are one parameter in place of a module, the name is the key.
+    yield from (
+        n for n in header.shapes if n not in known and n.removesuffix(".weight") not in known
+    )
+
+
+@dataclass(frozen=True)
+class _Rope:
+    """The rotary embedding that a file states, of layers that see everything.
+
+    Attributes:
+        theta: the base.
+        dimensions: of a head that are rotated.
+        kind: of scaling: none, linear, yarn, longrope.
+        factor: of linear scaling.
+        factors: ``(dimensions / 2,)``, by what each frequency is divided beside it.
+    """
+
+    theta: float
+    dimensions: int
+    kind: str
+    factor: float
+    factors: Tensor | None
+
+    @property
+    def frequencies(self) -> Tensor:
+        """``(dimensions / 2,)``, radians a position, in float64."""
+        exponents = torch.arange(0, self.dimensions, 2, dtype=torch.float64) / self.dimensions
+        scaled = self.theta**-exponents / (self.factor if self.kind == "linear" else 1.0)
+        return scaled if self.factors is None else scaled / self.factors
+
+
+def _stated_rope(header: GgufHeader, path: Path) -> _Rope:
+    heads = _of(header, "attention.head_count", 1)
+    heads = max(heads) if isinstance(heads, tuple) else heads
+    width = _of(header, "attention.key_length", _of(header, "embedding_length", 0) // heads)
+    kind, begin = header.places.get(FACTORS, (None, 0))
+    factors = None
+    if kind == _FLOAT32:
+        count = math.prod(header.shapes[FACTORS])
+        factors = torch.from_numpy(np.fromfile(path, "<f4", count, offset=begin)).double()
+    return _Rope(
+        theta=_of(header, "rope.freq_base", _THETA),
+        dimensions=_of(header, "rope.dimension_count", width),
+        kind=_of(header, "rope.scaling.type", "linear"),
+        factor=_of(header, "rope.scaling.factor", _of(header, "rope.scale_linear", 0.0)) or 1.0,
+        factors=factors,
+    )
+
+
+def _llama3(rope: _Rope) -> dict[str, Any]:
+    """Llama 3's scaling, where it is what the factors were made with; else nothing.
+
+    Llama 3.1, 3.2 and 3.3 differ in ``factor`` alone, which is the largest of the factors.
+    """
+    assert rope.factors is not None
+    factor, low, high, length = float(rope.factors.max()), 1.0, 4.0, 8192
+    turns = length / (2 * math.pi / replace(rope, factors=None, kind="none").frequencies)
+    smooth = ((turns - low) / (high - low)).clamp(0, 1)
+    made = 1 / ((1 - smooth) / factor + smooth)
+    if made.shape != rope.factors.shape or not torch.allclose(made, rope.factors, rtol=1e-4):
+        return {}
+    return {
+        "rope_type": "llama3",
+        "factor": factor,
+        "low_freq_factor": low,
+        "high_freq_factor": high,
+        "original_max_position_embeddings": length,
+    }
+
+
+def _rope_lacks(header: GgufHeader, path: Path, model: PreTrainedModel) -> set[str]:
+    """The keys, and the tensor, by which a file states other frequencies than the model has."""
+    prefix = f"{header.metadata.get('general.architecture')}.rope."
+    keys = {key.removeprefix(prefix) for key in header.metadata if key.startswith(prefix)}
+    rope, tables = _stated_rope(header, path), _tables(model)
+    lacks = keys - _FREQUENCIES - _SLIDING_FREQUENCIES - _NO_SCALING
+    if rope.kind not in ("none", "linear"):
+        lacks |= {key for key in keys if key.startswith("scaling.")}
+    if _of(header, "rope.scaling.attn_factor", 1.0) == 1.0:
+        lacks -= {"scaling.attn_factor"}
+    sections = getattr(model.config, "rope_parameters", None) or {}
+    if [n for n in _of(header, "rope.dimension_sections", ()) if n] == sections.get(_SECTIONS, []):
+        lacks -= {"dimension_sections"}
+    names = {f"{prefix}{key}" for key in lacks}
+    stated = {f"{prefix}{key}" for key in keys & _FREQUENCIES} | {FACTORS} & header.shapes.keys()
+    if stated and not _same(rope.frequencies, tables.get(_FULL, tables.get(""))):
+        names |= stated
+    if keys & _SLIDING_FREQUENCIES:
+        sliding = _Rope(
+            theta=_of(header, "rope.freq_base_swa", rope.theta),
+            dimensions=_of(header, "rope.dimension_count_swa", rope.dimensions),
+            kind="none",
+            factor=1.0,
+            factors=None,
+        )
+        if not _same(sliding.frequencies, tables.get(_SLIDING)):
+            names |= {f"{prefix}{key}" for key in keys & _SLIDING_FREQUENCIES}
+    return names
+
+
+def _tables(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Kind of layer, empty where there is one → rotary frequencies, as the configuration says."""
+    found: dict[str, Tensor] = {}
+    for module in model.modules():
+        names = [name for name, _ in module.named_buffers(recurse=False)]
+        names = [n for n in names if n.endswith("inv_freq") and "original" not in n]
+        if names:  # the model itself may lie on the meta device
+            made: Any = type(module)(module.config)  # type: ignore[call-arg]
+            found |= {n.removesuffix("inv_freq").rstrip("_"): getattr(made, n) for n in names}
+    return found
+
+
+def _same(stated: Tensor, held: Tensor | None) -> bool:
+    """Whether frequencies are those of a model, which may hold zeros for what does not turn."""
+    if held is None or len(held) < len(stated):
+        return False
+    padded = torch.nn.functional.pad(stated, (0, len(held) - len(stated)))
+    return torch.allclose(held.double(), padded, rtol=1e-4, atol=1e-12)
+
+
+def _of(header: GgufHeader, key: str, default: Any) -> Any:
+    """The value of a key of the file's architecture."""
+    return header.metadata.get(f"{header.metadata.get('general.architecture')}.{key}", default)
