@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +32,24 @@ from tasks.store.steps import Facts, Step, Work
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_BOS_FIRST = frozenset(
+    [
+        "llama3",
+        "llama-v3",
+        "llama-bpe",
+        "falcon3",
+        "falcon-h1",
+        "pixtral",
+        "midm-2.0",
+        "lfm2",
+        "jina-v5-nano",
+        "tekken",
+        "chameleon",
+    ]
+)
+"""Pre-tokenizers of byte-level vocabularies that put BOS first unless the file says otherwise:
+those with ``add_bos = true`` in llama.cpp's ``src/llama-vocab.cpp``."""
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -155,10 +173,22 @@ def read_tokenizer(model: ResolvedModel) -> Any:
     from transformers import AutoTokenizer
 
     path = Path(model.path)
+    # transformers knows the default of sentencepiece vocabularies alone.
+    options = {"add_bos_token": True} if _has_bos_by_default(check_complete(path).metadata) else {}
     with quiet(), _explained(model, "tokenizer"):
         return AutoTokenizer.from_pretrained(
-            path.parent, gguf_file=path.name, local_files_only=True
+            path.parent, gguf_file=path.name, local_files_only=True, **options
         )
+
+
+def _has_bos_by_default(metadata: Mapping[str, Any]) -> bool:
+    """Whether a file leaves it to llama.cpp's default to put BOS first, and that is to do so."""
+    return (
+        metadata.get("tokenizer.ggml.model") == "gpt2"
+        and metadata.get("tokenizer.ggml.pre") in _BOS_FIRST
+        and "tokenizer.ggml.add_bos_token" not in metadata
+        and "tokenizer.ggml.bos_token_id" in metadata
+    )
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from configs.trust import Trust
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.gguf_stated import carry_rope
 from tasks.models.load import load_model, load_tokenizer
-from tasks.models.prepare import model_step, needs_preparation, prepare
+from tasks.models.prepare import model_step, needs_preparation, prepare, read_tokenizer
 from tasks.models.sources.gguf_header import check_complete
 from tasks.models.sources.sources import ResolvedModel, resolve_model
 from tasks.store.context import Context
@@ -286,6 +286,35 @@ def test_a_base_that_transformers_does_not_read_is_carried_over(tmp_path: Path) 
     config = Starcoder2Config()
     carry_rope(config, check_complete(path), path)
     assert config.rope_parameters["rope_theta"] == 999_999.0
+
+
+AB = [words("AB")]
+
+
+@pytest.mark.parametrize(
+    ("pre", "stated", "wanted"),
+    [
+        ("llama-bpe", None, [0, *AB]),
+        ("tekken", None, [0, *AB]),
+        ("llama-bpe", False, AB),
+        ("qwen2", None, AB),
+        ("qwen2", True, [0, *AB]),
+        (None, None, AB),
+    ],
+)
+def test_bos_comes_first_where_llama_cpp_puts_it(
+    tmp_path: Path, pre: str | None, stated: bool | None, wanted: list[int]
+) -> None:
+    def keys(writer: gguf.GGUFWriter) -> None:
+        if pre:
+            writer.add_tokenizer_pre(pre)
+        if stated is not None:
+            writer.add_add_bos_token(stated)
+
+    model = resolve(str(tiny_gguf(tmp_path / "tiny.gguf", keys=keys)))
+    prepare(model, tmp_path / "out")
+    assert read_tokenizer(model)("AB").input_ids == wanted
+    assert reload(tmp_path / "out")[1]("AB").input_ids == wanted
 
 
 def test_unknown_architecture(tmp_path: Path) -> None:
