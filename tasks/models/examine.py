@@ -31,6 +31,7 @@ from tasks.models.quiet import quiet
 from tasks.models.sources.checkpoints import present_weights, weight_files
 from tasks.models.sources.headers import Shapes, read_shapes
 from tasks.models.sources.sources import Contents
+from tasks.models.splitting import doubted_split
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.exclusion import ExclusionError
 from tasks.pruning.core.structure import removable
@@ -86,12 +87,13 @@ def contents_by_headers(
     """
     try:
         decoder, unread = examine(folder, shapes, trust)
+        unread = tuple(name for name in unread if not _is_table(name, shapes))
+        contents = _contents(replace(decoder, exclude=exclude), unread, given)
+        return replace(contents, doubt=doubted_split(folder, trust, contents.vocabulary))
     except ConfigurationError:
         raise
     except (OSError, ValueError) as error:  # UnsupportedModelError is one
         raise ConfigurationError(field, given, f"this model cannot be used: {error}") from error
-    unread = tuple(name for name in unread if not _is_table(name, shapes))
-    return _contents(replace(decoder, exclude=exclude), unread, given)
 
 
 def contents_by_configuration(

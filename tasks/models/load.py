@@ -107,14 +107,17 @@ def lacks_pooler(info: Mapping[str, Any]) -> bool:
     return bool(missing) and all(key.startswith("pooler.") for key in missing)
 
 
-def load_tokenizer(folder: Path, trust: Trust) -> PreTrainedTokenizerBase:
-    """The tokenizer of ``folder``."""
+def load_tokenizer(folder: Path, trust: Trust, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of ``folder``; ``options`` are of transformers' ``from_pretrained``."""
     from transformers import AutoTokenizer
 
     with quiet():
         try:
             return AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=trust.remote_code
+                folder,
+                local_files_only=True,
+                trust_remote_code=trust.remote_code,
+                **options,
             )
         except Exception as error:  # tokenizers' own errors have no narrower class
             reason = f"transformers cannot load the tokenizer of {folder.name}: {error}"

@@ -52,6 +52,7 @@ class ModelPlan:
         unread = self.subject.weights.words.get("unread")
         said = f"{self.spec}: tensors of its files that the model does not read, {unread}"
         notes = [f"{said}; checkpoints carry them over as they are"] if unread else []
+        notes += self.doubts
         layers, weights, counted = self.model.contents.excluded if self.model.contents else (0,) * 3
         if layers:
             notes.append(
@@ -59,6 +60,12 @@ class ModelPlan:
                 "the weights that zeros are counted over"
             )
         return notes
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why its figures may be of other tokens than it was trained on, in at most a sentence."""
+        doubt = self.model.contents.doubt if self.model.contents else ""
+        return [f"{self.spec}: {doubt}"] if doubt else []
 
     @property
     def goals(self) -> list[Step]:

@@ -244,7 +244,7 @@ def environment_of(
 
 
 def left_notes(plan: Plan, context: Context) -> list[str]:
-    """What stands beside a row: how it was pruned, which weights stay dense, branches."""
+    """What stands beside a row: how it was read and pruned, which weights stay dense, branches."""
     said: dict[str, None] = {}
     for model in plan.models:
         found = context.find(model.subject.weights) if needs_preparation(model.model) else None
@@ -253,6 +253,7 @@ def left_notes(plan: Plan, context: Context) -> list[str]:
                 f"{model.spec}: what its file states and the model lacks, as trust.unread_weights "
                 f"allows: {lacks}."
             ] = None
+        said |= dict.fromkeys(model.doubts)
     for cell in plan.cells:
         facts = found.facts if (found := context.find(cell.pruned)) else {}
         for note in notes_of(facts.get("figures", {})):

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from tasks.models.sources.sources import ResolvedModel
+from tasks.plan.plan import ModelPlan
 from tasks.plan.rows import dense_row, environment_of, left_notes, sparser_notes
 from tasks.store.context import Context
 from tasks.store.steps import Step
@@ -47,11 +48,8 @@ def test_what_a_method_told_of_its_run_stands_beside_every_row_that_shows_it() -
 
 
 def test_what_a_gguf_file_states_and_its_model_lacks_is_told() -> None:
-    model = SimpleNamespace(
-        spec="m.gguf",
-        model=ResolvedModel("m.gguf", "gguf", "m.gguf", "", "digest"),
-        subject=SimpleNamespace(weights="w"),
-    )
+    subject: Any = SimpleNamespace(weights="w")
+    model = ModelPlan(ResolvedModel("m.gguf", "gguf", "m.gguf", "", "digest"), subject, {})
     plan: Any = SimpleNamespace(models=[model], cells=[])
     facts: dict[str, Any] = {"unread": ["a.bias", "llama.attention.scale"]}
     context: Any = SimpleNamespace(find=lambda _: SimpleNamespace(facts=facts))

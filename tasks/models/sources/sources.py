@@ -49,6 +49,7 @@ class Contents:
         excluded: layers and weights that the sweep's ``exclude`` leaves dense, and all weights that
             sparsity is counted over.
         encoder: whether it is an encoder, which predicts no next token.
+        doubt: why its tokenizer may make other tokens than it was trained on; empty without.
     """
 
     unread: tuple[str, ...] = ()
@@ -57,6 +58,7 @@ class Contents:
     unstructured: str = ""
     excluded: tuple[int, int, int] = (0, 0, 0)
     encoder: bool = False
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
