@@ -161,6 +161,7 @@ def examine(folder: Path, shapes: Shapes, trust: Trust) -> tuple[Decoder, tuple[
     """
     config = load_config(folder, trust)
     require_known(config)
+    _require_unwrapped(config, trust)
     read: set[str] = set()
     with quiet():
         model, info = _load(config, shapes, read, trust)
@@ -197,6 +198,33 @@ def require_known(config: Any) -> None:
             f"transformers has no causal language model of type {kind}: vision, speech and "
             "vision-language models that it does not load as one cannot be pruned"
         )
+
+
+def _require_unwrapped(config: Any, trust: Trust) -> None:
+    """Refuse a configuration of text and images of which transformers loads the text's part alone.
+
+    What it saves of that has another configuration and other names of tensors than the folder.
+
+    Raises:
+        UnsupportedModelError: with how to save the part, where that can be pruned; else why not.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    part = config.sub_configs.get("text_config")
+    loaded = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if part is None or getattr(loaded, "config_class", None) is not part:
+        return
+    text = config.get_text_config()
+    with quiet(), _explained():
+        model = _built(text, trust)
+    describe(model)
+    raise UnsupportedModelError(
+        f"it is a vision-language model ({config.model_type}), whose language model "
+        f"({text.model_type}) has to lie in a folder of its own. In Python: from transformers "
+        "import AutoModelForCausalLM, AutoTokenizer; AutoModelForCausalLM.from_pretrained(FOLDER, "
+        'dtype="auto").save_pretrained(TEXT); AutoTokenizer.from_pretrained(FOLDER)'
+        ".save_pretrained(TEXT)"
+    )
 
 
 class _Header:

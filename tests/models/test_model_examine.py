@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from configs.errors import ConfigurationError
 from configs.trust import Trust
 from tasks.models import examine as examination
+from tasks.models.errors import UnsupportedModelError
 from tasks.models.examine import contents_of
 from tasks.models.sources.sources import Contents
 
@@ -143,6 +144,52 @@ def test_what_is_no_causal_language_model_is_refused(tmp_path: Path) -> None:
     transformers.CLIPVisionModel(vision).save_pretrained(tmp_path)
     with pytest.raises(ConfigurationError, match="has no causal language model of type clip_"):
         contents(tmp_path)
+
+
+def _vision_language(kind: str) -> Any:
+    """A configuration of text and images, of which transformers loads the text's part alone."""
+    import transformers
+
+    text = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 64,
+    }
+    if kind == "llama4":
+        text |= {"intermediate_size_mlp": 48, "num_local_experts": 2, "pad_token_id": 0}
+        return transformers.Llama4Config(text_config=text)
+    text |= dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads"), 2)
+    text |= dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim"), 8)
+    vision = {"hidden_size": 32, "intermediate_size": 48, "depth": 1, "num_heads": 4}
+    return transformers.Qwen3_5Config(
+        text_config=text, vision_config=vision | {"out_hidden_size": 32}
+    )
+
+
+def test_the_language_model_of_a_vision_language_model_is_saved_first(tmp_path: Path) -> None:
+    import transformers
+
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    config = _vision_language("qwen3_5")
+    transformers.Qwen3_5ForConditionalGeneration(config).save_pretrained(whole)
+    with pytest.raises(ConfigurationError, match=r"vision-language .*qwen3_5_text.*save_pret"):
+        contents(whole)
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(whole, dtype="auto")
+    loaded.save_pretrained(part)
+    assert contents(part).vocabulary == 64
+
+
+def test_no_language_model_is_saved_in_vain(tmp_path: Path) -> None:
+    """Llama 4's experts cannot be pruned, in whatever folder they lie."""
+    _vision_language("llama4").save_pretrained(tmp_path)
+    shapes = {"language_model.lm_head.weight": (64, 32)}
+    with pytest.raises(UnsupportedModelError, match="not the weight of a linear layer"):
+        examination.examine(tmp_path, shapes, Trust())
 
 
 def test_a_configuration_that_builds_no_model(make_folder: MakeFolder) -> None:
