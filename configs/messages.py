@@ -12,6 +12,8 @@ from configs.errors import ConfigurationError
 from configs.frozen import ALLOWED, leaves
 from configs.schema import SweepConfig, Variant
 
+_NO_NUMBER = ("int_parsing", "int_type", "int_from_float")
+
 
 def translated(error: ValidationError) -> ConfigurationError:
     """The first problem, with the names of the others."""
@@ -50,6 +52,8 @@ def _allowed(problem: Any) -> str:
         "missing": "this field is required",
         "too_short": "it needs at least one entry",
     }
+    if kind in _NO_NUMBER:
+        return f"it must be a whole number{_default(problem['loc'])}"
     if kind == "literal_error":
         return f"it must be {problem['ctx']['expected']}"
     message = str(told.get(kind, message))
@@ -57,14 +61,26 @@ def _allowed(problem: Any) -> str:
     return message[0].lower() + message[1:]
 
 
+def _default(location: tuple[int | str, ...]) -> str:
+    """A number's default, as the rest of a phrase; empty where there is none."""
+    entry = getattr(_schema(location), "model_fields", {}).get(location[-1])
+    default = entry.default if entry else None
+    return f" (the default is {default})" if isinstance(default, int) else ""
+
+
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    return list(getattr(_schema(location), "model_fields", Variant.model_fields))
+
+
+def _schema(location: tuple[int | str, ...]) -> Any:
+    """What holds the field of a location."""
     schema: Any = SweepConfig
     for part in location[:-1]:
         if isinstance(part, int):
             continue
         entry = getattr(schema, "model_fields", {}).get(part)
         if entry is None:
-            return list(Variant.model_fields)  # below a variant's own name
+            return Variant  # below a variant's own name
         default = entry.default
         if isinstance(default, tuple) and default:
             default = default[0]
@@ -72,7 +88,7 @@ def _siblings(location: tuple[int | str, ...]) -> list[str]:
         if not hasattr(schema, "model_fields"):  # a list or part that is empty by default
             kinds = leaves(entry.annotation)
             schema = next((kind for kind in kinds if hasattr(kind, "model_fields")), schema)
-    return list(getattr(schema, "model_fields", Variant.model_fields))
+    return schema
 
 
 def _nearest(problem: Any) -> str:

@@ -31,6 +31,7 @@ from tasks.models.quiet import quiet
 from tasks.models.sources.checkpoints import present_weights, weight_files
 from tasks.models.sources.headers import Shapes, read_shapes
 from tasks.models.sources.sources import Contents
+from tasks.models.sources.tensor_names import foreign
 from tasks.models.splitting import doubted_split
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.exclusion import ExclusionError
@@ -167,6 +168,8 @@ def examine(folder: Path, shapes: Shapes, trust: Trust) -> tuple[Decoder, tuple[
         model, info = _load(config, shapes, read, trust)
         if lacks_pooler(info):
             model, info = _load(config, shapes, read, trust, add_pooling_layer=False)
+    if reason := foreign(shapes.keys() - read):
+        raise UnsupportedModelError(reason)
     require_complete(info, folder.name)
     _require_shapes(info)
     decoder = describe(model)

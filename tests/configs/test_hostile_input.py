@@ -98,6 +98,22 @@ def test_a_mistake_names_its_field_and_speaks_as_people_do(setting: str, tmp_pat
     assert len(str(told)) < 1_500
 
 
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("evaluation.batch_size=auto", "it must be a whole number (the default is 4)"),
+        ("calibration.samples=1.5", "it must be a whole number (the default is"),
+        ("seeds=[x]", "it must be a whole number"),
+    ],
+)
+def test_a_whole_number_is_asked_for_with_its_default(
+    setting: str, told: str, tmp_path: Path
+) -> None:
+    found = read("name: x", tmp_path, setting)
+    assert isinstance(found, ConfigurationError)
+    assert found.allowed.startswith(told)
+
+
 def test_an_alias_of_a_text_is_read(tmp_path: Path) -> None:
     sweep = read("name: &n demo\ntracking: {experiment: *n}", tmp_path)
     assert isinstance(sweep, SweepConfig)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,28 @@ def test_what_is_no_causal_language_model_is_refused(tmp_path: Path) -> None:
     transformers.CLIPVisionModel(vision).save_pretrained(tmp_path)
     with pytest.raises(ConfigurationError, match="has no causal language model of type clip_"):
         contents(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (r"^", "base_model.model.", "merge_and_unload"),
+        (r"(q_proj)\.weight", r"\1.lora_A.default.weight", "merge_and_unload"),
+        (r"^", "_orig_mod.", "torch.compile had wrapped"),
+        (r"^", "module.", "DistributedDataParallel had wrapped"),
+        (r"(_proj)\.weight", r"\1.qweight", "quantised weights"),
+        (r"(norm)\.weight", r"\1.weight_scale_inv", "quantised weights"),
+        (r"mlp\.up_proj\.weight", "mlp.experts.up_proj_blocks", "quantised weights"),
+    ],
+)
+def test_names_tell_what_wrote_them(make_folder: MakeFolder, old: str, new: str, told: str) -> None:
+    """Whatever is trusted: scales that are left out make other weights."""
+    folder = make_folder()
+    path = folder / "model.safetensors"
+    renamed = {re.sub(old, new, name): value for name, value in load_file(path).items()}
+    save_file(renamed, path, metadata={"format": "pt"})
+    with pytest.raises(ConfigurationError, match=told):
+        contents(folder, unread_weights=True)
 
 
 def _vision_language(kind: str) -> Any:

@@ -234,6 +234,18 @@ def test_what_the_repository_lacks(hub: FakeHub) -> None:
         resolve()
 
 
+def test_an_adapter_is_told_as_a_local_one_is(hub: FakeHub) -> None:
+    for path in hub.folder.iterdir():
+        path.unlink()
+    (hub.folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ConfigurationError) as far:
+        resolve(REPO)
+    with pytest.raises(ConfigurationError) as near:
+        resolve(str(hub.folder))
+    assert (far.value.allowed, far.value.hint) == (near.value.allowed, near.value.hint)
+    assert "merge_and_unload" in far.value.hint
+
+
 def test_quantised_is_refused_before_the_download(hub: FakeHub) -> None:
     hub.config = {"quantization_config": {"quant_method": "awq"}}
     with pytest.raises(ConfigurationError, match=r"quantised \(awq\)"):

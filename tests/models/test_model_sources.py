@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from configs.errors import ConfigurationError
 from configs.trust import Trust
+from tasks.models.examine import contents_of
 from tasks.models.prepare import model_step
 from tasks.models.sources import hub_models, sources
 from tasks.models.sources.sources import ResolvedModel, fetch, resolve_model
@@ -314,6 +316,75 @@ def test_a_quantisation_that_is_none(
     path = make_folder() / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": value}))
     assert resolve("model", tmp_path).kind == "folder"
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"), [("mxfp4", "Mxfp4Config"), ("fp8", "FineGrainedFP8Config")]
+)
+def test_what_is_published_quantised_alone_can_be_dequantised(
+    tmp_path: Path, kind: str, config: str
+) -> None:
+    import transformers
+
+    given, plain = _quantised(kind, tmp_path / "model"), tmp_path / "plain"
+    with pytest.raises(ConfigurationError, match=rf"quantised \({kind}\)") as caught:
+        resolve("model", tmp_path)
+    assert f"quantization_config={config}(dequantize=True), dtype=" in caught.value.hint
+    # As the message says.
+    option = getattr(transformers, config)(dequantize=True)
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(
+        given, quantization_config=option, dtype="auto"
+    )
+    loaded.save_pretrained(plain)
+    (plain / "tokenizer.json").write_text("{}")
+    assert resolve("plain", tmp_path).kind == "folder"
+    assert contents_of(plain, Trust(), (), field="models[0]", given="plain").vocabulary == 64
+
+
+def _quantised(kind: str, out: Path) -> Path:
+    """A tiny model with experts' or linear layers' weights in the form of ``kind``."""
+    import transformers
+
+    sizes = {"vocab_size": 64, "hidden_size": 64, "num_hidden_layers": 1, "head_dim": 32}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 64}
+    tokens = {"eos_token_id": 1, "pad_token_id": 0}
+    if kind == "fp8":
+        settings: Any = transformers.LlamaConfig(**sizes, **tokens)
+        how: dict[str, Any] = {"weight_block_size": [64, 64], "activation_scheme": "dynamic"}
+    else:
+        experts = {"num_local_experts": 2, "num_experts_per_tok": 1}
+        settings = transformers.GptOssConfig(**sizes, **tokens, **experts)
+        how = {"modules_to_not_convert": ["lm_head", "model.embed_tokens"]}
+    model = transformers.AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16)
+    state: dict[str, torch.Tensor] = {}
+    for name, value in model.state_dict().items():
+        if kind == "fp8" and name.endswith("_proj.weight"):
+            state[name] = value.to(torch.float8_e4m3fn)
+            blocks = [-(-size // 64) for size in value.shape]
+            state[f"{name}_scale_inv"] = torch.ones(blocks)
+        elif kind == "mxfp4" and name.endswith("experts.gate_up_proj"):
+            state[f"{name}_blocks"] = torch.zeros(2, 128, 2, 16, dtype=torch.uint8)
+            state[f"{name}_scales"] = torch.full((2, 128, 2), 127, dtype=torch.uint8)
+        elif kind == "mxfp4" and name.endswith("experts.down_proj"):
+            state[f"{name}_blocks"] = torch.zeros(2, 64, 2, 16, dtype=torch.uint8)
+            state[f"{name}_scales"] = torch.full((2, 64, 2), 127, dtype=torch.uint8)
+        else:
+            state[name] = value.clone()
+    model.config.save_pretrained(out)
+    save_file(state, out / "model.safetensors", metadata={"format": "pt"})
+    path = out / "config.json"
+    content = json.loads(path.read_text()) | {"quantization_config": {"quant_method": kind, **how}}
+    path.write_text(json.dumps(content))
+    (out / "tokenizer.json").write_text("{}")
+    return out
+
+
+def test_a_quantisation_under_its_former_name(make_folder: MakeFolder, tmp_path: Path) -> None:
+    path = make_folder() / "config.json"
+    former = {"compression_config": {"quant_method": "compressed-tensors"}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | former))
+    with pytest.raises(ConfigurationError, match=r"quantised \(compressed-tensors\)"):
+        resolve("model", tmp_path)
 
 
 def test_a_quantisation_of_the_text_part(make_folder: MakeFolder, tmp_path: Path) -> None:

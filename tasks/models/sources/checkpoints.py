@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,10 @@ _NO_INPUT = {CONFIG, ADAPTER, "secateur.json", "manifest.json", "history.json"}
 _NO_INPUT_ENDS = (".index.json", "_results.json", "trainer_state.json")
 
 TRUST_HINT = "If you trust where they come from, set trust.pickle_weights=true"
+_QUANTISED = ("quantization_config", "compression_config")
+"""Keys of ``config.json``; the second is compressed-tensors' former one."""
+_DEQUANTISED = {"mxfp4": "Mxfp4Config", "fp8": "FineGrainedFP8Config"}
+"""``quant_method`` → transformers' configuration that dequantises what then saves as plain."""
 _MAX_HEADER = 100_000_000  # what the safetensors library itself accepts
 
 
@@ -98,13 +102,7 @@ def present_weights(folder: Path) -> list[str]:
 
 def _require_model(folder: Path, field: str, given: str) -> None:
     """Refuse folders that hold something else than a whole model, with where one may be."""
-    if (folder / ADAPTER).is_file():
-        raise ConfigurationError(
-            field,
-            given,
-            f"{ADAPTER} says that the folder holds an adapter (LoRA), not a whole model",
-            "Merge it into its base model first (peft: merge_and_unload, then save_pretrained)",
-        )
+    check_names({path.name for path in folder.iterdir()}, field=field, given=given)
     if (folder / BRANCHES).is_file():
         raise ConfigurationError(
             field,
@@ -118,22 +116,46 @@ def _require_model(folder: Path, field: str, given: str) -> None:
         raise ConfigurationError(field, given, f"the folder needs {CONFIG}", hint)
 
 
+def check_names(names: Set[str], *, field: str, given: str) -> None:
+    """Refuse what is no whole model, from the names of its files alone."""
+    if ADAPTER in names:
+        raise ConfigurationError(
+            field,
+            given,
+            f"{ADAPTER} says that it holds an adapter (LoRA), not a whole model",
+            "Merge it into its base model first (peft: merge_and_unload, then save_pretrained)",
+        )
+
+
 def check_config(config: dict[str, Any], *, field: str, given: str) -> None:
     """Refuse what cannot be pruned, from ``config.json`` alone."""
     if quantised := _quantisation(config):
         kind = quantised.get("quant_method", "quantised")
         allowed = f"its weights are quantised ({kind}); prune the original, unquantised weights"
-        raise ConfigurationError(field, given, allowed)
+        raise ConfigurationError(field, given, allowed, _dequantising(kind))
     if config.get("is_encoder_decoder"):
         raise ConfigurationError(
             field, given, "it is an encoder-decoder model; only decoder-only language models work"
         )
 
 
+def _dequantising(kind: str) -> str:
+    """How to dequantise what was published quantised alone, as gpt-oss and DeepSeek's models."""
+    if kind not in _DEQUANTISED:
+        return ""
+    config = _DEQUANTISED[kind]
+    return (
+        f"Where there are none, in Python: from transformers import AutoModelForCausalLM, "
+        f"AutoTokenizer, {config}; AutoModelForCausalLM.from_pretrained(MODEL, "
+        f'quantization_config={config}(dequantize=True), dtype="auto").save_pretrained(FOLDER); '
+        "AutoTokenizer.from_pretrained(MODEL).save_pretrained(FOLDER)"
+    )
+
+
 def _quantisation(config: dict[str, Any]) -> dict[str, Any]:
     """How the weights are quantised; empty where they are not, whether the key is there or not."""
     parts = (config, *(value for value in config.values() if isinstance(value, dict)))
-    return next((q for part in parts if (q := part.get("quantization_config"))), {})
+    return next((q for part in parts for name in _QUANTISED if (q := part.get(name))), {})
 
 
 def weight_files(folder: Path, *, field: str, given: str, trust: Trust) -> list[str]:

@@ -29,6 +29,7 @@ from tasks.models.sources.checkpoints import (
     VOCABULARIES,
     check_config,
     check_folder,
+    check_names,
 )
 from tasks.models.sources.hub import (
     COMMIT,
@@ -183,6 +184,7 @@ def _ask(
         info: Any = HfApi().model_info(repo, revision=revision, timeout=TIMEOUT_SECONDS)
     check_config(info.config or {}, field=field, given=spec)
     names = {entry.rfilename for entry in info.siblings or []}
+    check_names(names, field=field, given=spec)
     lacks = [CONFIG] if CONFIG not in names else []
     if not any(fnmatch(name, known) for name in names for known in VOCABULARIES):
         lacks.append("a tokenizer")
