@@ -158,9 +158,9 @@ def _unmapped(header: GgufHeader, model: PreTrainedModel) -> Iterator[str]:
     """Tensors that transformers' older reader has no name for; the newer one tells them."""
     from transformers import modeling_gguf_pytorch_utils as reader
 
-    architecture = header.metadata.get("general.architecture")
+    architecture = str(header.metadata.get("general.architecture"))
     try:
-        from transformers.integrations.gguf import GGUF_ARCHS
+        from transformers.integrations.gguf.gguf_conversion_mapping import GGUF_ARCHS
     except ImportError:  # it came with 5.2x
         GGUF_ARCHS: Mapping[str, Any] = {}
     if architecture in GGUF_ARCHS:
@@ -183,6 +183,7 @@ class _Rope:
         kind: of scaling: none, linear, yarn, longrope.
         factor: of linear scaling.
         factors: ``(dimensions / 2,)``, by what each frequency is divided beside it.
+        whole: False where the file has factors of another form.
     """
 
     theta: float
@@ -190,6 +191,7 @@ class _Rope:
     kind: str
     factor: float
     factors: Tensor | None
+    whole: bool = True
 
     @property
     def frequencies(self) -> Tensor:
@@ -203,17 +205,19 @@ def _stated_rope(header: GgufHeader, path: Path) -> _Rope:
     heads = _of(header, "attention.head_count", 1)
     heads = max(heads) if isinstance(heads, tuple) else heads
     width = _of(header, "attention.key_length", _of(header, "embedding_length", 0) // heads)
+    dimensions = _of(header, "rope.dimension_count", width)
     kind, begin = header.places.get(FACTORS, (None, 0))
     factors = None
-    if kind == _FLOAT32:
-        count = math.prod(header.shapes[FACTORS])
-        factors = torch.from_numpy(np.fromfile(path, "<f4", count, offset=begin)).double()
+    if kind == _FLOAT32 and 2 * math.prod(header.shapes[FACTORS]) == dimensions:
+        values = np.fromfile(path, "<f4", dimensions // 2, offset=begin)
+        factors = torch.from_numpy(values).double()
     return _Rope(
         theta=_of(header, "rope.freq_base", _THETA),
-        dimensions=_of(header, "rope.dimension_count", width),
+        dimensions=dimensions,
         kind=_of(header, "rope.scaling.type", "linear"),
         factor=_of(header, "rope.scaling.factor", _of(header, "rope.scale_linear", 0.0)) or 1.0,
         factors=factors,
+        whole=kind is None or factors is not None,
     )
 
 
@@ -227,7 +231,7 @@ def _llama3(rope: _Rope) -> dict[str, Any]:
     turns = length / (2 * math.pi / replace(rope, factors=None, kind="none").frequencies)
     smooth = ((turns - low) / (high - low)).clamp(0, 1)
     made = 1 / ((1 - smooth) / factor + smooth)
-    if made.shape != rope.factors.shape or not torch.allclose(made, rope.factors, rtol=1e-4):
+    if not torch.allclose(made, rope.factors, rtol=1e-4):
         return {}
     return {
         "rope_type": "llama3",
@@ -253,7 +257,9 @@ def _rope_lacks(header: GgufHeader, path: Path, model: PreTrainedModel) -> set[s
         lacks -= {"dimension_sections"}
     names = {f"{prefix}{key}" for key in lacks}
     stated = {f"{prefix}{key}" for key in keys & _FREQUENCIES} | {FACTORS} & header.shapes.keys()
-    if stated and not _same(rope.frequencies, tables.get(_FULL, tables.get(""))):
+    held = tables.get(_FULL, tables.get(""))
+    nowhere = tables.keys() == {_SLIDING}  # no layer sees everything
+    if stated and not nowhere and not (rope.whole and _same(rope.frequencies, held)):
         names |= stated
     if keys & _SLIDING_FREQUENCIES:
         sliding = _Rope(

@@ -18,7 +18,7 @@ import tasks.models.prepare as module
 from configs.errors import ConfigurationError
 from configs.trust import Trust
 from tasks.models.errors import UnsupportedModelError
-from tasks.models.gguf_stated import carry_rope
+from tasks.models.gguf_stated import carry_rope, lacking
 from tasks.models.load import load_model, load_tokenizer
 from tasks.models.prepare import model_step, needs_preparation, prepare, read_tokenizer
 from tasks.models.sources.gguf_header import check_complete
@@ -256,8 +256,9 @@ def test_the_scaling_of_llama_3_is_carried_over(tmp_path: Path) -> None:
     assert torch.allclose(loaded.model.rotary_emb.inv_freq, _turns(**LLAMA3))
 
 
-def test_factors_of_no_known_scaling_are_refused(tmp_path: Path) -> None:
-    more = {"rope_freqs.weight": numpy.array([1.0, 2.0, 3.0, 32.0])}
+@pytest.mark.parametrize("factors", [[1.0, 2.0, 3.0, 32.0], [1.0] * 3])
+def test_factors_of_no_known_scaling_are_refused(tmp_path: Path, factors: list[float]) -> None:
+    more = {"rope_freqs.weight": numpy.array(factors)}
     path = tiny_gguf(tmp_path / "tiny.gguf", more=more)
     with pytest.raises(UnsupportedModelError, match=r"rope_freqs\.weight"):
         prepare(resolve(str(path)), tmp_path / "out")
@@ -277,6 +278,20 @@ def test_scaling_is_that_of_layers_that_see_everything(tmp_path: Path) -> None:
     carry_rope(config, check_complete(path), path)
     full = {"rope_type": "linear", "rope_theta": 1e6, "factor": 4.0}
     assert config.rope_parameters == {"full_attention": full, "sliding_attention": before}
+
+
+@pytest.mark.parametrize("kinds", [["sliding_attention"], ["sliding_attention", "full_attention"]])
+def test_a_base_is_looked_at_where_a_layer_has_it(tmp_path: Path, kinds: list[str]) -> None:
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    path = tiny_gguf(tmp_path / "tiny.gguf", architecture="gemma3", theta=2e6)
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": HIDDEN, "intermediate_size": INNER}
+    heads = {"num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "head_dim": 8}
+    config = Gemma3TextConfig(num_hidden_layers=len(kinds), layer_types=kinds, **sizes, **heads)
+    with torch.device("meta"):
+        model = Gemma3ForCausalLM(config)
+    lacks = lacking(check_complete(path), path, model, ())
+    assert ("gemma3.rope.freq_base" in lacks) == ("full_attention" in kinds)
 
 
 def test_a_base_that_transformers_does_not_read_is_carried_over(tmp_path: Path) -> None:
