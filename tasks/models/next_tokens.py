@@ -67,7 +67,7 @@ class Dense(Protocol):
     """Gives the dense model's logits of the windows that are measured."""
 
     def states(self, first: int, ids_BL: Tensor) -> Tensor:
-        """``B·(L−1) × X`` of the windows from the one of number ``first``."""
+        """``B·(L−1) × X`` of the windows from the one of number ``first``, where ``logits`` is."""
         ...
 
     def logits(self, states_TX: Tensor) -> Tensor: ...
@@ -137,7 +137,7 @@ def measure_windows(
             keep(first + begin, states_BLX)
         states_TX, dense_TX = states_BLX.flatten(0, 1), None
         if dense:
-            dense_TX = dense.states(first + begin, ids_BL).to(states_TX.device)
+            dense_TX = dense.states(first + begin, ids_BL)
         figures_TF = _figures(halves, states_TX, ids_BL[:, 1:].flatten(), dense, dense_TX)
         parts.append(figures_TF.view(len(ids_BL), -1, figures_TF.shape[1]).double().sum(1).cpu())
         if progress:

@@ -9,6 +9,7 @@ import pytest
 import structured
 import tiny
 import torch
+from support.cards import Cards, card, spread
 
 from configs.errors import ConfigurationError
 from configs.trust import Trust
@@ -85,6 +86,28 @@ def test_the_limit_forces_memory_and_disk(tmp_path: Path) -> None:
     # Logits stay bounded: it splits as the model in one place does.
     assert split_head(network) is not None
     assert added(counts_by_name(network).values())[0] == model.num_parameters()
+
+
+def test_same_figures_on_two_cards(tmp_path: Path) -> None:
+    """The whole model's logits come back to the first card, its head's stay on the last."""
+    model, ids_NL = structured.model_of("llama").eval(), tiny.tokens(5, 16)
+    folder = saved(model, tmp_path / "model")
+    reference = Reference(tmp_path / "reference", folder)
+    plain = evaluate_windows(
+        folder, ids_NL, scratch=tmp_path, device=CPU, write_reference=reference.folder
+    )
+    first = ("embed_tokens", "rotary_emb", "layers.0", "layers.1")
+    places = {f"model.{name}": card(0) for name in first}
+    places |= dict.fromkeys(("model.layers.2", "model.norm", "lm_head"), card(1))
+    with Cards():
+        network = spread(model, places)
+        assert split_head(network) is not None
+        placed = evaluate_windows(
+            network, ids_NL, scratch=tmp_path, device=CPU, reference=reference
+        )
+    assert placed.perplexity == pytest.approx(plain.perplexity, rel=1e-6)
+    assert placed.kl == pytest.approx(0, abs=1e-7)
+    assert placed.top1_agreement == 1
 
 
 @pytest.mark.parametrize(

@@ -127,9 +127,11 @@ def close_logits(given_TV: Tensor, wanted_TV: Tensor) -> bool:
     """Whether logits are the same but for the order in which products were summed."""
     if given_TV.shape != wanted_TV.shape or given_TV.dtype != wanted_TV.dtype:
         return False
-    given_TV, scale = given_TV.float(), wanted_TV.float().abs().max().item()
+    tolerance = _TOLERANCE.get(wanted_TV.dtype, 1e-4)
+    # A model that is spread over devices gives all its logits on one and its head's on another.
+    given_TV, wanted_TV = given_TV.float(), wanted_TV.to(given_TV.device).float()
+    scale = wanted_TV.abs().max().item()
     if not math.isfinite(scale):
         # NaN logits agree with nothing; whoever computes with them says so.
         return False
-    tolerance = _TOLERANCE.get(wanted_TV.dtype, 1e-4) * scale
-    return torch.allclose(given_TV, wanted_TV.float(), rtol=0.0, atol=tolerance)
+    return torch.allclose(given_TV, wanted_TV, rtol=0.0, atol=tolerance * scale)
