@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,10 @@ from tasks.processes.lifeline import end_with_parent
 
 if TYPE_CHECKING:
     import torch
+
+_PATIENCE = timedelta(days=365)
+"""How long ranks wait for each other, which torch limits to minutes: one may have more to do, or a
+long snapshot to write. When one dies, the parent ends the others."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ class Rank:
 def joined(device: torch.device) -> Iterator[None]:
     """Meet the other ranks at the parent's store; Accelerate takes this group as its own.
 
-    At the end all wait for each other.
+    At the end all wait for each other. After an error nobody leaves the group: NCCL would first
+    wait for ranks that wait for this one.
     """
     from torch import distributed
     from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
@@ -67,14 +73,13 @@ def joined(device: torch.device) -> Iterator[None]:
     distributed.init_process_group(
         backend="gloo" if device.type == "cpu" else "nccl",
         store=TCPStore(host, port, is_master=False),
+        timeout=_PATIENCE,
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
     )
-    try:
-        yield
-        distributed.barrier()
-    finally:
-        distributed.destroy_process_group()
+    yield
+    distributed.barrier()
+    distributed.destroy_process_group()
 
 
 def main(name: str, scratch: str, index: str, count: str, writing: str) -> None:
@@ -95,7 +100,13 @@ def main(name: str, scratch: str, index: str, count: str, writing: str) -> None:
         rank._write("result", called(job, rank) if rank.count > 1 else called(job))
     except BaseException:
         rank._write("error", traceback.format_exc(), time.monotonic())
-        raise
+        if rank.count == 1:
+            raise
+        # At once, for the group's own destructor waits as leaving it does.
+        traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 if __name__ == "__main__":

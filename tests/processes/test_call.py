@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import torch
+from torch import distributed
 
 from tasks.processes.call import CallError, call
 from tasks.processes.lifeline import output_of
+from tasks.processes.rank import Rank, joined
 
 WAIT = "processes.test_call:wait"
 PARENT = f"""
@@ -43,6 +48,30 @@ def die(job: dict[str, Any]) -> None:
 def leave(job: dict[str, Any]) -> None:
     del job
     os._exit(0)
+
+
+def fail_while_others_wait(job: dict[str, Any], rank: Rank) -> None:
+    """As with NCCL, leaving the group waits for those who wait in it."""
+    del job
+    distributed.destroy_process_group = lambda *_: time.sleep(3600)
+    atexit.register(time.sleep, 3600)  # stands for the group's destructor
+    with joined(torch.device("cpu")):
+        if rank.index == 1:
+            raise ValueError("the real error")
+        distributed.barrier()
+
+
+def keep_others_waiting(job: dict[str, Any], rank: Rank) -> int:
+    """Longer than torch would let them, whose limit is a second here."""
+    del job
+    distributed.distributed_c10d.default_pg_timeout = timedelta(seconds=1)
+    with joined(torch.device("cpu")):
+        distributed.barrier()
+        if rank.index == 1:
+            time.sleep(3)
+        numbers = torch.tensor([rank.index + 1])
+        distributed.all_reduce(numbers)
+    return int(numbers)
 
 
 def wait(job: dict[str, Any]) -> None:
@@ -91,6 +120,18 @@ def test_a_killed_process_is_named_with_the_end_of_its_log() -> None:
 def test_a_process_that_ends_without_a_result_has_failed() -> None:
     with pytest.raises(CallError, match="leaving process ended: 0"):
         call("processes.test_call:leave", {}, work="leaving")
+
+
+def test_the_error_of_one_of_several_is_told_at_once() -> None:
+    with pytest.raises(CallError) as raised:
+        call("processes.test_call:fail_while_others_wait", {}, work="trying", processes=2)
+    assert str(raised.value).startswith("trying process 1 of 2 failed:\nTraceback")
+    assert "ValueError: the real error" in str(raised.value)
+
+
+def test_a_rank_may_keep_the_others_waiting() -> None:
+    found = call("processes.test_call:keep_others_waiting", {}, work="adding", processes=2)
+    assert found == [3, 3]
 
 
 def test_stopping_ends_the_children_of_the_process() -> None:
