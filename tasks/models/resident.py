@@ -1,4 +1,8 @@
-"""Models in memory: the dense one, and the pruned one that is measured; one of each at most."""
+"""Models in memory: the dense one, and the pruned one that is measured; one of each at most.
+
+A model that is spread over devices is alone. It takes what is free when it is planned, so beside
+another it would lie elsewhere, and leave no room for one that comes after it.
+"""
 
 from __future__ import annotations
 
@@ -25,23 +29,23 @@ DENSE, PRUNED, PLACED = "dense model", "pruned model", "placed model"
 def dense_model(context: Context, folder: Path, dtype: str) -> PreTrainedModel:
     """A model as it came, shared by every step that reads it; never changed."""
     device = best_device()
-    return context.loaded.get(
-        DENSE,
-        (folder, dtype),
-        lambda: load_model(folder, resolve_dtype(dtype, device), device, context.trust),
-        _collect,
-    )
+
+    def load() -> PreTrainedModel:
+        context.loaded.release(PLACED)
+        return load_model(folder, resolve_dtype(dtype, device), device, context.trust)
+
+    return context.loaded.get(DENSE, (folder, dtype), load, _collect)
 
 
 def pruned_model(context: Context, folder: Path, dtype: str) -> PreTrainedModel:
     """A checkpoint; heads and channels that were removed are not computed."""
     device = best_device()
-    return context.loaded.get(
-        PRUNED,
-        (folder, dtype),
-        lambda: load_pruned(folder, resolve_dtype(dtype, device), device, context.trust),
-        _collect,
-    )
+
+    def load() -> PreTrainedModel:
+        context.loaded.release(PLACED)
+        return load_pruned(folder, resolve_dtype(dtype, device), device, context.trust)
+
+    return context.loaded.get(PRUNED, (folder, dtype), load, _collect)
 
 
 def placed_model(
@@ -51,6 +55,7 @@ def placed_model(
     scratch: list[Path] = []
 
     def load() -> PreTrainedModel:
+        context.loaded.release(DENSE, PRUNED)
         # Weights on disk while it is spread; no other process may use the folder.
         scratch.append(Path(tempfile.mkdtemp(prefix="secateur-placed-")))
         try:
