@@ -18,7 +18,8 @@ class Peak:
     """Filled in when the measured block ends.
 
     Attributes:
-        bytes: on CUDA, of the device's allocator; else the process's resident set, model included.
+        bytes: on CUDA, of this process's allocators: the sum of each visible device's own peak,
+            without what lies in main memory; else the process's resident set, model included.
     """
 
     bytes: int = 0
@@ -26,7 +27,7 @@ class Peak:
 
 @contextlib.contextmanager
 def measured(device: str) -> Iterator[Peak]:
-    """Measure the peak of what runs inside, on ``device``.
+    """Measure the peak of what runs inside, on devices of the kind of ``device``.
 
     Where the kernel cannot reset a process's peak (outside Linux), the figure is the peak since
     the process started.
@@ -35,7 +36,9 @@ def measured(device: str) -> Iterator[Peak]:
 
     on_cuda = device.startswith("cuda")
     if on_cuda:
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.init()  # statistics of a device by its number are refused before
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(index)
     else:
         with contextlib.suppress(OSError):
             _CLEAR.write_text("5")
@@ -43,7 +46,13 @@ def measured(device: str) -> Iterator[Peak]:
     try:
         yield peak
     finally:
-        peak.bytes = torch.cuda.max_memory_allocated() if on_cuda else _resident_peak()
+        peak.bytes = _allocated_peak() if on_cuda else _resident_peak()
+
+
+def _allocated_peak() -> int:
+    import torch
+
+    return sum(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())))
 
 
 def _resident_peak() -> int:
