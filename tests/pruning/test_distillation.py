@@ -115,3 +115,26 @@ def test_in_chunks_it_is_what_it_is_at_once(rows: int, monkeypatch: pytest.Monke
     torch.testing.assert_close(head.weight.grad, wanted, rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(sums.ce.float() / TOKENS, ce.detach(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(sums.kl.float() / TOKENS, kl.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_under_autocast_losses_and_gradient_are_in_float32() -> None:
+    """The head computes in bfloat16; what follows it does not."""
+    given, wanted = 4 * random(TOKENS, VOCABULARY), 4 * random(TOKENS, VOCABULARY, seed=1)
+    given, wanted = given.bfloat16(), wanted.bfloat16()
+    leaf = given.double().requires_grad_()
+    loss, ce, kl = reference(leaf, wanted.double(), 2 / 3, 2.0)
+    loss.backward()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        gradient, sums = backward_through_head(
+            given.float(),
+            lambda logits: logits,
+            (wanted, lambda logits: logits),
+            targets(),
+            lambda outputs, slope: outputs.backward(slope),
+            alpha=2 / 3,
+            temperature=2.0,
+            scale=1 / TOKENS,
+        )
+    torch.testing.assert_close(sums.ce / TOKENS, ce.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(sums.kl / TOKENS, kl.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient.double(), leaf.grad, rtol=1e-4, atol=1e-7)

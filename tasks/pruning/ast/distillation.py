@@ -154,15 +154,17 @@ def _by_parts(
     if values_TV.device.type == "cpu":
         rows = max(1, _CACHED_BYTES // (4 * values_TV.shape[1]))
     ce = kl = torch.zeros((), dtype=torch.float64, device=values_TV.device)
-    for start in range(0, len(values_TV), rows):
-        part = slice(start, start + rows)
-        sums = logit_gradient_(
-            values_TV[part],
-            None if wanted_TV is None else wanted_TV[part],
-            next_T[part],
-            alpha=alpha,
-            temperature=temperature,
-            scale=scale,
-        )
-        ce, kl = ce + sums.ce, kl + sums.kl
+    # The head's autocast is not for these: it would compute products of float32 in 16 bits.
+    with torch.autocast(values_TV.device.type, enabled=False):
+        for start in range(0, len(values_TV), rows):
+            part = slice(start, start + rows)
+            sums = logit_gradient_(
+                values_TV[part],
+                None if wanted_TV is None else wanted_TV[part],
+                next_T[part],
+                alpha=alpha,
+                temperature=temperature,
+                scale=scale,
+            )
+            ce, kl = ce + sums.ce, kl + sums.kl
     return LossSums(ce, kl)

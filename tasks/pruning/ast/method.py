@@ -58,7 +58,7 @@ class AdaptiveSparseTrainer(RetrainingMethod):
     name: ClassVar[str] = "ast"
     summary: ClassVar[str] = "Retrains keep:group weights with an adaptive mask and distillation."
     source: ClassVar[str] = "AST, arXiv 2407.20584"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     counts_tokens: ClassVar[bool] = True
     published: ClassVar[Mapping[str, Any]] = {
         "criterion": "magnitude",
