@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from configs.schema import SweepConfig
+from flows.compute import here
 from flows.compute.devices import (
     SLOTS,
     NotEnoughDevicesError,
@@ -18,6 +23,7 @@ from flows.compute.devices import (
     devices_of,
     environment_of,
     lease,
+    threads_of,
 )
 
 KNOWN = ["0", "1", "2"]
@@ -106,6 +112,45 @@ def test_a_process_sees_only_what_it_was_lent(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv(SLOTS, "cpu0, cpu1")
     assert devices() == ["cpu0", "cpu1"]
     assert environment_of(["cpu1"]) == {"CUDA_VISIBLE_DEVICES": "", SLOTS: "cpu1"}
+
+
+@pytest.mark.parametrize(
+    ("given", "at_once", "threads"), [(None, 4, "2"), (None, 16, "1"), ("5", 4, None)]
+)
+def test_cells_beside_each_other_share_the_cores(
+    given: str | None, at_once: int, threads: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert threads_of(at_once).get("OMP_NUM_THREADS") == threads
+
+
+def test_a_cell_s_process_is_told_its_device_and_its_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Told:
+        def __init__(self, cell: object) -> None:
+            del cell
+
+        def end(self, error: str, note: object) -> str:
+            del note
+            return error
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name, stand_in in {
+        "Piece": Told,
+        "_computed": lambda plan, cell, given, stop: sorted(given.items()),
+        "devices_of": lambda config, known: 1,
+        "lease": lambda known, count, stop: contextlib.nullcontext(known[:1]),
+    }.items():
+        monkeypatch.setattr(here, name, stand_in)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    plan: Any = SimpleNamespace(config=None)
+    cells: Any = [1, 2, 3]
+    found = here._run_on(KNOWN, 3, plan, cells, lambda cell: "")
+    assert list(found) == [[("CUDA_VISIBLE_DEVICES", "0"), ("OMP_NUM_THREADS", "2")]] * 3
 
 
 @pytest.mark.parametrize(

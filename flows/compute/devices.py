@@ -60,6 +60,15 @@ def environment_of(lent: Sequence[str]) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": ",".join(lent)}
 
 
+def threads_of(at_once: int) -> dict[str, str]:
+    """What gives each of so many processes at once its share of the cores, unless a user did."""
+    import torch
+
+    if os.environ.get("OMP_NUM_THREADS"):
+        return {}
+    return {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // at_once))}
+
+
 class LeaseStoppedError(Exception):
     """Nobody waits for the devices any more."""
 

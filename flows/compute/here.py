@@ -1,6 +1,7 @@
 """Computes the cells of a sweep on this machine: one after another, or one a device at a time.
 
-With several GPUs each cell is a process of its own that sees only the devices lent to it.
+With several GPUs each cell is a process of its own that sees only the devices lent to it, and takes
+its share of the cores.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from flows.compute.devices import (
     devices_of,
     environment_of,
     lease,
+    threads_of,
 )
 from tasks.plan.plan import Cell, Plan
 from tasks.plan.sources import to_json
@@ -102,7 +104,7 @@ def run_here(plan: Plan, cells: Sequence[Cell], note: Note) -> Generator[Ended, 
 
 
 def _run_on(
-    known: Sequence[str], threads: int, plan: Plan, cells: Sequence[Cell], note: Note
+    known: Sequence[str], at_once: int, plan: Plan, cells: Sequence[Cell], note: Note
 ) -> Iterator[Ended]:
     waiting: queue.SimpleQueue[Cell] = queue.SimpleQueue()
     for cell in cells:
@@ -118,14 +120,15 @@ def _run_on(
                     count = devices_of(plan.config, len(known))
                     with lease(known, count, stop=stop) as lent:
                         piece = Piece(cell)
-                        ended.put(piece.end(_computed(plan, cell, lent, stop), note))
+                        given = environment_of(lent) | threads_of(at_once)
+                        ended.put(piece.end(_computed(plan, cell, given, stop), note))
                 except LeaseStoppedError:
                     return
                 except BaseException as error:  # noqa: BLE001 (raised again where it is awaited)
                     ended.put(error)
                     return
 
-    workers = [threading.Thread(target=serve, daemon=True) for _ in range(threads)]
+    workers = [threading.Thread(target=serve, daemon=True) for _ in range(at_once)]
     for worker in workers:
         worker.start()
     try:
@@ -148,8 +151,8 @@ def _next(ended: queue.SimpleQueue[Ended | BaseException]) -> Ended | BaseExcept
             raise_if_cancelled()
 
 
-def _computed(plan: Plan, cell: Cell, lent: Sequence[str], stop: threading.Event) -> str:
-    """Compute a cell in a process that sees only these devices; why it failed, or nothing."""
+def _computed(plan: Plan, cell: Cell, given: Mapping[str, str], stop: threading.Event) -> str:
+    """Compute a cell in a process whose environment holds what is given; why it failed, if so."""
     job = {
         "config": plan.config.model_dump(mode="json"),
         "axes": cell.axes,
@@ -159,7 +162,7 @@ def _computed(plan: Plan, cell: Cell, lent: Sequence[str], stop: threading.Event
     }
     # Without what tells a process of Prefect's which run it is.
     inherited = {k: value for k, value in os.environ.items() if not k.startswith("PREFECT__")}
-    environment = inherited | environment_of(lent)
+    environment = {**inherited, **given}
     try:
         return call(
             compute_cell, job, work="the cell's", environment=environment, show=True, stop=stop

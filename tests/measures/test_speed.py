@@ -204,6 +204,16 @@ def test_rows_say_where_and_with_which_kernels_speed_was_measured(
     assert {figure.comparable for figure in timed} == {HARDWARE}
 
 
+def test_what_others_took_is_told_beside_speed() -> None:
+    rows = [
+        {"speed/latency_p50_ms": 47.0, "speed/hardware": "GPU", "speed/other_cores": cores}
+        for cores in (0.1, 2.96, 0.7)
+    ]
+    told = "speed of 2 of 3 models was measured, other processes kept up to 3.0 cores"
+    assert [told in note for note in Speed().notes(rows)].count(True) == 1
+    assert not any("other processes" in note for note in Speed().notes(rows[:1]))
+
+
 def test_the_prompt_depends_on_the_seed_alone() -> None:
     model = tiny.llama()
     prompt = random_prompt(model, 50, 3, seed=1)

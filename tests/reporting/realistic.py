@@ -145,6 +145,7 @@ def _measured(
         "speed/decode_tokens_per_second": 21 * faster,
         "speed/latency_p50_ms": 47 / faster, "speed/latency_p95_ms": 61 / faster,
         "speed/peak_memory_bytes": round(6e8 * (1 - 0.7 * share * cut + 0.02 * share)),
+        "speed/other_cores": 0.04,
         "speed/hardware": hardware,
         "bytes_on_disk": round(5.4e8 * (1 - 0.7 * share * cut)),
     }  # fmt: skip

@@ -55,6 +55,17 @@ def _latency(percent: int) -> Figure:
     )
 
 
+_OTHERS = Figure(
+    column=f"{PREFIX}other_cores",
+    label="cores that other processes kept busy",
+    heading="others",
+    group="speed",
+    unit="cores",
+    better="",
+    comparable=HARDWARE,
+)
+_BUSY = 0.5
+"""Cores: what a machine does by itself is less."""
 _FIGURES = (
     _rate("prefill", "prefill"),
     _rate("decode", "decoding"),
@@ -62,6 +73,7 @@ _FIGURES = (
     _latency(95),
     Figure(column=f"{PREFIX}peak_memory_bytes", label="peak memory of generation", unit="MiB",
            heading="memory", group="speed", format="bytes", role="cost", comparable=HARDWARE),
+    _OTHERS,
     Figure(column=HARDWARE, label="hardware", heading="hardware", group="speed", better="",
            format="text"),
     Figure(column=DEVICE, label="kind of device", heading="device", group="speed", better="",
@@ -104,7 +116,7 @@ class Speed(Measure):
 
     name = "speed"
     summary = "tokens a second, latency and memory on this hardware"
-    version = 2
+    version = 3
     writes = tuple(figure.column for figure in _FIGURES)
     repeatable = False
     on_form = ("speed",)
@@ -159,6 +171,14 @@ class Speed(Measure):
         notes = [f"Speed on {'; '.join(places)}."]
         if len(places) > 1:
             notes.append("Only figures of the same hardware, threads and placement are compared.")
+        taken = [value for row in timed if (value := _OTHERS.value(row)) is not None]
+        if busy := [value for value in taken if value >= _BUSY]:
+            notes.append(
+                f"While the speed of {len(busy)} of {len(taken)} models was measured, other "
+                f"processes kept up to {max(busy):.1f} cores of the machine busy, such as cells on "
+                "its other GPUs: part of a difference may be theirs. One cell at a time, as with "
+                "CUDA_VISIBLE_DEVICES=0, has nobody beside it."
+            )
         if any(_on_cpu(row) for row in timed):
             notes.append(
                 "On a CPU masked weights are not faster: a zero is multiplied like any other "

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tasks.measures.speed.generation import Request, check_positions, random_prompt, timed_request
 from tasks.runtime.environment import environment
+from tasks.runtime.load import others_measured
 from tasks.runtime.memory import measured
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class SpeedResult:
         latency_p50_ms, latency_p95_ms: of a whole request, interpolated between repetitions; of
             few repetitions the 95th percentile is little but the slowest.
         peak_memory_bytes: as ``tasks.runtime.memory`` measures it: on a CPU the resident set.
+        other_cores: of this machine's cores, those that other processes kept busy meanwhile, warmup
+            included, on average.
         hardware: the GPU's or the processor's name; threads: torch's, on the CPU.
         prefill_seconds, decode_seconds: of each measured repetition, in order.
     """
@@ -50,6 +53,7 @@ class SpeedResult:
     latency_p50_ms: float
     latency_p95_ms: float
     peak_memory_bytes: int
+    other_cores: float
     prompt_tokens: int
     new_tokens: int
     batch_size: int
@@ -94,7 +98,7 @@ def measure_speed(
     check_positions(model.config, prompt_tokens=prompt_tokens, new_tokens=new_tokens)
     prompt_BL = random_prompt(model, prompt_tokens, batch_size, seed)
     measured_requests: list[Request] = []
-    with measured(prompt_BL.device.type) as peak:
+    with measured(prompt_BL.device.type) as peak, others_measured() as others:
         for done in range(warmup + repetitions):
             request = timed_request(model, prompt_BL, new_tokens)
             if done >= warmup:
@@ -108,6 +112,7 @@ def measure_speed(
         warmup=warmup,
         seed=seed,
         peak_memory_bytes=peak.bytes,
+        other_cores=others.cores,
     )
 
 
@@ -119,6 +124,7 @@ def summarise(
     warmup: int,
     seed: int,
     peak_memory_bytes: int,
+    other_cores: float,
 ) -> SpeedResult:
     """The figures of measured requests, at least one, all of the same length."""
     batch, length = prompt_BL.shape
@@ -139,6 +145,7 @@ def summarise(
         latency_p50_ms=1e3 * quantile(latency, 0.5),
         latency_p95_ms=1e3 * quantile(latency, 0.95),
         peak_memory_bytes=peak_memory_bytes,
+        other_cores=other_cores,
         prompt_tokens=length,
         new_tokens=steps,
         batch_size=batch,
