@@ -9,11 +9,13 @@ from __future__ import annotations
 import gc
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from tasks.models.load import best_device, load_model, resolve_dtype
 from tasks.models.placement import load_placed
@@ -77,6 +79,24 @@ def placed_model(
 
     key = (folder, dtype, tuple(sorted(max_memory.items())))
     return context.loaded.get(PLACED, key, load, release)
+
+
+def leave_gpus(context: Context) -> None:
+    """Give up the models that lie on GPUs, which other processes are about to need."""
+    if best_device().type == "cuda":
+        context.loaded.release(DENSE, PRUNED, PLACED)
+
+
+@contextmanager
+def in_main_memory(model: nn.Module) -> Iterator[None]:
+    """Bring a model that is still needed away from its GPU meanwhile, and back."""
+    device = next(model.parameters()).device
+    model.to("cpu")
+    _collect()
+    try:
+        yield
+    finally:
+        model.to(device)
 
 
 def _collect() -> None:

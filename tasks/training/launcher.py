@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tasks.models.resident import in_main_memory
 from tasks.processes.call import call
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.methods import Progress, PruneResult
@@ -62,14 +63,15 @@ def retrain_in_processes(
         checkpoint_seconds=checkpoint_seconds,
     )
     write_start(scratch, model, training_NL, counted_NL)
-    peaks = call(
-        train_rank,
-        dataclasses.asdict(job),
-        work="training",
-        processes=processes,
-        scratch=scratch,
-        progress=progress,
-    )
+    with in_main_memory(model):  # the first rank takes its GPU
+        peaks = call(
+            train_rank,
+            dataclasses.asdict(job),
+            work="training",
+            processes=processes,
+            scratch=scratch,
+            progress=progress,
+        )
     result = read_result(scratch)
     memory = {MOST_MEMORY: float(max(peaks)), ALL_MEMORY: float(sum(peaks))}
     return dataclasses.replace(result, figures={**result.figures, **memory})

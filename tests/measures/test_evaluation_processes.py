@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,10 +18,18 @@ import torch
 from safetensors.torch import load_file
 
 from configs.errors import ConfigurationError
+from tasks.measures.perplexity import measure as perplexity_measure
+from tasks.measures.perplexity import run
 from tasks.measures.perplexity.reference import Reference
 from tasks.measures.perplexity.run import evaluate_windows
+from tasks.measures.tuning import steps as tuning_steps
+from tasks.measures.zero_shot import measure as zero_shot_measure
+from tasks.measures.zero_shot import rank
+from tasks.models import resident
 from tasks.models.sources.random_model import write
 from tasks.processes.call import CallError
+from tasks.store.context import Context
+from tasks.store.store import Store
 
 CPU = torch.device("cpu")
 TESTS = Path(__file__).parents[1]
@@ -208,3 +217,57 @@ def test_what_one_process_alone_can_do(folder: Path) -> None:
         evaluated(folder, 4, 2, device_map="auto")
     with pytest.raises(TypeError, match="from its folder"):
         evaluate_windows(tiny.llama(), tiny.tokens(), scratch=folder, device=CPU, processes=2)
+
+
+class ReachedError(Exception):
+    """What is called instead of other processes."""
+
+
+@pytest.mark.parametrize("measure", ["perplexity", "zero_shot", "tuning"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_models_leave_the_gpu_before_other_processes_take_it(
+    measure: str, processes: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    released: list[str] = []
+    context = Context(Store(tmp_path))
+    for role in ("dense model", "pruned model", "placed model", "windows"):
+        context.loaded.get(role, None, object, lambda role=role: released.append(role))
+    monkeypatch.setattr(resident, "best_device", lambda: torch.device("cuda"))
+
+    def reached(*_: Any, **__: Any) -> None:
+        raise ReachedError
+
+    for module, name in (
+        (run, "evaluate_windows"),
+        (rank, "zero_shot_in_processes"),
+        (zero_shot_measure, "network"),
+        (tuning_steps, "best_device"),
+    ):
+        monkeypatch.setattr(module, name, reached)
+    monkeypatch.setattr(perplexity_measure, "network", lambda *_: None)
+    monkeypatch.setattr(perplexity_measure, "load_tokens", lambda _: tiny.tokens(4, 16))
+    monkeypatch.setattr(tuning_steps, "training_folder", lambda *_: tmp_path)
+    evaluation = SimpleNamespace(
+        processes=processes,
+        device_map="none",
+        max_memory={},
+        batch_size=1,
+        zero_shot=SimpleNamespace(limit=4, num_fewshot=0),
+    )
+    subject: Any = SimpleNamespace(evaluation=evaluation, dtype="float32", dense=None)
+    artifact = SimpleNamespace(path=tmp_path, facts={})
+    step = SimpleNamespace(needs={}, inputs={"keeps_states": False})
+    work: Any = SimpleNamespace(
+        context=context, need=lambda _: artifact, step=step, out=tmp_path / "out", progress=None
+    )
+    anything: Any = None
+    with pytest.raises(ReachedError):
+        if measure == "perplexity":
+            perplexity_measure._produce(work, subject)
+        elif measure == "zero_shot":
+            zero_shot_measure._produce(work, subject, anything)
+        else:
+            tuning_steps._learn_(work, anything, anything, False, processes)
+    assert sorted(released) == (
+        ["dense model", "placed model", "pruned model"] if processes > 1 else []
+    )

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 CPU = torch.device("cpu")
 _CARD = "_card"
+_OF_DEVICES = (torch.device, torch._C._nn._parse_to)  # type: ignore[attr-defined]
 _OF_TWO = (Tensor.data.__set__, torch._has_compatible_shallow_copy_type)  # type: ignore[attr-defined]
 
 
@@ -48,7 +49,7 @@ class Cards(TorchFunctionMode):
             return _card_of(args[0])
         if function == Tensor.data.__set__:  # type: ignore[attr-defined]
             setattr(args[0], _CARD, _card_of(args[1]))
-        if function is torch.device:
+        if function in _OF_DEVICES:
             return function(*args, **kwargs)
         place = _place(function, [t for t in tree_leaves((args, kwargs)) if _is_tensor(t)])
         if function is Tensor.to and len(args) > 1 and _is_tensor(args[1]):

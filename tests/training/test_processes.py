@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from support.cards import Cards, card
 
 from tasks.processes.call import CallError
 from tasks.pruning.ast.method import AdaptiveSparseTrainer
+from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.methods import PruneResult
 from tasks.pruning.core.targets import SemiStructured
+from tasks.training import launcher
 from tasks.training.launcher import ALL_MEMORY, MOST_MEMORY
 from tasks.training.run import retrain
 
@@ -40,8 +43,9 @@ def train(
     folder: Path,
     progress: object = None,
     counted_NL: torch.Tensor | None = None,
+    decoder: Decoder | None = None,
 ) -> PruneResult:
-    decoder = tiny.decoder("llama")
+    decoder = decoder or tiny.decoder("llama")
     return retrain(
         decoder.model,  # type: ignore[arg-type]
         decoder,
@@ -54,6 +58,28 @@ def train(
         scratch=folder,
         progress=progress,  # type: ignore[arg-type]
     )
+
+
+def test_the_model_leaves_its_gpu_for_the_first_rank(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    decoder = tiny.decoder("llama")
+    parameters = list(decoder.model.parameters())
+    seen: list[set[torch.device]] = []
+
+    def called(*_: object, **__: object) -> list[int]:
+        seen.append({parameter.device for parameter in parameters})
+        return [1, 2]
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(launcher, "call", called)
+    monkeypatch.setattr(launcher, "write_start", lambda *_: None)
+    monkeypatch.setattr(launcher, "read_result", lambda _: PruneResult(weights={}, figures={}))
+    with Cards():
+        decoder.model.to(card(0))
+        train(METHOD, 2, tmp_path, decoder=decoder)
+        seen.append({parameter.device for parameter in parameters})
+    assert seen == [{torch.device("cpu")}, {card(0)}]
 
 
 def workers(folder: Path) -> dict[int, int]:

@@ -14,6 +14,7 @@ from tasks.measures.base import Measure, Subject
 from tasks.measures.computing import as_json, network, processes_of, scratch_of
 from tasks.measures.figures import Figure, Row, Value, instances
 from tasks.models.load import best_device, resolve_dtype
+from tasks.models.resident import leave_gpus
 from tasks.store.steps import Facts, Step, Work
 from tasks.store.store import Artifact
 
@@ -100,6 +101,8 @@ def _produce(work: Work, subject: Subject) -> Facts:
     reference = None
     if "reference" in work.step.needs:
         reference = Reference(work.need("reference").path, work.need("dense").path)
+    if processes > 1:
+        leave_gpus(work.context)
     with scratch_of(work) as scratch:
         result = evaluate_windows(
             network(work, subject) if processes == 1 else work.need("weights").path,

@@ -16,6 +16,7 @@ from tasks.measures.tuning.settings import SHARED
 from tasks.measures.tuning.task import Task
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.load import best_device, load_tokenizer
+from tasks.models.resident import leave_gpus
 from tasks.models.saved.pruned import BRANCHES, load_pruned
 from tasks.runtime.memory import measured
 from tasks.store.code import code_input
@@ -175,6 +176,7 @@ def _learn_(
     held = training.zeros_of(network.model) if holds else {}
     count = sum(int(zero.sum()) for zero in held.values())
     if processes > 1:
+        leave_gpus(work.context)
         history, most = tune_in_processes_(
             network,
             lesson,

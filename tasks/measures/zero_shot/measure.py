@@ -18,6 +18,7 @@ from tasks.measures.zero_shot.paired import calibration_error
 from tasks.measures.zero_shot.questions import main_metric, write_questions
 from tasks.measures.zero_shot.results import RAW, TaskResult, is_share, main_of
 from tasks.models.load import best_device, load_tokenizer
+from tasks.models.resident import leave_gpus
 from tasks.runtime.memory import measured
 from tasks.store.steps import Facts, Step, Work
 from tasks.store.store import Artifact
@@ -337,6 +338,7 @@ def _produce(work: Work, subject: Subject, task: ResolvedTask) -> Facts:
             may_idle=evaluation.processes is None,
             **options,
         )
+        leave_gpus(work.context)
         with scratch_of(work) as scratch:
             results, peak_bytes = zero_shot_in_processes(job, scratch, processes, work.progress)
     else:
