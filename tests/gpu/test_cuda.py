@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -20,11 +22,13 @@ from support.contract import METHODS, made, sketch_of, target_of
 from transformers import PreTrainedModel
 
 from tasks.measures.perplexity.perplexity import perplexity
+from tasks.pruning import sparsegpt
 from tasks.pruning.core import driver, masks
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.hessian import Hessian
 from tasks.pruning.core.methods import PruneResult
 from tasks.pruning.core.registry import parse_target
+from tasks.pruning.core.replay import Replayed
 from tasks.pruning.core.sparsity import layer_sparsity, sparsity
 from tasks.pruning.core.statistics import ColumnCollector
 from tasks.pruning.sparsegpt import SparseGPT
@@ -105,6 +109,7 @@ def test_a_method_gives_the_cpus_result(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in METHODS if n not in ("ast", "policy_gradient")])
 def test_block_by_block_gives_what_the_model_on_the_gpu_gives(name: str) -> None:
     """Weights stay in main memory and only the block at work is on the GPU."""
+    sparsegpt._replayed.cache_clear()  # so that graphs are captured beside the thread that copies
     decoder = tiny.decoder("llama")
     onloaded = pruned(name, decoder, DEVICE)
     assert {w.device.type for w in onloaded.weights.values()} == {"cpu"}
@@ -183,6 +188,38 @@ def test_a_sweep_of_columns_is_the_cpus() -> None:
             results.append({name: weight.cpu() for name, weight in found.items()})
         for name in weights:
             assert torch.allclose(results[0][name], results[1][name], atol=1e-3)
+
+
+@pytest.mark.skipif(REHEARSAL, reason="graphs are CUDA's")
+def test_a_graph_is_captured_while_a_thread_pins_and_copies() -> None:
+    """As the next block's weights come: its calls must neither end the capture nor fail for it."""
+    over, copied = threading.Event(), threading.Event()
+
+    def bring() -> None:
+        pinned: list[torch.Tensor] = []  # held, so that others have to be allocated
+        with torch.cuda.stream(torch.cuda.Stream(DEVICE)):
+            while not over.is_set():
+                pinned.append(torch.ones(1024).pin_memory())
+                pinned[-1].to(DEVICE, non_blocking=True)
+                copied.set()
+                if len(pinned) == 1000:
+                    pinned.clear()
+
+    def count_(tensor: torch.Tensor) -> None:
+        for _ in range(100):
+            tensor.add_(1)
+
+    with ThreadPoolExecutor(1) as pool:
+        bringing = pool.submit(bring)
+        try:
+            assert copied.wait(60)
+            for size in range(1, 33):
+                counted = torch.zeros(size, device=DEVICE)
+                Replayed(count_, [counted])([counted], [0])
+                assert counted.eq(100).all()
+        finally:
+            over.set()
+        bringing.result(60)
 
 
 def test_statistics_of_16_bits_are_the_float32_sums() -> None:
