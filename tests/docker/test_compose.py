@@ -81,6 +81,15 @@ def test_services_are_not_root_and_images_are_pinned(services: dict[str, Any]) -
     assert command == services["worker"]["command"]
 
 
+def test_one_worker_lends_all_gpus(variables: dict[str, str]) -> None:
+    """Two would give their cells the same one: each has locks of its own."""
+    worker = load(variables | {"GPUS": "4"})["services"]["worker-gpu"]
+    assert worker["command"][-3:-1] == ["--limit", "4"]
+    (lent,) = worker["deploy"]["resources"]["reservations"]["devices"]
+    assert lent["count"] == "all"
+    assert worker["container_name"], "Compose scales what has none"
+
+
 def test_what_the_image_copies_is_there() -> None:
     text = (DOCKER / "Dockerfile").read_text()
     for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
