@@ -204,6 +204,7 @@ def prune(
                 training_NL=training,
                 counted_NL=counted,
                 loss=loss,
+                device=best_device(),
                 progress=work.progress,
                 into=into,
             )
@@ -213,7 +214,9 @@ def prune(
 
 def _prune(work: Work, recipe: Recipe) -> Facts:
     source = work.need("model").path
-    dense = dense_model(work.context, source, recipe.dtype)
+    # Whoever learns passes through all of it, again and again.
+    by_block = not recipe.method.uses_training
+    dense = dense_model(work.context, source, recipe.dtype, by_block=by_block)
     decoder = describe(dense, recipe.exclude)
     pruned = prune(work, recipe, decoder, SpilledWeights(work.out / _SPILL))
     result = pruned.result
@@ -233,6 +236,7 @@ def _prune(work: Work, recipe: Recipe) -> Facts:
         "excluded_layers": len(excluded),
         "excluded_weights": sum(sizes[name] for name in excluded),
         "branch_weights": sum(branch.numel() for branch in result.branches.values()),
+        "from_main_memory": dense.device.type != best_device().type,
     }
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from tasks.data.texts import load_tokens
 from tasks.models.architecture.decoder import describe
 from tasks.models.files import share
+from tasks.models.load import best_device
 from tasks.models.resident import dense_model
 from tasks.pruning.core.driver import collect_statistics
 from tasks.pruning.core.statistics import ColumnStatistics
@@ -49,10 +50,14 @@ def statistics_step(model: Step, tokens: Step, count: int, dtype: str, sketch: i
 def _produce(work: Work) -> Facts:
     inputs = work.step.inputs
     tokens = load_tokens(work.need("tokens"))[: inputs["windows"]]
-    dense = dense_model(work.context, work.need("model").path, inputs["dtype"])
+    dense = dense_model(work.context, work.need("model").path, inputs["dtype"], by_block=True)
     start = time.perf_counter()
     found = collect_statistics(
-        describe(dense), tokens, sketch=inputs.get("sketch", 0), progress=work.progress
+        describe(dense),
+        tokens,
+        sketch=inputs.get("sketch", 0),
+        device=best_device(),
+        progress=work.progress,
     )
     seconds = time.perf_counter() - start
     owners: dict[ColumnStatistics, str] = {}

@@ -71,10 +71,28 @@ def load_model(
             if lacks_pooler(info):
                 model, info = load(add_pooling_layer=False)
         except (ValueError, KeyError, ImportError) as error:
-            reason = f"transformers cannot load {folder.name}: {error}"
-            raise UnsupportedModelError(reason) from error
+            raise UnsupportedModelError(_unloadable(folder, error)) from error
     require_complete(info, folder.name)
     return model.to(device).eval().requires_grad_(False)
+
+
+def weight_bytes(folder: Path, dtype: torch.dtype, trust: Trust) -> int:
+    """What the weights of a folder's model take in ``dtype``; none is loaded.
+
+    Raises:
+        UnsupportedModelError: transformers does not know it.
+    """
+    config = load_config(folder, trust)
+    with quiet(), torch.device("meta"):
+        try:
+            model = auto_class(config).from_config(config, trust_remote_code=trust.remote_code)
+        except (ValueError, KeyError, ImportError) as error:
+            raise UnsupportedModelError(_unloadable(folder, error)) from error
+    return dtype.itemsize * sum(parameter.numel() for parameter in model.parameters())
+
+
+def _unloadable(folder: Path, error: Exception) -> str:
+    return f"transformers cannot load {folder.name}: {error}"
 
 
 def is_encoder(config: Any) -> bool:

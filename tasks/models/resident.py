@@ -17,26 +17,60 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from tasks.models.load import best_device, load_model, resolve_dtype
+from configs.errors import ConfigurationError
+from configs.trust import Trust
+from tasks.models.load import best_device, load_model, resolve_dtype, weight_bytes
 from tasks.models.placement import load_placed
 from tasks.models.saved.pruned import load_pruned
+from tasks.runtime.memory import obtainable
 from tasks.store.context import Context
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_SHARE = 0.8
+"""Of a GPU, what weights may take of it; the rest is for activations and what methods collect."""
+_LARGE = (
+    "Figures of a model that one GPU does not hold are measured with evaluation.device_map: auto, "
+    "and one-shot methods prune it block by block from main memory. What needs all of it at once "
+    "does not go: ast, policy_gradient, flip_gradient, coresets, and the members of an ensemble"
+)
 DENSE, PRUNED, PLACED = "dense model", "pruned model", "placed model"
 
 
-def dense_model(context: Context, folder: Path, dtype: str) -> PreTrainedModel:
-    """A model as it came, shared by every step that reads it; never changed."""
-    device = best_device()
+def dense_model(
+    context: Context, folder: Path, dtype: str, *, by_block: bool = False
+) -> PreTrainedModel:
+    """A model as it came, shared by every step that reads it; never changed.
+
+    Args:
+        by_block: whether the caller brings one block at a time to ``best_device()``; a model that
+            leaves too little room there then stays in main memory.
+
+    Raises:
+        ConfigurationError: it is larger than the GPU, and the caller needs all of it there.
+    """
+    home = _home(folder, resolve_dtype(dtype, best_device()), context.trust, by_block=by_block)
 
     def load() -> PreTrainedModel:
         context.loaded.release(PLACED)
-        return load_model(folder, resolve_dtype(dtype, device), device, context.trust)
+        return load_model(folder, resolve_dtype(dtype, best_device()), home, context.trust)
 
-    return context.loaded.get(DENSE, (folder, dtype), load, _collect)
+    return context.loaded.get(DENSE, (folder, dtype, home), load, _collect)
+
+
+def _home(folder: Path, dtype: torch.dtype, trust: Trust, *, by_block: bool) -> torch.device:
+    """Where all of a model lies."""
+    device = best_device()
+    if device.type != "cuda":
+        return device
+    size, room = weight_bytes(folder, dtype, trust), obtainable(device)
+    if by_block and size > _SHARE * room:
+        return torch.device("cpu")
+    if size > room:
+        told = f"its weights take {size / 2**30:.1f} GiB, and the GPU has {room / 2**30:.1f} GiB"
+        raise ConfigurationError("models", folder.name, told, _LARGE)
+    return device
 
 
 def pruned_model(context: Context, folder: Path, dtype: str) -> PreTrainedModel:

@@ -258,6 +258,11 @@ def left_notes(plan: Plan, context: Context) -> list[str]:
         facts = found.facts if (found := context.find(cell.pruned)) else {}
         for note in notes_of(facts.get("figures", {})):
             said[f"{cell.recipe.label}: {note}"] = None
+        if facts.get("from_main_memory", False):
+            said[
+                f"{cell.recipe.label}: the model leaves too little room on the GPU, so its weights "
+                "came from main memory a block at a time: seconds of pruning hold that way."
+            ] = None
         if exempt := facts.get("exempt_weights", {}):
             kinds = ", ".join(f"{kind} {count:,}" for kind, count in exempt.items())
             said[f"{cell.model.spec}: exempt weights stay dense and uncounted: {kinds}."] = None

@@ -8,6 +8,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
@@ -47,6 +51,14 @@ def measured(device: str) -> Iterator[Peak]:
         yield peak
     finally:
         peak.bytes = _allocated_peak() if on_cuda else _resident_peak()
+
+
+def obtainable(device: torch.device) -> int:
+    """Bytes of a GPU that this process may have: what is free, and what it holds already."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device)
 
 
 def _allocated_peak() -> int:

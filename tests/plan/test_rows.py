@@ -43,7 +43,10 @@ def test_what_a_method_told_of_its_run_stands_beside_every_row_that_shows_it() -
     assert all(note.startswith("m wanda 0.5 seed 1: ") for note in said)
     for part in ("reached 49 experts", "2 Hessians", "from 0.45 to 0.55"):
         assert sum(part in note for note in said) == 1
-    facts = {"figures": dict.fromkeys(told, 0.0)}
+    facts = {"from_main_memory": True}
+    (note,) = left_notes(cast("Any", SimpleNamespace(models=[], cells=[cell, cell])), context)
+    assert note.startswith("m wanda 0.5 seed 1: the model leaves too little room on the GPU")
+    facts = {"figures": dict.fromkeys(told, 0.0), "from_main_memory": False}
     assert not left_notes(cast("Any", SimpleNamespace(models=[], cells=[cell])), context)
 
 

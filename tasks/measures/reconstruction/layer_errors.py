@@ -119,6 +119,7 @@ def reconstruction_errors(
     windows_NL: Tensor,
     *,
     batch_size: int = 4,
+    device: torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
     """The relative error of each layer that ``pruned_weights`` names.
@@ -131,6 +132,7 @@ def reconstruction_errors(
             branch, ``<layer>.slorb_x`` and ``<layer>.slorb_s``, is part of its weight.
         windows_NL: token ids, at least one window.
         batch_size: windows of one forward pass; changes memory, never the figures.
+        device: where the block at work runs; by default, where the model is.
         progress: called with (blocks done, blocks in all).
 
     Returns:
@@ -155,7 +157,7 @@ def reconstruction_errors(
         found = _energies_of(block, pruned_weights)
         errors.update((name, _relative(name, found[name])) for name in found if found[name].rows)
 
-    walk(decoder, windows_NL, visit, batch=batch_size, progress=progress)
+    walk(decoder, windows_NL, visit, device=device, batch=batch_size, progress=progress)
     return errors
 
 

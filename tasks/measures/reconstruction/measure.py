@@ -16,7 +16,7 @@ from tasks.measures.figures import Figure, Value
 from tasks.measures.perplexity.measure import windows_of
 from tasks.measures.reconstruction.layer_errors import CheckpointWeights, reconstruction_errors
 from tasks.models.architecture.decoder import describe
-from tasks.models.load import load_model
+from tasks.models.load import best_device, load_model
 from tasks.models.resident import dense_model
 from tasks.models.saved.source_side import file_names
 from tasks.pruning.core.blocks import Decoder
@@ -111,7 +111,7 @@ def _pruned_weights(work: Work, decoder: Decoder, dtype: torch.dtype) -> Mapping
 
 
 def _produce(work: Work, subject: Subject) -> Facts:
-    dense = dense_model(work.context, work.need("dense").path, subject.dtype)
+    dense = dense_model(work.context, work.need("dense").path, subject.dtype, by_block=True)
     decoder = describe(dense, subject.exclude)
     errors = reconstruction_errors(
         dense,
@@ -119,6 +119,7 @@ def _produce(work: Work, subject: Subject) -> Facts:
         _pruned_weights(work, decoder, dense.dtype),
         load_tokens(work.need("tokens"))[:_WINDOWS],
         batch_size=subject.evaluation.batch_size,
+        device=best_device(),
         progress=work.progress,
     )
     meant = [error for name, error in errors.items() if not decoder.excludes(name)]
