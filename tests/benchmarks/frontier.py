@@ -1,7 +1,7 @@
 """Quality against time: each one-shot method at 1 024 to 16 384 calibration tokens.
 
     python tests/benchmarks/frontier.py --data FOLDER [--model gemma3-270m] [--seeds 0 1 2]
-    python tests/benchmarks/frontier.py --data FOLDER --methods sketched_obs:directions=16
+    python tests/benchmarks/frontier.py --data FOLDER --methods sketched_obs:directions=32
     python tests/benchmarks/frontier.py --plot tests/benchmarks/figures/frontier.png
 
 Time is the processor seconds of one thread for a loaded model: forward passes, statistics,
@@ -29,6 +29,7 @@ from torch import Tensor
 from tasks.measures.perplexity.perplexity import perplexity
 from tasks.pruning.core.methods import Method
 from tasks.pruning.core.registry import parse_target
+from tasks.pruning.full_obs import FullOBS
 from tasks.pruning.magnitude import Magnitude
 from tasks.pruning.sketched_obs.method import SketchedOBS
 from tasks.pruning.sparsegpt import SparseGPT
@@ -44,6 +45,7 @@ METHODS: dict[str, Method] = {
     "sparsegpt": SparseGPT(),
     "swiftprune": SwiftPrune(),
     "sketched_obs": SketchedOBS(tokens=ALL),
+    "full_obs": FullOBS(),
 }
 FIGURES = ("perplexity", "seconds")
 KEYS = ("model", "method", "target", "tokens", "seed", "windows")

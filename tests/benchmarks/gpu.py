@@ -28,6 +28,7 @@ from tasks.pruning.core import driver
 from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
 from tasks.pruning.core.methods import LayerMethod, Method
 from tasks.pruning.core.registry import parse_target
+from tasks.pruning.full_obs import FullOBS
 from tasks.pruning.magnitude import Magnitude
 from tasks.pruning.sketched_obs.method import SketchedOBS
 from tasks.pruning.sparsegpt import SparseGPT
@@ -41,7 +42,7 @@ TINY = SHAPE | {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers"
                 "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 256}  # fmt: skip
 METHODS: dict[str, Method] = {
     method.name: method
-    for method in (Magnitude(), Wanda(), SwiftPrune(), SketchedOBS(), SparseGPT())
+    for method in (Magnitude(), Wanda(), SwiftPrune(), SketchedOBS(), FullOBS(), SparseGPT())
 }
 GOALS = {"wanda": "2.2 bare passes", "swiftprune": "1.3 bare passes", "sparsegpt": "264 s"}
 

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import torch
 
+from tasks.pruning import full_obs
 from tasks.pruning.core import driver, hessian
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.methods import BlockMethod, LayerMethod, Method
@@ -51,6 +52,7 @@ def measured_phases(method: Method) -> Iterator[Counter[str]]:
         (ColumnCollector, "add", STATISTICS),
         (hessian.Hessian, "add", STATISTICS),
         (hessian, "inverse_factor", FACTORS),
+        (full_obs, "inverse_factor", FACTORS),
         (kind, prune, SELECTION),
     ]
     with ExitStack() as stack:

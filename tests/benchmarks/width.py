@@ -23,6 +23,7 @@ from phases import FACTORS, FORWARD, SELECTION, STATISTICS, prune
 from tasks.pruning.core.blocks import walk
 from tasks.pruning.core.methods import BlockMethod, Method
 from tasks.pruning.core.registry import parse_target
+from tasks.pruning.full_obs import FullOBS
 from tasks.pruning.sketched_obs.method import SketchedOBS
 from tasks.pruning.sparsegpt import SparseGPT
 from tasks.pruning.swiftprune.method import SwiftPrune
@@ -41,7 +42,8 @@ METHODS: dict[str, tuple[Method, int]] = {
     "wanda": (Wanda(), 16384),
     "swiftprune": (SwiftPrune(), 16384),
     "sketched_obs": (SketchedOBS(tokens=ALL), 8192),
-    "sketched_obs, 8 directions": (SketchedOBS(tokens=ALL, directions=8), 1024),
+    "sketched-fast": (SketchedOBS(tokens=ALL, directions=32, oversampling=4), 1024),
+    "full_obs": (FullOBS(), 8192),
 }
 """Name → (method, the calibration tokens that it takes in setting R)."""
 

@@ -20,6 +20,7 @@ from tasks.pruning.core.masks import lowest_per_row
 from tasks.pruning.core.methods import Method
 from tasks.pruning.core.statistics import ColumnCollector
 from tasks.pruning.core.targets import Fraction, parse_target
+from tasks.pruning.full_obs import FullOBS
 from tasks.pruning.magnitude import Magnitude
 from tasks.pruning.sketched_obs.hessian import low_rank_hessian
 from tasks.pruning.sketched_obs.method import SketchedOBS
@@ -135,7 +136,13 @@ def lonely(family: str = "gpt_oss") -> Any:
 
 @pytest.mark.parametrize(
     "method",
-    [Wanda(), SparseGPT(), SwiftPrune(contribution="output", selection="exact"), SketchedOBS()],
+    [
+        Wanda(),
+        SparseGPT(),
+        SwiftPrune(contribution="output", selection="exact"),
+        SketchedOBS(),
+        FullOBS(),
+    ],
     ids=lambda m: m.name,
 )
 def test_experts_without_tokens_are_told_and_go_by_magnitude(method: Method) -> None:

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from tasks.pruning.core import driver
+from tasks.pruning.core.energy import rescaled
 from tasks.pruning.core.statistics import ColumnCollector, ColumnStatistics
 from tasks.pruning.core.targets import Fraction, SemiStructured
 from tasks.pruning.sketched_obs.hessian import LowRankHessian, low_rank_hessian
 from tasks.pruning.sketched_obs.method import SketchedOBS
-from tasks.pruning.sketched_obs.update import compensated_, rescaled, saliency
+from tasks.pruning.sketched_obs.update import compensated_, saliency
 
 COLUMNS = 12
 
@@ -141,7 +142,7 @@ def test_full_rescaling_restores_the_energy_of_each_row() -> None:
     weight_OI = torch.randn(5, COLUMNS, generator=generator(7))
     weight_OI[2] = 0.1
     stays_OI = (weight_OI.abs() >= 0.7).float()
-    result_OI = rescaled(weight_OI, stays_OI, matrix, 1.0)
+    result_OI = rescaled(weight_OI, stays_OI, matrix.diagonal_I, 1.0)
     energy_O = weight_OI.square() @ matrix.diagonal_I
     energy_O[2] = 0  # it lost everything
     torch.testing.assert_close(result_OI.square() @ matrix.diagonal_I, energy_O)
@@ -152,7 +153,7 @@ def test_nothing_pruned_changes_nothing_and_all_pruned_is_zero(part: float) -> N
     matrix = random_hessian()
     weight_OI = torch.randn(3, COLUMNS, generator=generator(8))
     for stays_OI in (torch.ones_like(weight_OI), torch.zeros_like(weight_OI)):
-        kept_OI = rescaled(weight_OI, stays_OI, matrix, part)
+        kept_OI = rescaled(weight_OI, stays_OI, matrix.diagonal_I, part)
         result_OI = compensated_(kept_OI, weight_OI, stays_OI, matrix, 0.5, 4)
         torch.testing.assert_close(result_OI, weight_OI * stays_OI)
 

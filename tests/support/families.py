@@ -15,6 +15,7 @@ from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
 from tasks.pruning.core.layers import expert_tensors, is_fused_experts
 from tasks.pruning.core.sparsity import layer_sparsity, sparsity
 from tasks.pruning.core.targets import Fraction
+from tasks.pruning.full_obs import FullOBS
 from tasks.pruning.magnitude import Magnitude
 from tasks.pruning.sketched_obs.method import SketchedOBS
 from tasks.pruning.sparsegpt import SparseGPT
@@ -229,7 +230,15 @@ def _prune(decoder: Decoder, tokens_NL: Tensor) -> None:
     assert difference <= 1e-5, f"the walk is {difference:.1e} away from the model"
     sketched = SketchedOBS(directions=4)
     statistics = driver.collect_statistics(decoder, tokens_NL, sketch=sketched.sketch)
-    for method in (Magnitude(), Wanda(), SparseGPT(), SwiftPrune(selection="exact"), sketched):
+    one_shot = (
+        Magnitude(),
+        Wanda(),
+        SparseGPT(),
+        SwiftPrune(selection="exact"),
+        sketched,
+        FullOBS(),
+    )
+    for method in one_shot:
         weights = driver.prune(
             method, decoder, Fraction(0.5), tokens_NL=tokens_NL, statistics=statistics
         ).weights

@@ -6,10 +6,8 @@ form from one pass, linear in the number of weights) and departs from that paper
 - the Hessian is a diagonal, the two mean inputs and the leading directions of the rest
   (``hessian.py``) in place of one rank-one term;
 - of each row, or each group, exactly as many weights go as the target says; nothing is scanned;
-- the weights that stay are scaled towards their row's energy, then changed so that each row answers
-  those directions as before (``update.py``). Without the scaling the error of a layer's output is
-  lower and the model's perplexity higher, by a tenth and more at 2:4: error does not predict
-  perplexity here.
+- the weights that stay are scaled towards their row's energy (``core/energy.py``), then changed so
+  that each row answers those directions as before (``update.py``).
 
 Figures and what did not help: ``tests/benchmarks/sketched_obs.md``.
 """
@@ -23,12 +21,13 @@ import torch
 from torch import Tensor
 
 from tasks.pruning.core import masks
+from tasks.pruning.core.energy import rescaled
 from tasks.pruning.core.methods import LayerMethod, option
 from tasks.pruning.core.registry import register
 from tasks.pruning.core.statistics import ColumnStatistics
 from tasks.pruning.core.targets import SemiStructured, Target
 from tasks.pruning.sketched_obs.hessian import LowRankHessian, low_rank_hessian
-from tasks.pruning.sketched_obs.update import compensated_, rescaled, saliency
+from tasks.pruning.sketched_obs.update import compensated_, saliency
 
 
 @register
@@ -43,10 +42,10 @@ class SketchedOBS(LayerMethod):
     uses_statistics: ClassVar[bool] = True
 
     directions: int = option(
-        32, "Leading directions of the inputs in the Hessian, beside the two means.", ge=0, le=512
+        96, "Leading directions of the inputs in the Hessian, beside the two means.", ge=0, le=512
     )
     oversampling: float = option(
-        4.0, "Columns of the sketch, as a multiple of the directions.", ge=1, le=64
+        2.0, "Columns of the sketch, as a multiple of the directions.", ge=1, le=64
     )
     tokens: int = option(
         8192, "Statistics use at most so many calibration tokens, in whole windows.", ge=1
@@ -59,7 +58,7 @@ class SketchedOBS(LayerMethod):
         0.75, "Fractions: how far a row's energy is restored before compensation.", ge=0, le=1
     )
     rescale_groups: float = option(1.0, "The same for keep:group.", ge=0, le=1)
-    steps: int = option(4, "Conjugate gradient steps of the compensation; 0: none.", ge=0, le=1024)
+    steps: int = option(8, "Conjugate gradient steps of the compensation; 0: none.", ge=0, le=1024)
 
     @property
     def departs(self) -> str:
@@ -90,6 +89,6 @@ class SketchedOBS(LayerMethod):
         losses_OI = before_OI.square() * saliency(matrix, kept_share)
         stays_OI = masks.lowest(losses_OI, target, zero_OI=weight_OI == 0).logical_not_().float()
         part = self.rescale_groups if isinstance(target, SemiStructured) else self.rescale
-        kept_OI = rescaled(before_OI, stays_OI, matrix, part)
+        kept_OI = rescaled(before_OI, stays_OI, matrix.diagonal_I, part)
         kept_OI = compensated_(kept_OI, before_OI, stays_OI, matrix, kept_share, self.steps)
         return kept_OI.to(weight_OI.dtype)

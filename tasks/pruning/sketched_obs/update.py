@@ -26,22 +26,6 @@ def saliency(matrix: LowRankHessian, kept_share: float) -> Tensor:
     return (diagonal_I + without_I).float()
 
 
-def rescaled(weight_OI: Tensor, stays_OI: Tensor, matrix: LowRankHessian, part: float) -> Tensor:
-    """The weights that stay, scaled towards each row's energy Σ d w² before; float32.
-
-    Args:
-        stays_OI: 1 or 0, float32.
-        part: 1 restores the energy in full, 0 not at all.
-    """
-    kept_OI = weight_OI * stays_OI
-    before_O = weight_OI.square() @ matrix.diagonal_I
-    after_O = kept_OI.square() @ matrix.diagonal_I
-    factor_O = (before_O / after_O.clamp(min=1e-20)).sqrt()
-    # A row that lost everything has nothing to scale.
-    factor_O = torch.where(after_O > 0, factor_O, torch.ones_like(factor_O))
-    return kept_OI.mul_((1 + part * (factor_O - 1))[:, None])
-
-
 def compensated_(
     kept_OI: Tensor,
     weight_OI: Tensor,

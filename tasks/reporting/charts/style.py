@@ -41,6 +41,7 @@ _METHODS = {
     "sparsegpt": MethodStyle("#009E73", "D", (4, 1, 1, 1)),
     "swiftprune": MethodStyle("#D55E00", "^", ()),
     "sketched_obs": MethodStyle("#882255", ">", (2.2, 0.9)),
+    "full_obs": MethodStyle("#117733", "d", (6, 1, 1, 1)),
     "wanda_sp": MethodStyle("#332288", "X", (1, 1)),
     "flip_gradient": MethodStyle("#44AA99", "<", (4, 1, 1, 1)),
     "policy_gradient": MethodStyle("#CC79A7", "v", (6, 1, 1, 1)),
@@ -50,7 +51,7 @@ _SPARE = (
     MethodStyle("#AA4499", "p", (2.2, 0.9)),
     MethodStyle("#999933", "h", ()),
     MethodStyle("#666666", "8", (1, 1)),
-    MethodStyle("#117733", "d", (6, 1, 1, 1)),
+    MethodStyle("#DDCC77", "d", (6, 1, 1, 1)),
 )
 SYMBOLS = {
     "o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "X": "x",

@@ -1,0 +1,161 @@
+"""Full OBS: one mask for a whole layer under its whole Hessian, then conjugate gradients.
+
+This project's own method. It sees what SparseGPT sees (``sparsegpt.py``: H = 2XᵀX/N + λI of inputs
+that passed through pruned predecessors) and departs from it in everything else:
+
+- All of a layer's weights are compared at once, each by what removing it costs where only the share
+  of the others that the target keeps can make up for it. SparseGPT goes column by column, and only
+  later columns make up.
+- Of each row, or each group, exactly as many weights go as the target says.
+- The weights that stay are scaled towards their row's energy (``core/energy.py``), and then changed
+  by a few steps of conjugate gradients towards the least error of the layer's output. They are
+  stopped early: a layer's inputs are few and the model is not its layers.
+
+Related: ADMM for the weights that stay (Boža 2024, arXiv 2401.02938), which solves the same problem
+without the scaling. Figures: ``tests/benchmarks/sketched_obs.md``.
+
+Shapes: ``O`` are the out-features of all layers that share an input, ``I`` its in-features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tasks.pruning.core import masks
+from tasks.pruning.core.energy import rescaled
+from tasks.pruning.core.hessian import Hessian, inverse_factor
+from tasks.pruning.core.methods import BlockMethod, Collector, option
+from tasks.pruning.core.notes import DAMPED_MORE
+from tasks.pruning.core.registry import register
+from tasks.pruning.core.targets import SemiStructured, Target
+
+
+class _Moments(Hessian):
+    """Σ XᵀX of one input, and how it was damped once its layers are pruned."""
+
+    damped_more = False
+
+    def figures(self) -> Mapping[str, float]:
+        return {DAMPED_MORE: float(self.damped_more)}
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class FullOBS(BlockMethod):
+    """Prunes the smallest OBS losses under the whole Hessian; kept weights compensate."""
+
+    name: ClassVar[str] = "full_obs"
+    summary: ClassVar[str] = "OBS under the whole Hessian, a layer at once; compensates."
+    source: ClassVar[str] = "this project, from Optimal Brain Surgeon (Hassibi & Stork 1992)"
+
+    damping: float = option(
+        0.01, "Added to the Hessian's diagonal, as part of its mean.", gt=0, le=1e6
+    )
+    rescale: float = option(
+        0.75, "Fractions: how far a row's energy is restored before compensation.", ge=0, le=1
+    )
+    rescale_groups: float = option(1.0, "The same for keep:group.", ge=0, le=1)
+    steps: int = option(8, "Conjugate gradient steps of the compensation; 0: none.", ge=0, le=1024)
+
+    @property
+    def departs(self) -> str:
+        return "selection and update are this project's own"
+
+    def collector(self, in_features: int, device: torch.device) -> Collector:
+        return _Moments(in_features, device, self.damping)
+
+    def prune_layer(
+        self, weight_OI: Tensor, collected: Collector, target: Target, generator: torch.Generator
+    ) -> Tensor:
+        return self.prune_layers({"": weight_OI}, collected, target, generator)[""]
+
+    def prune_layers(
+        self,
+        weights: Mapping[str, Tensor],
+        collected: Collector,
+        target: Target,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        del generator
+        assert isinstance(collected, _Moments)
+        weight_OI = torch.cat([part_OI.float() for part_OI in weights.values()])
+        if not torch.isfinite(weight_OI).all():  # comparing such losses says nothing
+            raise ValueError("weights are not finite")
+        hessian_II = collected.hessian()
+        cost_I, damping = costs(hessian_II, 1 - target.sparsity, self.damping)
+        collected.damped_more = damping > self.damping
+        diagonal_I = hessian_II.diagonal()
+        # Inputs that are all zero tell nothing: each weight counts by its size.
+        diagonal_I.add_(damping * float(diagonal_I.mean()) or 1.0)
+        losses_OI = weight_OI.square() * cost_I
+        gone_OI = masks.lowest(losses_OI, target, zero_OI=weight_OI == 0)
+        stays_OI = gone_OI.logical_not().float()
+        part = self.rescale_groups if isinstance(target, SemiStructured) else self.rescale
+        kept_OI = rescaled(weight_OI, stays_OI, diagonal_I, part)
+        kept_OI = compensated_(kept_OI, weight_OI, stays_OI, hessian_II, self.steps)
+        rows = [len(part_OI) for part_OI in weights.values()]
+        return {
+            name: part_OI.to(weights[name].dtype)
+            for name, part_OI in zip(weights, kept_OI.split(rows), strict=True)
+        }
+
+
+def costs(hessian_II: Tensor, kept_share: float, damping: float) -> tuple[Tensor, float]:
+    """What removing a weight costs, per squared weight, and what H was damped with.
+
+    OBS removes one weight and lets all others make up for it: 1/[H⁻¹]_ii. When many weights go at
+    once only those that stay can, so that what one input says of another counts by ``kept_share``;
+    1 is OBS itself, 0 is the input's own energy.
+
+    Returns:
+        ``I``, float32, positive.
+
+    Raises:
+        ValueError: when H is not finite.
+    """
+    shared_II = hessian_II * kept_share
+    shared_II.diagonal().copy_(hessian_II.diagonal())
+    factor = inverse_factor(shared_II, damping)
+    # UᵀU = H⁻¹, with rows in units of their diagonal.
+    factor.rows_II.mul_(factor.pivot_I.rsqrt()[:, None])
+    inverse_I = torch.linalg.vector_norm(factor.rows_II, dim=0).square()
+    return inverse_I.reciprocal(), factor.damping
+
+
+def compensated_(
+    kept_OI: Tensor, weight_OI: Tensor, stays_OI: Tensor, hessian_II: Tensor, steps: int
+) -> Tensor:
+    """Change ``kept_OI`` in place towards the least (w' − w)ᵀH(w' − w) of each row.
+
+    All rows' systems are solved side by side by conjugate gradients with the diagonal of H as
+    preconditioner: a product with H a step.
+
+    Args:
+        kept_OI: w', zero where a weight is pruned; where they begin.
+        weight_OI: w, the weights before pruning, float32.
+        stays_OI: 1 or 0, float32.
+        steps: as many as a row keeps weights solve exactly.
+    """
+    inverse_OI = stays_OI / hessian_II.diagonal()
+    residual_OI = (weight_OI - kept_OI) @ hessian_II
+    direction_OI = residual_OI * inverse_OI
+    size_O1 = (residual_OI * direction_OI).sum(dim=1, keepdim=True)
+    for _ in range(steps):
+        product_OI = direction_OI @ hessian_II
+        step_O1 = _quotient(size_O1, (direction_OI * product_OI).sum(dim=1, keepdim=True))
+        kept_OI.addcmul_(step_O1, direction_OI)
+        residual_OI.addcmul_(step_O1, product_OI, value=-1)
+        solved_OI = residual_OI * inverse_OI
+        before_O1, size_O1 = size_O1, (residual_OI * solved_OI).sum(dim=1, keepdim=True)
+        direction_OI = solved_OI.addcmul_(_quotient(size_O1, before_O1), direction_OI)
+    return kept_OI
+
+
+def _quotient(above_O1: Tensor, below_O1: Tensor) -> Tensor:
+    """0 where a row is solved already."""
+    return torch.where(below_O1 > 0, above_O1 / below_O1, torch.zeros_like(below_O1))
