@@ -32,6 +32,7 @@ from tasks.pruning.core.hessian import Hessian, inverse_factor
 from tasks.pruning.core.methods import BlockMethod, Collector, option
 from tasks.pruning.core.notes import DAMPED_MORE
 from tasks.pruning.core.registry import register
+from tasks.pruning.core.solve import conjugate_gradients_
 from tasks.pruning.core.targets import SemiStructured, Target
 
 
@@ -142,20 +143,10 @@ def compensated_(
         steps: as many as a row keeps weights solve exactly.
     """
     inverse_OI = stays_OI / hessian_II.diagonal()
-    residual_OI = (weight_OI - kept_OI) @ hessian_II
-    direction_OI = residual_OI * inverse_OI
-    size_O1 = (residual_OI * direction_OI).sum(dim=1, keepdim=True)
-    for _ in range(steps):
-        product_OI = direction_OI @ hessian_II
-        step_O1 = _quotient(size_O1, (direction_OI * product_OI).sum(dim=1, keepdim=True))
-        kept_OI.addcmul_(step_O1, direction_OI)
-        residual_OI.addcmul_(step_O1, product_OI, value=-1)
-        solved_OI = residual_OI * inverse_OI
-        before_O1, size_O1 = size_O1, (residual_OI * solved_OI).sum(dim=1, keepdim=True)
-        direction_OI = solved_OI.addcmul_(_quotient(size_O1, before_O1), direction_OI)
-    return kept_OI
-
-
-def _quotient(above_O1: Tensor, below_O1: Tensor) -> Tensor:
-    """0 where a row is solved already."""
-    return torch.where(below_O1 > 0, above_O1 / below_O1, torch.zeros_like(below_O1))
+    return conjugate_gradients_(
+        kept_OI,
+        (weight_OI - kept_OI) @ hessian_II,
+        product=lambda direction_OI: direction_OI @ hessian_II,
+        precondition=lambda residual_OI: residual_OI * inverse_OI,
+        steps=steps,
+    )

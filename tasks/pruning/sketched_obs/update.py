@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tasks.pruning.core.solve import conjugate_gradients_
 from tasks.pruning.sketched_obs.hessian import LowRankHessian
 
 
@@ -50,27 +51,16 @@ def compensated_(
     inverse_RR = torch.linalg.inv(_core(columns_IR.double(), scaled_IR.double(), kept_share))
     inverse_RR = inverse_RR.to(columns_IR.dtype)
     residual_OR = (weight_OI - kept_OI) @ columns_IR
-    answer_OR = torch.zeros_like(residual_OR)
-    solved_OR = residual_OR @ inverse_RR
-    direction_OR = solved_OR.clone()
-    size_O1 = (residual_OR * solved_OR).sum(dim=1, keepdim=True)
-    for _ in range(steps):
-        product_OR = direction_OR + (direction_OR @ scaled_IR.T).mul_(stays_OI) @ columns_IR
-        curvature_O1 = (direction_OR * product_OR).sum(dim=1, keepdim=True)
-        step_O1 = _quotient(size_O1, curvature_O1)
-        answer_OR.addcmul_(step_O1, direction_OR)
-        residual_OR.addcmul_(step_O1, product_OR, value=-1)
-        solved_OR = residual_OR @ inverse_RR
-        before_O1, size_O1 = size_O1, (residual_OR * solved_OR).sum(dim=1, keepdim=True)
-        direction_OR = solved_OR.addcmul_(_quotient(size_O1, before_O1), direction_OR)
+    answer_OR = conjugate_gradients_(
+        torch.zeros_like(residual_OR),
+        residual_OR,
+        product=lambda d_OR: d_OR + (d_OR @ scaled_IR.T).mul_(stays_OI) @ columns_IR,
+        precondition=lambda r_OR: r_OR @ inverse_RR,
+        steps=steps,
+    )
     return kept_OI.addcmul_(answer_OR @ scaled_IR.T, stays_OI)
 
 
 def _core(columns_IR: Tensor, scaled_IR: Tensor, kept_share: float) -> Tensor:
     identity_RR = torch.eye(columns_IR.shape[1], dtype=columns_IR.dtype, device=columns_IR.device)
     return identity_RR + kept_share * (columns_IR.T @ scaled_IR)
-
-
-def _quotient(above_O1: Tensor, below_O1: Tensor) -> Tensor:
-    """0 where a row is solved already."""
-    return torch.where(below_O1 > 0, above_O1 / below_O1, torch.zeros_like(below_O1))
