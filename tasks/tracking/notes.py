@@ -31,12 +31,14 @@ def experiment_note(experiment_id: str, tags: Mapping[str, str]) -> str:
     views.sort(key=lambda view: (-view["createdAt"], view["name"]))
     names = [view["name"].removesuffix(f": {CELLS}") for view in views]
     lines = [f"- {name}: {_links(experiment_id, name)}" for name in names]
-    for shown in range(len(lines), -1, -1):
-        more = [f"- and {len(lines) - shown} earlier ones"] if shown < len(lines) else []
-        note = "\n".join([HEADING, "", *lines[:shown], *more, _READING])
-        if len(note) <= TAG_LIMIT:
-            break
-    return note
+    counts = range(len(lines), 0, -1)
+    notes = (_shortened(lines, shown) for shown in counts)
+    return next((note for note in notes if len(note) <= TAG_LIMIT), _shortened(lines, 0))
+
+
+def _shortened(lines: list[str], shown: int) -> str:
+    more = [f"- and {len(lines) - shown} earlier ones"] if shown < len(lines) else []
+    return "\n".join([HEADING, "", *lines[:shown], *more, _READING])
 
 
 def _links(experiment_id: str, name: str) -> str:
