@@ -28,7 +28,7 @@ from torch import Tensor
 
 from tasks.pruning.core import masks
 from tasks.pruning.core.energy import rescaled
-from tasks.pruning.core.hessian import Hessian, inverse_factor
+from tasks.pruning.core.hessian import Hessian, InverseFactor, inverse_factor
 from tasks.pruning.core.methods import BlockMethod, Collector, option
 from tasks.pruning.core.notes import DAMPED_MORE
 from tasks.pruning.core.registry import register
@@ -87,14 +87,16 @@ class FullOBS(BlockMethod):
         weight_OI = torch.cat([part_OI.float() for part_OI in weights.values()])
         if not torch.isfinite(weight_OI).all():  # comparing such losses says nothing
             raise ValueError("weights are not finite")
-        hessian_II = collected.hessian()
-        cost_I, damping = costs(hessian_II, 1 - target.sparsity, self.damping)
+        # The factor may use the matrix up: of a wide layer it is gigabytes.
+        factor = inverse_factor(shared_(collected.hessian(), 1 - target.sparsity), self.damping)
+        damping, cost_I = factor.damping, costs(factor)
+        del factor
         collected.damped_more = damping > self.damping
+        gone_OI = masks.lowest(weight_OI.square() * cost_I, target, zero_OI=weight_OI == 0)
+        hessian_II = collected.hessian()
         diagonal_I = hessian_II.diagonal()
         # Inputs that are all zero tell nothing: each weight counts by its size.
         diagonal_I.add_(damping * float(diagonal_I.mean()) or 1.0)
-        losses_OI = weight_OI.square() * cost_I
-        gone_OI = masks.lowest(losses_OI, target, zero_OI=weight_OI == 0)
         stays_OI = gone_OI.logical_not().float()
         part = self.rescale_groups if isinstance(target, SemiStructured) else self.rescale
         kept_OI = rescaled(weight_OI, stays_OI, diagonal_I, part)
@@ -106,26 +108,26 @@ class FullOBS(BlockMethod):
         }
 
 
-def costs(hessian_II: Tensor, kept_share: float, damping: float) -> tuple[Tensor, float]:
-    """What removing a weight costs, per squared weight, and what H was damped with.
+def shared_(hessian_II: Tensor, kept_share: float) -> Tensor:
+    """H, in place, where what one input says of another counts by ``kept_share``.
 
-    OBS removes one weight and lets all others make up for it: 1/[H⁻¹]_ii. When many weights go at
-    once only those that stay can, so that what one input says of another counts by ``kept_share``;
-    1 is OBS itself, 0 is the input's own energy.
-
-    Returns:
-        ``I``, float32, positive.
-
-    Raises:
-        ValueError: when H is not finite.
+    OBS removes one weight and lets all others make up for it. When many weights go at once only
+    those that stay can: 1 is OBS itself, and with 0 each input has its own energy alone.
     """
-    shared_II = hessian_II * kept_share
-    shared_II.diagonal().copy_(hessian_II.diagonal())
-    factor = inverse_factor(shared_II, damping)
+    diagonal_I = hessian_II.diagonal().clone()
+    hessian_II.mul_(kept_share).diagonal().copy_(diagonal_I)
+    return hessian_II
+
+
+def costs(factor: InverseFactor) -> Tensor:
+    """What removing a weight costs, per squared weight: 1/[H⁻¹]_ii, ``I``, positive.
+
+    Args:
+        factor: of H; used up.
+    """
     # UᵀU = H⁻¹, with rows in units of their diagonal.
     factor.rows_II.mul_(factor.pivot_I.rsqrt()[:, None])
-    inverse_I = torch.linalg.vector_norm(factor.rows_II, dim=0).square()
-    return inverse_I.reciprocal(), factor.damping
+    return torch.linalg.vector_norm(factor.rows_II, dim=0).square().reciprocal()
 
 
 def compensated_(
@@ -140,7 +142,7 @@ def compensated_(
         kept_OI: w', zero where a weight is pruned; where they begin.
         weight_OI: w, the weights before pruning, float32.
         stays_OI: 1 or 0, float32.
-        steps: as many as a row keeps weights solve exactly.
+        steps: at most; a row that is solved stays as it is.
     """
     inverse_OI = stays_OI / hessian_II.diagonal()
     return conjugate_gradients_(

@@ -148,6 +148,14 @@ def test_full_rescaling_restores_the_energy_of_each_row() -> None:
     torch.testing.assert_close(result_OI.square() @ matrix.diagonal_I, energy_O)
 
 
+@pytest.mark.parametrize("size", [1e-24, 1e-18, 1.0, 1e18])
+def test_rescaling_does_not_depend_on_the_size_of_the_inputs(size: float) -> None:
+    weight_OI = torch.full((2, 8), 0.02)
+    stays_OI = torch.tensor([1.0, 0.0]).repeat(2, 4)
+    result_OI = rescaled(weight_OI, stays_OI, torch.full((8,), size), 1.0)
+    torch.testing.assert_close(result_OI, weight_OI * 2**0.5 * stays_OI)
+
+
 @pytest.mark.parametrize("part", [0.0, 0.75, 1.0])
 def test_nothing_pruned_changes_nothing_and_all_pruned_is_zero(part: float) -> None:
     matrix = random_hessian()

@@ -22,7 +22,6 @@ def rescaled(weight_OI: Tensor, stays_OI: Tensor, diagonal_I: Tensor, part: floa
     kept_OI = weight_OI * stays_OI
     before_O = weight_OI.square() @ diagonal_I
     after_O = kept_OI.square() @ diagonal_I
-    factor_O = (before_O / after_O.clamp(min=1e-20)).sqrt()
     # A row that lost everything has nothing to scale.
-    factor_O = torch.where(after_O > 0, factor_O, torch.ones_like(factor_O))
+    factor_O = torch.where(after_O > 0, before_O / after_O, 1.0).sqrt()
     return kept_OI.mul_((1 + part * (factor_O - 1))[:, None])
