@@ -569,17 +569,20 @@ def test_a_group_is_one_figure_and_counts_once(tmp_path: Path, files: Path) -> N
     for name, place in (("a", "pair/a"), ("b", "pair/b"), ("c", "c")):
         assert alone[name].path == found[place].path
     assert measure.columns(alone)["zero_shot/mean"] == pytest.approx((a + b + c) / 3)
-    places = {f"zero_shot/{name}": artifact.path for name, artifact in found.items()}
-    kept: Any = SimpleNamespace(reference="mine", artifacts=places)
 
-    def compared(column: str) -> set[str]:
-        answers = measure.compare(kept, kept, (f"zero_shot/{column}",) * 2, wanted=False)
+    def kept(artifacts: Mapping[str, Any]) -> Any:
+        places = {f"zero_shot/{name}": artifact.path for name, artifact in artifacts.items()}
+        return SimpleNamespace(reference="mine", artifacts=places)
+
+    def compared(column: str, other: Mapping[str, Any] = found) -> set[str]:
+        columns = (f"zero_shot/{column}",) * 2
+        answers = measure.compare(kept(found), kept(other), columns, wanted=False)
         assert answers is not None
         assert not answers.unread
         return set(answers.tasks)
 
-    assert compared("pair/acc") == {"pair/a", "pair/b", "all tasks"}
-    assert compared("mean") == {"pair/a", "pair/b", "c", "all tasks"}
+    assert compared("pair/acc") == {"a", "b", "all tasks"}
+    assert compared("mean") == compared("mean", alone) == {"a", "b", "c", "all tasks"}
     assert compared("pair/a/acc") == {"pair/a"}
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tasks.measures.zero_shot.tasks import ResolvedTask
 
 PREFIX, STDERR = "zero_shot/", "_stderr"
+ASKED = "zero_shot"
+"""The kind of step that asks a task's questions."""
 ECE = "ece"
 CUT = "documents_cut"
 MEAN = "mean"
@@ -229,7 +231,7 @@ def task_steps(subject: Subject) -> dict[str, Step]:
     """Task → the step that asks its questions, and keeps each answer."""
     return {
         task.name: Step(
-            name="zero_shot",
+            name=ASKED,
             version=ZeroShot.version,
             inputs={"dtype": subject.dtype, **asked_of(subject, task)},
             needs={"weights": subject.weights},
