@@ -80,10 +80,20 @@ _SAME = {
     "expert_used_count": ("num_experts_per_tok", "top_k_experts"),
     "expert_weights_norm": ("norm_topk_prob",),
     "expert_weights_scale": ("routed_scaling_factor",),
+    "logit_scale": ("logit_scale",),
     "use_parallel_residual": ("use_parallel_residual",),
 }
 """Key → the names that configurations have for it: one of them has to have its value."""
-_GATES = {1: "softmax", 2: "sigmoid"}
+_NOTHING = {
+    "attention.causal": {True},
+    "embedding_scale": {0, 1},
+    "expert_weights_scale": {0, 1},
+    "logit_scale": {0, 1},
+    "residual_scale": {0, 1},
+}
+"""Key → the values with which it changes nothing in llama.cpp; of any other it is 0, or False."""
+_GATES = {0: "softmax", 1: "softmax", 2: "sigmoid"}
+_ORIGINAL, _GROUPED = "Meta AI original pth", "jploski"
 
 
 def carry_rope(config: Any, header: GgufHeader, path: Path) -> None:
@@ -122,15 +132,27 @@ def lacking(
         key
         for key, value in header.metadata.items()
         if key.startswith(architecture)
+        and not _says_nothing(key.removeprefix(architecture), value, header)
         and not _has(config, key.removeprefix(architecture), value, header)
     }
     return sorted(tensors) + sorted(keys | rope_lacks)
 
 
+def _says_nothing(key: str, value: Any, header: GgufHeader) -> bool:
+    """Whether no configuration has to have the value of a key, whatever it is."""
+    if key == "use_parallel_residual":
+        # Converters write it for other architectures too; llama.cpp reads it of this one.
+        return header.metadata.get("general.architecture") != "gptneox"
+    if key == "tensor_data_layout":
+        # Queries, keys and values of Falcon lie apart, where transformers takes them for a group
+        # each KV head: with one head that is the same. The other is how every LLaMA's lie.
+        heads = _of(header, "attention.head_count_kv", 0)
+        return value == _ORIGINAL or (value == _GROUPED and heads == 1)
+    return key in _SHOWN_BY_SHAPES | _BESIDE or key.startswith("rope.")
+
+
 def _has(config: Any, key: str, value: Any, header: GgufHeader) -> bool:
-    """Whether a configuration has the value of a key, or none has to have it."""
-    if key in _SHOWN_BY_SHAPES | _BESIDE or key.startswith("rope."):
-        return True
+    """Whether a configuration has the value of a key, or lacks it as llama.cpp lacks it."""
     if key == "expert_gating_func":
         return getattr(config, "scoring_func", "softmax") == _GATES.get(value)
     if key == "attention.sliding_window_pattern":
@@ -139,10 +161,12 @@ def _has(config: Any, key: str, value: Any, header: GgufHeader) -> bool:
     held = [held for name in names if (held := getattr(config, name, None)) is not None]
     if key.endswith(("key_length", "value_length")) and not held:
         held = [config.hidden_size // config.num_attention_heads]
-    if key == "attention.sliding_window" and not held:
-        # A window as long as the model's texts is none.
-        return value >= _of(header, "context_length", math.inf)
-    values = set(value) - {0} if isinstance(value, tuple) else {value}
+    if key == "attention.sliding_window" and (not held or value == 0):
+        # 0 and a window as long as the model's texts are none; transformers' 0 hides all.
+        return not held and (value == 0 or value >= _of(header, "context_length", math.inf))
+    values: set[Any] = set(value) if isinstance(value, tuple) else {value}
+    if not held or isinstance(value, tuple):
+        values -= _NOTHING.get(key, {0})
     return all(any(math.isclose(one, other, rel_tol=1e-5) for other in held) for one in values)
 
 

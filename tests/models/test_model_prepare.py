@@ -27,7 +27,15 @@ from tasks.store.context import Context
 from tasks.store.store import Store
 
 HIDDEN, INNER, HEADS, KV_HEADS, VOCABULARY = 32, 64, 4, 2, 64
-
+SIZES = {
+    "num_hidden_layers": 1,
+    "vocab_size": VOCABULARY,
+    "hidden_size": HIDDEN,
+    "intermediate_size": INNER,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": KV_HEADS,
+}
+"""transformers' of :func:`tiny_gguf`."""
 
 Tensors = dict[str, Any]
 
@@ -38,6 +46,7 @@ def tiny_gguf(
     architecture: str = "llama",
     leave_out: str = "",
     theta: float = 10_000.0,
+    kv_heads: int = KV_HEADS,
     keys: Callable[[gguf.GGUFWriter], None] = lambda _: None,
     more: Tensors | None = None,
 ) -> Path:
@@ -53,7 +62,7 @@ def tiny_gguf(
     writer.add_embedding_length(HIDDEN)
     writer.add_feed_forward_length(INNER)
     writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
+    writer.add_head_count_kv(kv_heads)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(theta)
     writer.add_vocab_size(VOCABULARY)
@@ -64,7 +73,7 @@ def tiny_gguf(
     writer.add_token_merges(["A B"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
-    key_value = HIDDEN // HEADS * KV_HEADS
+    key_value = HIDDEN // HEADS * kv_heads
     shapes = {
         "token_embd": (VOCABULARY, HIDDEN),
         "blk.0.attn_q": (HIDDEN, HIDDEN),
@@ -100,6 +109,13 @@ def words(text: str) -> int:
 
 def resolve(spec: str, trust: Trust = Trust()) -> ResolvedModel:  # noqa: B008 (frozen)
     return resolve_model(spec, field="m", base=Path(), trust=trust, digest_cache=None)
+
+
+def on_meta(config: Any) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
 
 
 def reload(folder: Path) -> tuple[Any, Any]:
@@ -170,6 +186,10 @@ def _yarn(writer: gguf.GGUFWriter) -> None:
         (lambda w: w.add_final_logit_softcapping(30.0), "llama.final_logit_softcapping"),
         (lambda w: w.add_value_length(16), "llama.attention.value_length"),
         (lambda w: w.add_expert_used_count(2), "llama.expert_used_count"),
+        (lambda w: w.add_causal_attention(False), "llama.attention.causal"),
+        (lambda w: w.add_logit_scale(0.5), "llama.logit_scale"),
+        (lambda w: w.add_clamp_kqv(8.0), "llama.attention.clamp_kqv"),
+        (lambda w: w.add_tensor_data_layout("jploski"), "llama.tensor_data_layout"),
     ],
 )
 def test_what_a_file_states_and_the_model_lacks_is_refused(
@@ -197,7 +217,8 @@ def test_which_part_of_a_head_turns_is_no_guess(tmp_path: Path) -> None:
         prepare(resolve(made(HIDDEN // HEADS // 2)), tmp_path / "none")
 
 
-def test_what_changes_nothing_is_no_lack(tmp_path: Path) -> None:
+@pytest.mark.parametrize("parallel", [True, False])
+def test_what_changes_nothing_is_no_lack(tmp_path: Path, parallel: bool) -> None:
     def keys(writer: gguf.GGUFWriter) -> None:
         writer.add_rope_dimension_count(HIDDEN // HEADS)
         writer.add_key_length(HIDDEN // HEADS)
@@ -207,7 +228,46 @@ def test_what_changes_nothing_is_no_lack(tmp_path: Path) -> None:
         writer.add_rope_scaling_factor(8.0)  # of what is none
         writer.add_sliding_window(128)
 
+        writer.add_causal_attention(True)
+        writer.add_clamp_kqv(0.0)
+        writer.add_max_alibi_bias(0.0)
+        writer.add_expert_count(0)
+        writer.add_expert_shared_count(0)
+        writer.add_leading_dense_block_count(0)
+        writer.add_logit_scale(1.0)
+        writer.add_parallel_residual(parallel)
+        writer.add_tensor_data_layout("Meta AI original pth")
+
     assert prepare(resolve(str(tiny_gguf(tmp_path / "a.gguf", keys=keys))), tmp_path / "out") == []
+
+
+def test_a_window_of_0_is_none_unless_a_configuration_has_it(tmp_path: Path) -> None:
+    """As in Ollama's Phi-4. transformers takes it into a Gemma 3, which then sees nothing."""
+    from transformers import Gemma3TextConfig, Phi3Config
+
+    def lacks(architecture: str, config: Any) -> bool:
+        path = tmp_path / f"{architecture}.gguf"
+        tiny_gguf(path, architecture=architecture, keys=lambda writer: writer.add_sliding_window(0))
+        found = lacking(check_complete(path), path, on_meta(config), ())
+        return f"{architecture}.attention.sliding_window" in found
+
+    assert not lacks("phi3", Phi3Config(pad_token_id=0, **SIZES))
+    assert lacks("gemma3", Gemma3TextConfig(sliding_window=0, **SIZES))
+    assert lacks("gemma3", Gemma3TextConfig(sliding_window=64, **SIZES))
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_the_layout_of_falcon_is_none_of_one_head(tmp_path: Path, heads: int) -> None:
+    from transformers import FalconConfig
+
+    def keys(writer: gguf.GGUFWriter) -> None:
+        writer.add_tensor_data_layout("jploski")
+
+    path = tmp_path / "tiny.gguf"
+    header = check_complete(tiny_gguf(path, architecture="falcon", kv_heads=heads, keys=keys))
+    model = on_meta(FalconConfig(num_kv_heads=heads, **SIZES))
+    lacks = lacking(header, path, model, ())
+    assert ("falcon.tensor_data_layout" in lacks) == (heads > 1)
 
 
 def _linear(writer: gguf.GGUFWriter) -> None:
@@ -282,14 +342,11 @@ def test_scaling_is_that_of_layers_that_see_everything(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kinds", [["sliding_attention"], ["sliding_attention", "full_attention"]])
 def test_a_base_is_looked_at_where_a_layer_has_it(tmp_path: Path, kinds: list[str]) -> None:
-    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+    from transformers import Gemma3TextConfig
 
     path = tiny_gguf(tmp_path / "tiny.gguf", architecture="gemma3", theta=2e6)
-    sizes = {"vocab_size": VOCABULARY, "hidden_size": HIDDEN, "intermediate_size": INNER}
-    heads = {"num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "head_dim": 8}
-    config = Gemma3TextConfig(num_hidden_layers=len(kinds), layer_types=kinds, **sizes, **heads)
-    with torch.device("meta"):
-        model = Gemma3ForCausalLM(config)
+    sizes = SIZES | {"num_hidden_layers": len(kinds), "head_dim": HIDDEN // HEADS}
+    model = on_meta(Gemma3TextConfig(layer_types=kinds, **sizes))
     lacks = lacking(check_complete(path), path, model, ())
     assert ("gemma3.rope.freq_base" in lacks) == ("full_attention" in kinds)
 
