@@ -226,9 +226,7 @@ class _Rope:
 
 
 def _stated_rope(header: GgufHeader, path: Path) -> _Rope:
-    heads = _of(header, "attention.head_count", 1)
-    heads = max(heads) if isinstance(heads, tuple) else heads
-    width = _of(header, "attention.key_length", _of(header, "embedding_length", 0) // heads)
+    width = _of(header, "attention.key_length", _share(header))
     dimensions = _of(header, "rope.dimension_count", width)
     kind, begin = header.places.get(FACTORS, (None, 0))
     factors = None
@@ -313,9 +311,16 @@ def _tables(model: PreTrainedModel) -> dict[str, Tensor]:
 def _same(stated: Tensor, held: Tensor | None) -> bool:
     """Whether frequencies are those of a model, which may hold zeros for what does not turn."""
     if held is None or len(held) < len(stated):
-        return False
+        return not len(stated)
     padded = torch.nn.functional.pad(stated, (0, len(held) - len(stated)))
     return torch.allclose(held.double(), padded, rtol=1e-4, atol=1e-12)
+
+
+def _share(header: GgufHeader) -> int:
+    """A head's share of the embedding; 0 in a model without heads, such as Mamba."""
+    heads = _of(header, "attention.head_count", 1)
+    heads = max(heads) if isinstance(heads, tuple) else heads
+    return _of(header, "embedding_length", 0) // heads if heads else 0
 
 
 def _of(header: GgufHeader, key: str, default: Any) -> Any:

@@ -65,14 +65,6 @@ def tiny_gguf(
     writer.add_head_count_kv(kv_heads)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(theta)
-    writer.add_vocab_size(VOCABULARY)
-    writer.add_tokenizer_model("gpt2")
-    words = ["<s>", "</s>", "Ġ", "AB", *(chr(ord("A") + code) for code in range(60))]
-    writer.add_token_list(words)
-    writer.add_token_types([3, 3, *[1] * (VOCABULARY - 2)])
-    writer.add_token_merges(["A B"])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(1)
     key_value = HIDDEN // HEADS * kv_heads
     shapes = {
         "token_embd": (VOCABULARY, HIDDEN),
@@ -88,18 +80,29 @@ def tiny_gguf(
         "output_norm": (HIDDEN,),
     }
     random = numpy.random.default_rng(0)
-    for name, shape in shapes.items():
-        if name != leave_out:
-            values = random.standard_normal(shape).astype(numpy.float32)
-            writer.add_tensor(f"{name}.weight", values)
-    for name, values in (more or {}).items():
-        writer.add_tensor(name, values.astype(numpy.float32))
+    values = {f"{name}.weight": random.standard_normal(shape) for name, shape in shapes.items()}
+    values.pop(f"{leave_out}.weight", None)
     keys(writer)
+    write(writer, values | (more or {}))
+    return path
+
+
+def write(writer: gguf.GGUFWriter, tensors: Tensors) -> None:
+    """Tensors in F32, and a byte-level vocabulary."""
+    writer.add_vocab_size(VOCABULARY)
+    writer.add_tokenizer_model("gpt2")
+    words = ["<s>", "</s>", "Ġ", "AB", *(chr(ord("A") + code) for code in range(60))]
+    writer.add_token_list(words)
+    writer.add_token_types([3, 3, *[1] * (VOCABULARY - 2)])
+    writer.add_token_merges(["A B"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    for name, values in tensors.items():
+        writer.add_tensor(name, values.astype(numpy.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
 
 
 def words(text: str) -> int:
@@ -268,6 +271,39 @@ def test_the_layout_of_falcon_is_none_of_one_head(tmp_path: Path, heads: int) ->
     model = on_meta(FalconConfig(num_kv_heads=heads, **SIZES))
     lacks = lacking(header, path, model, ())
     assert ("falcon.tensor_data_layout" in lacks) == (heads > 1)
+
+
+def test_a_model_without_heads(tmp_path: Path) -> None:
+    path, states = tmp_path / "mamba.gguf", 16
+    writer = gguf.GGUFWriter(path, "mamba")
+    writer.add_block_count(1)
+    writer.add_context_length(128)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_feed_forward_length(0)
+    writer.add_head_count(0)
+    writer.add_rope_dimension_count(0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_ssm_conv_kernel(4)
+    writer.add_ssm_inner_size(INNER)
+    writer.add_ssm_state_size(states)
+    writer.add_ssm_time_step_rank(2)
+    shapes = {
+        "token_embd.weight": (VOCABULARY, HIDDEN),
+        "output_norm.weight": (HIDDEN,),
+        "blk.0.attn_norm.weight": (HIDDEN,),
+        "blk.0.ssm_in.weight": (2 * INNER, HIDDEN),
+        "blk.0.ssm_conv1d.weight": (INNER, 4),
+        "blk.0.ssm_conv1d.bias": (INNER,),
+        "blk.0.ssm_x.weight": (2 + 2 * states, INNER),
+        "blk.0.ssm_dt.weight": (INNER, 2),
+        "blk.0.ssm_dt.bias": (INNER,),
+        "blk.0.ssm_a": (INNER, states),
+        "blk.0.ssm_d": (INNER,),
+        "blk.0.ssm_out.weight": (HIDDEN, INNER),
+    }
+    write(writer, {name: -numpy.ones(shape) for name, shape in shapes.items()})
+    assert prepare(resolve(str(path)), tmp_path / "out") == []
+    assert reload(tmp_path / "out")[0].config.model_type == "mamba"
 
 
 def _linear(writer: gguf.GGUFWriter) -> None:
