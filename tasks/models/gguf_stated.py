@@ -84,6 +84,9 @@ _SAME = {
     "use_parallel_residual": ("use_parallel_residual",),
 }
 """Key → the names that configurations have for it: one of them has to have its value."""
+_BLOCKS_OF_27B = {"gemma2": 46, "gemma3": 62}
+"""By which llama.cpp knows Gemma's 27B models, whose attention has a scale of its own."""
+_SCALE = "attention.scale"
 _NOTHING = {
     "attention.causal": {True},
     "embedding_scale": {0, 1},
@@ -114,6 +117,21 @@ def carry_rope(config: Any, header: GgufHeader, path: Path) -> None:
         rope |= {"rope_type": "linear", "factor": stated.factor}
 
 
+def carry_attention_scale(config: Any, header: GgufHeader) -> None:
+    """Write llama.cpp's scale into a configuration that has one of its own, Gemma 2's and 3's.
+
+    No key states it, and transformers takes that of their smaller models; whether it fits is
+    :func:`lacking`'s to say.
+    """
+    if has_own_scale(header):
+        config.query_pre_attn_scalar = round(_attention_scale(header) ** -2)
+
+
+def has_own_scale(header: GgufHeader) -> bool:
+    """Whether :func:`carry_attention_scale` has something to carry over."""
+    return header.metadata.get("general.architecture") in _BLOCKS_OF_27B
+
+
 def lacking(
     header: GgufHeader, path: Path, model: PreTrainedModel, unexpected: Iterable[str]
 ) -> list[str]:
@@ -135,7 +153,7 @@ def lacking(
         and not _says_nothing(key.removeprefix(architecture), value, header)
         and not _has(config, key.removeprefix(architecture), value, header)
     }
-    return sorted(tensors) + sorted(keys | rope_lacks)
+    return sorted(tensors) + sorted(keys | rope_lacks | _scale_lacks(header, model))
 
 
 def _says_nothing(key: str, value: Any, header: GgufHeader) -> bool:
@@ -148,7 +166,7 @@ def _says_nothing(key: str, value: Any, header: GgufHeader) -> bool:
         # each KV head: with one head that is the same. The other is how every LLaMA's lie.
         heads = _of(header, "attention.head_count_kv", 0)
         return value == _ORIGINAL or (value == _GROUPED and heads == 1)
-    return key in _SHOWN_BY_SHAPES | _BESIDE or key.startswith("rope.")
+    return key in _SHOWN_BY_SHAPES | _BESIDE | {_SCALE} or key.startswith("rope.")
 
 
 def _has(config: Any, key: str, value: Any, header: GgufHeader) -> bool:
@@ -168,6 +186,33 @@ def _has(config: Any, key: str, value: Any, header: GgufHeader) -> bool:
     if not held or isinstance(value, tuple):
         values -= _NOTHING.get(key, {0})
     return all(any(math.isclose(one, other, rel_tol=1e-5) for other in held) for one in values)
+
+
+def _attention_scale(header: GgufHeader) -> float:
+    """By what llama.cpp multiplies the products of queries and keys."""
+    architecture = header.metadata.get("general.architecture")
+    if architecture == "gemma4":
+        return 1.0
+    if stated := _of(header, _SCALE, 0.0):
+        return stated
+    if _of(header, "block_count", 0) == _BLOCKS_OF_27B.get(str(architecture)):
+        return _share(header) ** -0.5
+    return _of(header, "attention.key_length", _share(header)) ** -0.5
+
+
+def _scale_lacks(header: GgufHeader, model: PreTrainedModel) -> set[str]:
+    """The key of the attention's scale, stated or not, where the model has another."""
+    scales = [
+        scale
+        for module in model.modules()
+        if isinstance(scale := getattr(module, "scaling", None), float)
+    ]
+    if scales:
+        stated = _attention_scale(header)
+        same = all(math.isclose(scale, stated, rel_tol=1e-5) for scale in scales)
+    else:  # of architectures that do not tell it
+        same = not _of(header, _SCALE, 0.0)
+    return set() if same else {f"{header.metadata.get('general.architecture')}.{_SCALE}"}
 
 
 def _same_pattern(kinds: Iterable[str], value: Any) -> bool:

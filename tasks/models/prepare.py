@@ -21,7 +21,12 @@ from torch import Tensor
 from configs.trust import Trust
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.files import share
-from tasks.models.gguf_stated import carry_rope, lacking
+from tasks.models.gguf_stated import (
+    carry_attention_scale,
+    carry_rope,
+    has_own_scale,
+    lacking,
+)
 from tasks.models.load import require_complete
 from tasks.models.quiet import quiet
 from tasks.models.sources import random_model
@@ -57,7 +62,7 @@ Progress = Callable[[int, int], None]
 UNREAD = "unread"
 """The fact of a model's step that names what a GGUF file holds and the model lacks."""
 _STEPS = 3
-_VERSIONS = {"gguf": 3, "random": 2, "folder": 2, "hub": 2}
+_VERSIONS = {"gguf": 3, "gguf with its own scale": 4, "random": 2, "folder": 2, "hub": 2}
 """Raise it when what is written changes: artifacts of the former version are not reused."""
 
 
@@ -94,6 +99,7 @@ def prepare(
         loaded, unexpected = _read(model)
         report(1, _STEPS)
         carry_rope(loaded.config, header, path)
+        carry_attention_scale(loaded.config, header)
         plain = _plain(loaded)
         lacks = lacking(header, path, plain, unexpected)
         if lacks and not (trust and trust.unread_weights):
@@ -231,7 +237,7 @@ def model_step(model: ResolvedModel) -> Step:
     """The model as a folder that transformers loads; one that is such a folder lies where it is."""
     facts = {
         "name": "model",
-        "version": _VERSIONS[model.kind],
+        "version": _VERSIONS[_written_as(model)],
         "inputs": {"model": model.digest},
         "label": "prepare",
         "group": model.spec,
@@ -255,6 +261,12 @@ def model_step(model: ResolvedModel) -> Step:
         **facts,
         outside=lambda context: Path(fetch(model, field="models", trust=context.trust).path),
     )
+
+
+def _written_as(model: ResolvedModel) -> str:
+    if model.kind == "gguf" and has_own_scale(check_complete(Path(model.path))):
+        return "gguf with its own scale"
+    return model.kind
 
 
 def in_words(names: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ import tasks.models.prepare as module
 from configs.errors import ConfigurationError
 from configs.trust import Trust
 from tasks.models.errors import UnsupportedModelError
-from tasks.models.gguf_stated import carry_rope, lacking
+from tasks.models.gguf_stated import carry_attention_scale, carry_rope, lacking
 from tasks.models.load import load_model, load_tokenizer
 from tasks.models.prepare import model_step, needs_preparation, prepare, read_tokenizer
 from tasks.models.sources.gguf_header import check_complete
@@ -47,17 +47,18 @@ def tiny_gguf(
     leave_out: str = "",
     theta: float = 10_000.0,
     kv_heads: int = KV_HEADS,
+    blocks: int = 1,
     keys: Callable[[gguf.GGUFWriter], None] = lambda _: None,
     more: Tensors | None = None,
 ) -> Path:
-    """A LLaMA of one block with random F32 weights and a byte-level vocabulary.
+    """A LLaMA of one block (it may say more) with random F32 weights and a byte-level vocabulary.
 
     Args:
         keys: writes further keys.
         more: further tensors.
     """
     writer = gguf.GGUFWriter(path, architecture)
-    writer.add_block_count(1)
+    writer.add_block_count(blocks)
     writer.add_context_length(128)
     writer.add_embedding_length(HIDDEN)
     writer.add_feed_forward_length(INNER)
@@ -231,6 +232,7 @@ def test_what_changes_nothing_is_no_lack(tmp_path: Path, parallel: bool) -> None
         writer.add_rope_scaling_factor(8.0)  # of what is none
         writer.add_sliding_window(128)
 
+        writer.add_attention_scale((HIDDEN // HEADS) ** -0.5)
         writer.add_causal_attention(True)
         writer.add_clamp_kqv(0.0)
         writer.add_max_alibi_bias(0.0)
@@ -385,6 +387,61 @@ def test_a_base_is_looked_at_where_a_layer_has_it(tmp_path: Path, kinds: list[st
     model = on_meta(Gemma3TextConfig(layer_types=kinds, **sizes))
     lacks = lacking(check_complete(path), path, model, ())
     assert ("gemma3.rope.freq_base" in lacks) == ("full_attention" in kinds)
+
+
+HEAD = 2 * HIDDEN // HEADS
+
+
+@pytest.mark.parametrize(
+    ("architecture", "blocks", "divisor"),
+    [
+        ("gemma2", 46, HIDDEN // HEADS),
+        ("gemma2", 42, HEAD),
+        ("gemma3", 62, HIDDEN // HEADS),
+        ("gemma3", 46, HEAD),
+    ],
+)
+def test_attention_has_the_scale_of_llama_cpp(
+    tmp_path: Path, architecture: str, blocks: int, divisor: int
+) -> None:
+    """That of Gemma's 27B models is the root of a head's share of the embedding."""
+    from transformers import AutoConfig
+
+    path = tmp_path / "tiny.gguf"
+    keys: Callable[[gguf.GGUFWriter], None] = lambda writer: writer.add_key_length(HEAD)  # noqa: E731
+    tiny_gguf(path, architecture=architecture, blocks=blocks, keys=keys)
+    header, key = check_complete(path), f"{architecture}.attention.scale"
+    kind = {"gemma3": "gemma3_text"}.get(architecture, architecture)
+    config = AutoConfig.for_model(kind, **SIZES, head_dim=HEAD)  # its blocks are all the same
+    assert key in lacking(header, path, on_meta(config), ())
+    carry_attention_scale(config, header)
+    model = on_meta(config)
+    assert key not in lacking(header, path, model, ())
+    scales = {module.scaling for module in model.modules() if hasattr(module, "scaling")}
+    assert scales == {divisor**-0.5}
+
+
+def test_the_scale_of_attention_is_written(tmp_path: Path) -> None:
+    norms = {
+        f"blk.0.{name}.weight": numpy.ones(HIDDEN)
+        for name in ("post_attention_norm", "post_ffw_norm")
+    }
+    path = tiny_gguf(
+        tmp_path / "tiny.gguf",
+        architecture="gemma2",
+        more=norms,
+        keys=lambda w: w.add_key_length(HIDDEN // HEADS),
+    )
+    assert prepare(resolve(str(path)), tmp_path / "out") == []
+    assert reload(tmp_path / "out")[0].config.query_pre_attn_scalar == HIDDEN // HEADS
+
+
+def test_files_whose_scale_was_another_are_prepared_anew(tmp_path: Path) -> None:
+    def version(architecture: str) -> int:
+        path = tiny_gguf(tmp_path / f"{architecture}.gguf", architecture=architecture)
+        return model_step(resolve(str(path))).version
+
+    assert version("gemma2") == version("gemma3") > version("llama")
 
 
 def test_a_base_that_transformers_does_not_read_is_carried_over(tmp_path: Path) -> None:
