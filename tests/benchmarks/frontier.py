@@ -144,20 +144,26 @@ def show(found: list[Point]) -> None:
 
 
 def plot(found: list[Point], path: Path) -> None:
-    """Perplexity against seconds, a panel for each model and target."""
+    """Perplexity against seconds, a row of panels for each model, a column for each target."""
     import matplotlib.ticker
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     table = means(found)
-    panels = list(dict.fromkeys((key[0], key[1]) for key in table))
+    models = list(dict.fromkeys(key[0] for key in table))[::-1]
+    targets = list(dict.fromkeys(key[1] for key in table))
     names = list(dict.fromkeys(key[2] for key in table))
     styles = method_styles(names)
     figure, grid = pyplot.subplots(
-        1, len(panels), figsize=(4.2 * len(panels), 3.6), squeeze=False, layout="constrained"
+        len(models),
+        len(targets),
+        figsize=(4.6 * len(targets), 3.4 * len(models)),
+        squeeze=False,
+        layout="constrained",
     )
-    for axes, (model, target) in zip(grid[0], panels, strict=True):
+    panels = itertools.product(models, targets)
+    for axes, (model, target) in zip(grid.flat, panels, strict=True):
         for name in names:
             line = [(v[2], v[0], v[1]) for k, v in table.items() if k[:3] == (model, target, name)]
             if not line:
@@ -171,7 +177,8 @@ def plot(found: list[Point], path: Path) -> None:
             axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
             axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
         axes.grid(alpha=0.3, which="both", lw=0.4)
-    grid[0][0].set_ylabel("perplexity")
+    for row in grid:
+        row[0].set_ylabel("perplexity")
     grid[0][-1].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=140)
 
@@ -189,10 +196,11 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help=told)
     parser.add_argument("--measure", nargs="+", choices=FIGURES, default=list(FIGURES))
     parser.add_argument("--out", type=Path, default=here.with_suffix(".jsonl"))
-    parser.add_argument("--plot", type=Path, help="draw what the file holds, measure nothing")
+    parser.add_argument("--plot", type=Path, help="draw --methods of the file, measure nothing")
     options = parser.parse_args()
     if options.plot:
-        plot(points(options.out), options.plot)
+        drawn = [point for point in points(options.out) if point["method"] in options.methods]
+        plot(drawn, options.plot)
         return
     if options.data is None:
         parser.error("--data names the folder with WikiText-2's files")

@@ -27,7 +27,9 @@ REFERENCES = {
     ("setting-r-paper", "swiftprune", "0.5"): (274.7, 0.01),
     ("setting-r-paper", "swiftprune", "2:4"): (991.6, 0.01),
     ("setting-r", "sketched_obs", "0.5"): (51.5, None),
-    ("setting-r", "sketched_obs", "2:4"): (98.0, None),
+    ("setting-r", "sketched_obs", "2:4"): (92.4, None),
+    ("setting-r", "full_obs", "0.5"): (51.5, None),
+    ("setting-r", "full_obs", "2:4"): (85.0, None),
     ("setting-r", "sparsegpt", "0.5"): (53.8, None),
     ("setting-r", "sparsegpt", "2:4"): (95.8, None),
 }
