@@ -27,27 +27,17 @@ import torch
 from torch import Tensor
 
 from tasks.pruning.core import masks
-from tasks.pruning.core.energy import rescaled
+from tasks.pruning.core.energy import CompensatingMethod, rescaled
 from tasks.pruning.core.hessian import Hessian, InverseFactor, inverse_factor
-from tasks.pruning.core.methods import BlockMethod, Collector, option
-from tasks.pruning.core.notes import DAMPED_MORE
+from tasks.pruning.core.methods import Collector, JointMethod, option
 from tasks.pruning.core.registry import register
 from tasks.pruning.core.solve import conjugate_gradients_
-from tasks.pruning.core.targets import SemiStructured, Target
-
-
-class _Moments(Hessian):
-    """Σ XᵀX of one input, and how it was damped once its layers are pruned."""
-
-    damped_more = False
-
-    def figures(self) -> Mapping[str, float]:
-        return {DAMPED_MORE: float(self.damped_more)}
+from tasks.pruning.core.targets import Target
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class FullOBS(BlockMethod):
+class FullOBS(CompensatingMethod, JointMethod):
     """Prunes the smallest OBS losses under the whole Hessian; kept weights compensate."""
 
     name: ClassVar[str] = "full_obs"
@@ -57,23 +47,13 @@ class FullOBS(BlockMethod):
     damping: float = option(
         0.01, "Added to the Hessian's diagonal, as part of its mean.", gt=0, le=1e6
     )
-    rescale: float = option(
-        0.75, "Fractions: how far a row's energy is restored before compensation.", ge=0, le=1
-    )
-    rescale_groups: float = option(1.0, "The same for keep:group.", ge=0, le=1)
-    steps: int = option(8, "Conjugate gradient steps of the compensation; 0: none.", ge=0, le=1024)
 
     @property
     def departs(self) -> str:
         return "selection and update are this project's own"
 
     def collector(self, in_features: int, device: torch.device) -> Collector:
-        return _Moments(in_features, device, self.damping)
-
-    def prune_layer(
-        self, weight_OI: Tensor, collected: Collector, target: Target, generator: torch.Generator
-    ) -> Tensor:
-        return self.prune_layers({"": weight_OI}, collected, target, generator)[""]
+        return Hessian(in_features, device, self.damping)
 
     def prune_layers(
         self,
@@ -83,23 +63,23 @@ class FullOBS(BlockMethod):
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
         del generator
-        assert isinstance(collected, _Moments)
+        assert isinstance(collected, Hessian)
         weight_OI = torch.cat([part_OI.float() for part_OI in weights.values()])
         if not torch.isfinite(weight_OI).all():  # comparing such losses says nothing
             raise ValueError("weights are not finite")
         # The factor may use the matrix up: of a wide layer it is gigabytes.
-        factor = inverse_factor(shared_(collected.hessian(), 1 - target.sparsity), self.damping)
+        factor = collected.told(
+            inverse_factor(shared_(collected.hessian(), 1 - target.sparsity), self.damping)
+        )
         damping, cost_I = factor.damping, costs(factor)
         del factor
-        collected.damped_more = damping > self.damping
         gone_OI = masks.lowest(weight_OI.square() * cost_I, target, zero_OI=weight_OI == 0)
         hessian_II = collected.hessian()
         diagonal_I = hessian_II.diagonal()
         # Inputs that are all zero tell nothing: each weight counts by its size.
         diagonal_I.add_(damping * float(diagonal_I.mean()) or 1.0)
         stays_OI = gone_OI.logical_not().float()
-        part = self.rescale_groups if isinstance(target, SemiStructured) else self.rescale
-        kept_OI = rescaled(weight_OI, stays_OI, diagonal_I, part)
+        kept_OI = rescaled(weight_OI, stays_OI, diagonal_I, self.restored(target))
         kept_OI = compensated_(kept_OI, weight_OI, stays_OI, hessian_II, self.steps)
         rows = [len(part_OI) for part_OI in weights.values()]
         return {

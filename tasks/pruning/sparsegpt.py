@@ -34,7 +34,7 @@ from torch import Tensor
 
 from tasks.pruning.core import masks
 from tasks.pruning.core.hessian import Hessian, InverseFactor
-from tasks.pruning.core.methods import BlockMethod, Collector, option
+from tasks.pruning.core.methods import Collector, JointMethod, option
 from tasks.pruning.core.refusals import UnsupportedLayerError
 from tasks.pruning.core.registry import register
 from tasks.pruning.core.replay import Replayed
@@ -46,7 +46,7 @@ STRIP = 32
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class SparseGPT(BlockMethod):
+class SparseGPT(JointMethod):
     """Prunes the smallest OBS losses and lets the later weights make up for them."""
 
     name: ClassVar[str] = "sparsegpt"
@@ -64,11 +64,6 @@ class SparseGPT(BlockMethod):
 
     def collector(self, in_features: int, device: torch.device) -> Collector:
         return Hessian(in_features, device, self.damping, tf32=self.tf32)
-
-    def prune_layer(
-        self, weight_OI: Tensor, collected: Collector, target: Target, generator: torch.Generator
-    ) -> Tensor:
-        return self.prune_layers({"": weight_OI}, collected, target, generator)[""]
 
     def prune_layers(
         self,

@@ -145,7 +145,8 @@ def test_a_hessian_that_had_to_be_damped_more_is_told(monkeypatch: pytest.Monkey
     assert collector.figures() == {"hessians_damped_more": 0.0}
     monkeypatch.setattr(full_obs, "inverse_factor", lambda h, d: inverse_factor(h, 10 * d))
     target = parse_target("0.5")
-    method.prune_layers({"a": random(3, COLUMNS)}, collector, target, torch.Generator())
+    with pytest.warns(RuntimeWarning, match="0.1 was used"):
+        method.prune_layers({"a": random(3, COLUMNS)}, collector, target, torch.Generator())
     assert collector.figures() == {"hessians_damped_more": 1.0}
 
 

@@ -1,4 +1,4 @@
-"""Scaling the weights that stay towards what their row was.
+"""Scaling the weights that stay towards what their row was, and the options of that.
 
 Without it the error of a layer's output is lower and the model's perplexity higher, by a tenth and
 more at 2:4 (``tests/benchmarks/sketched_obs.md``): error does not predict perplexity here.
@@ -6,8 +6,28 @@ more at 2:4 (``tests/benchmarks/sketched_obs.md``): error does not predict perpl
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from tasks.pruning.core.methods import OneShotMethod, option
+from tasks.pruning.core.targets import SemiStructured, Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompensatingMethod(OneShotMethod):
+    """Scales the weights that stay, and then changes them by conjugate gradients."""
+
+    rescale: float = option(
+        0.75, "Fractions: how far a row's energy is restored before compensation.", ge=0, le=1
+    )
+    rescale_groups: float = option(1.0, "The same for keep:group.", ge=0, le=1)
+    steps: int = option(8, "Conjugate gradient steps of the compensation; 0: none.", ge=0, le=1024)
+
+    def restored(self, target: Target) -> float:
+        """How far a row's energy is restored."""
+        return self.rescale_groups if isinstance(target, SemiStructured) else self.rescale
 
 
 def rescaled(weight_OI: Tensor, stays_OI: Tensor, diagonal_I: Tensor, part: float) -> Tensor:

@@ -111,6 +111,7 @@ class Hessian(Collector):
         self._tokens = 0
         self._damping = damping
         self._tf32 = tf32
+        self._damped_more = False
 
     def add(self, inputs_NLI: Tensor) -> None:
         inputs_TI = inputs_NLI.flatten(0, -2)
@@ -142,8 +143,12 @@ class Hessian(Collector):
         """Computed once, whichever and however many layers share this input."""
         hessian = [self.hessian()]
         self._sum_II = None
-        factor = inverse_factor(hessian.pop(), self._damping)  # the only reference to it
-        if factor.damping > self._damping:
+        return self.told(inverse_factor(hessian.pop(), self._damping))  # the only reference to it
+
+    def told(self, factor: InverseFactor) -> InverseFactor:
+        """Warn of a factor of this input that had to be damped more, and record it."""
+        self._damped_more = factor.damping > self._damping
+        if self._damped_more:
             warnings.warn(
                 f"a Hessian of {len(factor.pivot_I)} columns is not positive definite in float32 "
                 f"with damping {self._damping:g}; {factor.damping:g} was used",
@@ -153,4 +158,4 @@ class Hessian(Collector):
         return factor
 
     def figures(self) -> Mapping[str, float]:
-        return {DAMPED_MORE: float(self.factor.damping > self._damping)}
+        return {DAMPED_MORE: float(self._damped_more)}

@@ -237,6 +237,25 @@ class BlockMethod(OneShotMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
+class JointMethod(BlockMethod):
+    """A block method that prunes all layers of one input together."""
+
+    @abstractmethod
+    def prune_layers(
+        self,
+        weights: Mapping[str, Tensor],
+        collected: Collector,
+        target: Target,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]: ...
+
+    def prune_layer(
+        self, weight_OI: Tensor, collected: Collector, target: Target, generator: torch.Generator
+    ) -> Tensor:
+        return self.prune_layers({"": weight_OI}, collected, target, generator)[""]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LearningInputs:
     """What a method that sees the whole model may use.
 

@@ -21,18 +21,18 @@ import torch
 from torch import Tensor
 
 from tasks.pruning.core import masks
-from tasks.pruning.core.energy import rescaled
+from tasks.pruning.core.energy import CompensatingMethod, rescaled
 from tasks.pruning.core.methods import LayerMethod, option
 from tasks.pruning.core.registry import register
 from tasks.pruning.core.statistics import ColumnStatistics
-from tasks.pruning.core.targets import SemiStructured, Target
+from tasks.pruning.core.targets import Target
 from tasks.pruning.sketched_obs.hessian import LowRankHessian, low_rank_hessian
 from tasks.pruning.sketched_obs.update import compensated_, saliency
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class SketchedOBS(LayerMethod):
+class SketchedOBS(CompensatingMethod, LayerMethod):
     """Prunes the smallest OBS losses under a sketched Hessian; kept weights compensate."""
 
     name: ClassVar[str] = "sketched_obs"
@@ -54,11 +54,6 @@ class SketchedOBS(LayerMethod):
         0.05, "Share of the windows' first positions in the Hessian.", gt=0, lt=1
     )
     ridge: float = option(0.01, "Added to the Hessian's diagonal, as part of its mean.", ge=0)
-    rescale: float = option(
-        0.75, "Fractions: how far a row's energy is restored before compensation.", ge=0, le=1
-    )
-    rescale_groups: float = option(1.0, "The same for keep:group.", ge=0, le=1)
-    steps: int = option(8, "Conjugate gradient steps of the compensation; 0: none.", ge=0, le=1024)
 
     @property
     def departs(self) -> str:
@@ -88,7 +83,6 @@ class SketchedOBS(LayerMethod):
         before_OI = weight_OI.float()
         losses_OI = before_OI.square() * saliency(matrix, kept_share)
         stays_OI = masks.lowest(losses_OI, target, zero_OI=weight_OI == 0).logical_not_().float()
-        part = self.rescale_groups if isinstance(target, SemiStructured) else self.rescale
-        kept_OI = rescaled(before_OI, stays_OI, matrix.diagonal_I, part)
+        kept_OI = rescaled(before_OI, stays_OI, matrix.diagonal_I, self.restored(target))
         kept_OI = compensated_(kept_OI, before_OI, stays_OI, matrix, kept_share, self.steps)
         return kept_OI.to(weight_OI.dtype)
