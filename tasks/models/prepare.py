@@ -21,9 +21,9 @@ from torch import Tensor
 from configs.trust import Trust
 from tasks.models.errors import UnsupportedModelError
 from tasks.models.files import share
+from tasks.models.gguf_rope import carry_rope
 from tasks.models.gguf_stated import (
     carry_attention_scale,
-    carry_rope,
     has_own_scale,
     lacking,
 )

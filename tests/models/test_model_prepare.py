@@ -18,7 +18,8 @@ import tasks.models.prepare as module
 from configs.errors import ConfigurationError
 from configs.trust import Trust
 from tasks.models.errors import UnsupportedModelError
-from tasks.models.gguf_stated import carry_attention_scale, carry_rope, lacking
+from tasks.models.gguf_rope import carry_rope
+from tasks.models.gguf_stated import carry_attention_scale, lacking
 from tasks.models.load import load_model, load_tokenizer
 from tasks.models.prepare import model_step, needs_preparation, prepare, read_tokenizer
 from tasks.models.sources.gguf_header import check_complete

@@ -47,6 +47,17 @@ class GgufHeader:
     places: dict[str, tuple[int, int]]
     size: int
 
+    def of(self, key: str, default: Any) -> Any:
+        """The value of a key of the file's architecture."""
+        return self.metadata.get(f"{self.metadata.get('general.architecture')}.{key}", default)
+
+    @property
+    def share(self) -> int:
+        """A head's share of the embedding; 0 in a model without heads, such as Mamba."""
+        heads = self.of("attention.head_count", 1)
+        heads = max(heads) if isinstance(heads, tuple) else heads
+        return self.of("embedding_length", 0) // heads if heads else 0
+
 
 class _Cursor:
     def __init__(self, data: mmap.mmap) -> None:
