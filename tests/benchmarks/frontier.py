@@ -2,6 +2,7 @@
 
     python tests/benchmarks/frontier.py --data FOLDER [--model gemma3-270m] [--seeds 0 1 2]
     python tests/benchmarks/frontier.py --data FOLDER --methods sketched_obs:directions=32
+    python tests/benchmarks/frontier.py --data FOLDER --held-out --methods sketched_obs:steps=4
     python tests/benchmarks/frontier.py --plot tests/benchmarks/figures/frontier.png
 
 Time is the processor seconds of one thread for a loaded model: forward passes, statistics,
@@ -9,7 +10,8 @@ selection and updates. A method that is faster on fewer tokens must show the per
 on them. Each measurement is a line of frontier.jsonl beside this script: a run goes on where
 an earlier one ended, and lines of one point are put together. Times of one table were taken on one
 machine; perplexities may come from another (`--measure perplexity --device cuda`), as each line
-says. Results: sketched_obs.md.
+says. What is to be chosen is compared with --held-out: on text of calibration.txt that neither
+calibration nor test holds, in a file of its own. Results: sketched_obs.md.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from common import Bench, arguments, load, method_of, print_environment
 from phases import prune, prune_only
 from torch import Tensor
 
+from tasks.data.windows import windows_at
 from tasks.measures.perplexity.perplexity import perplexity
 from tasks.pruning.core.methods import Method
 from tasks.pruning.core.registry import parse_target
@@ -68,6 +71,14 @@ def key_of(options: argparse.Namespace, name: str, target: str, tokens: int, see
     return dict(zip(KEYS, (*given, options.windows), strict=True))
 
 
+def held_out(bench: Bench) -> Tensor:
+    """12 windows, evenly spread over the text behind the calibration's."""
+    step = bench.calibration.shape[1] - len(bench.prefix)
+    begin = 40 * step
+    last = len(bench.text_T) - step
+    return windows_at(bench.text_T, torch.linspace(begin, last, 12).long(), step, bench.prefix)
+
+
 def pruned(
     options: argparse.Namespace, bench: Bench, name: str, target: str, calibration_NL: Tensor
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
@@ -87,6 +98,8 @@ def measure(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     print_environment()
     bench = load(options)
+    text = held_out(bench) if options.held_out else bench.test
+    options.windows = len(text)
     facts = environment()
     # Kernels move SparseGPT by more than other things do.
     processor = f"{facts['processor']}, {facts['cpu_capability']}"
@@ -102,7 +115,7 @@ def measure(options: argparse.Namespace) -> None:
         figures, weights = pruned(options, bench, name, target, calibration_NL)
         if "perplexity" in options.measure:
             bench.model.load_state_dict(weights, strict=False)
-            found = perplexity(bench.model, bench.test, batch_size=8).perplexity
+            found = perplexity(bench.model, text, batch_size=8).perplexity
             bench.model.load_state_dict(original)
             figures["perplexity"] = round(found, 3)
         point |= figures | {f"{figure}_on": where for figure in figures}
@@ -195,9 +208,12 @@ def main() -> None:
     told = f"of {', '.join(METHODS)}; with options as NAME:option=value,…"
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help=told)
     parser.add_argument("--measure", nargs="+", choices=FIGURES, default=list(FIGURES))
-    parser.add_argument("--out", type=Path, default=here.with_suffix(".jsonl"))
+    parser.add_argument("--out", type=Path, help="by default frontier.jsonl beside this script")
+    parser.add_argument("--held-out", action="store_true", help="measure no test text")
     parser.add_argument("--plot", type=Path, help="draw --methods of the file, measure nothing")
     options = parser.parse_args()
+    name = "frontier-held-out" if options.held_out else "frontier"
+    options.out = options.out or here.with_name(f"{name}.jsonl")
     if options.plot:
         drawn = [point for point in points(options.out) if point["method"] in options.methods]
         plot(drawn, options.plot)
