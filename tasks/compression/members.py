@@ -92,6 +92,8 @@ class EnsembleOf:
         if not isinstance(recipe.method, SampledMethod):
             name = recipe.method.name
             return f"{name} keeps no probabilities that masks could be drawn from"
+        if recipe.method.compensates:
+            return "compensation: least_squares fits weights to one mask, and draws have others"
         needs = {"model": recipe.model, PRUNED: recipe.steps()[1]}
 
         def member(place: int) -> Member:

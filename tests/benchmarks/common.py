@@ -53,6 +53,12 @@ class Bench:
         offsets_N = positions.random(len(self.text_T), step, count, seed)
         return windows_at(self.text_T, offsets_N, step, self.prefix)
 
+    def held_out(self, behind: int) -> Tensor:
+        """12 windows, evenly spread over the calibration text behind its first ``behind``."""
+        step = self.calibration.shape[1] - len(self.prefix)
+        offsets_N = torch.linspace(behind * step, len(self.text_T) - step, 12).long()
+        return windows_at(self.text_T, offsets_N, step, self.prefix)
+
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """The options that every script has."""

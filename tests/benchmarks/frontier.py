@@ -28,7 +28,6 @@ from common import Bench, arguments, load, method_of, print_environment
 from phases import prune, prune_only
 from torch import Tensor
 
-from tasks.data.windows import windows_at
 from tasks.measures.perplexity.perplexity import perplexity
 from tasks.pruning.core.methods import Method
 from tasks.pruning.core.registry import parse_target
@@ -71,14 +70,6 @@ def key_of(options: argparse.Namespace, name: str, target: str, tokens: int, see
     return dict(zip(KEYS, (*given, options.windows), strict=True))
 
 
-def held_out(bench: Bench) -> Tensor:
-    """12 windows, evenly spread over the text behind the calibration's."""
-    step = bench.calibration.shape[1] - len(bench.prefix)
-    begin = 40 * step
-    last = len(bench.text_T) - step
-    return windows_at(bench.text_T, torch.linspace(begin, last, 12).long(), step, bench.prefix)
-
-
 def pruned(
     options: argparse.Namespace, bench: Bench, name: str, target: str, calibration_NL: Tensor
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
@@ -98,7 +89,7 @@ def measure(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     print_environment()
     bench = load(options)
-    text = held_out(bench) if options.held_out else bench.test
+    text = bench.held_out(40) if options.held_out else bench.test
     options.windows = len(text)
     facts = environment()
     # Kernels move SparseGPT by more than other things do.

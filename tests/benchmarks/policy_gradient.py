@@ -7,21 +7,27 @@
 Learns on calibration.txt beyond its first 32×512 tokens, starts from Wanda-SP's metric on the first
 16×512 tokens, is measured on the first 16×512 tokens of test.txt (float32, dense about 36.1).
 The loss is that of masked models on the batches they were drawn for, averaged over sixths of the
-run. Results: policy_gradient.md.
+run. The last column is of the same choice with the weights that stay compensated, on the same 16
+windows. What is to be chosen is compared with --held-out: on 12 windows of calibration.txt behind
+all of that. Results: policy_gradient.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from common import Bench, arguments, load, method_of, print_environment
+from torch import Tensor
 
 from tasks.measures.perplexity.perplexity import perplexity
 from tasks.models.next_tokens import mean_loss
 from tasks.pruning.core import driver
+from tasks.pruning.core.compensation import compensate
 from tasks.pruning.core.registry import parse_target
 from tasks.pruning.core.sparsity import layer_sparsity, sparsity
 from tasks.pruning.flip_gradient.method import FlipGradient
@@ -35,13 +41,22 @@ METHODS = {
     "wanda_sp": WandaSP(),
     "initialisation": PolicyGradient(steps=0),
     "policy_gradient": PolicyGradient(),
-    "prior": FlipGradient(tokens=0),
-    "flip_gradient": FlipGradient(),
+    "prior": FlipGradient(tokens=0, compensation="none"),
+    "flip_gradient": FlipGradient(compensation="none"),
 }
 
 
-def measure(bench: Bench, method: Any, target: str, seed: int) -> tuple[float, Any]:
-    """(perplexity of the pruned model, what pruning gave)."""
+def perplexity_with(bench: Bench, weights: Mapping[str, Tensor]) -> float:
+    """The model's, with some weights in place of its own for as long as it takes."""
+    original = {name: bench.model.state_dict()[name].clone() for name in weights}
+    bench.model.load_state_dict(weights, strict=False)
+    measured = perplexity(bench.model, bench.test).perplexity
+    bench.model.load_state_dict(original, strict=False)
+    return measured
+
+
+def measure(bench: Bench, method: Any, target: str, seed: int) -> tuple[float, float, Any]:
+    """(perplexity of the pruned model, the same compensated, what pruning gave)."""
     result = driver.prune(
         method,
         bench.decoder,
@@ -51,11 +66,10 @@ def measure(bench: Bench, method: Any, target: str, seed: int) -> tuple[float, A
         training_NL=bench.calibration[SKIP:],
         loss=mean_loss(bench.model),
     )
-    original = {name: bench.model.state_dict()[name].clone() for name in result.weights}
-    bench.model.load_state_dict(result.weights, strict=False)
-    measured = perplexity(bench.model, bench.test).perplexity
-    bench.model.load_state_dict(original, strict=False)
-    return measured, result
+    weights: dict[str, Tensor] = {}
+    assert result.kept is not None
+    compensate(bench.decoder, result.kept, bench.calibration[:START], method.damping, weights)
+    return perplexity_with(bench, result.weights), perplexity_with(bench, weights), result
 
 
 def curve(history: Any) -> str:
@@ -67,13 +81,13 @@ def curve(history: Any) -> str:
 
 def report(bench: Bench, label: str, method: Any, target: str, seed: int) -> None:
     start = time.perf_counter()
-    measured, result = measure(bench, method, target, seed)
+    measured, compensated, result = measure(bench, method, target, seed)
     seconds = time.perf_counter() - start
     layers = layer_sparsity(bench.decoder, result.weights)
     print(
         f"| {target} | {label} | {seed} | {measured:.2f} | {sparsity(bench.decoder, layers):.4f} | "
         f"{result.figures.get('training_tokens', 0):.0f} | {seconds:.0f} | "
-        f"{curve(result.history)} |",
+        f"{curve(result.history)} | {compensated:.2f} |",
         flush=True,
     )
 
@@ -84,15 +98,20 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", default=["0.1", "0.2", "0.3"])
     told = f"of {', '.join(METHODS)}; with options as NAME:option=value,…"
     parser.add_argument("--methods", nargs="+", default=list(METHODS), help=told)
+    parser.add_argument("--held-out", action="store_true", help="measure no test text")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
     print_environment()
     bench = load(options)
+    if options.held_out:
+        bench = replace(bench, test=bench.held_out(options.samples))
     torch.set_grad_enabled(False)
     dense = perplexity(bench.model, bench.test).perplexity
     print(f"dense {dense:.2f}\n")
-    print("| target | method | seed | perplexity | sparsity | tokens | seconds | loss |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| target | method | seed | perplexity | sparsity | tokens | seconds | loss | compensated |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     chosen = {name: method_of(name, METHODS) for name in options.methods}
     for target in options.targets:
         for name, method in chosen.items():

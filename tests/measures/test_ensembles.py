@@ -102,6 +102,20 @@ class TestCalibration:
 
 
 class TestMasks:
+    def test_weights_that_were_fitted_to_one_mask_have_no_other_drawn(self, folder: Path) -> None:
+        learning = LEARNING["policy_gradient"]
+        options = {"policy_gradient": {**learning, "compensation": "least_squares"}}
+        plan = planned(folder, None, methods=["policy_gradient"], options=options)
+        members = plan.cells[0].subject.members
+        assert isinstance(members, EnsembleOf)
+        assert "fits weights to one mask" in str(members(Asked(source="masks")))
+        other = (
+            planned(folder, None, methods=["policy_gradient"], options=LEARNING)
+            .cells[0]
+            .subject.members
+        )
+        assert isinstance(other, EnsembleOf) and len(other(Asked(source="masks", samples=2))) == 2
+
     @pytest.mark.slow
     def test_members_have_the_drawn_masks(self, folder: Path, tmp_path: Path) -> None:
         """One learning; each member's answers are those of the model under its own draw."""

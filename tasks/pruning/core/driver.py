@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from tasks.pruning.core.allocation import Allocation, by_outliers
 from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
+from tasks.pruning.core.compensation import compensate
 from tasks.pruning.core.experts import prune_without_tokens, told_without_tokens
 from tasks.pruning.core.gates import Loss, plain_loss
 from tasks.pruning.core.layers import LinearLayer
@@ -32,6 +34,7 @@ from tasks.pruning.core.methods import (
     PruneResult,
     StructuredMethod,
 )
+from tasks.pruning.core.notes import DAMPED_MORE
 from tasks.pruning.core.refusals import UnsupportedLayerError
 from tasks.pruning.core.retraining import RetrainingMethod, counting
 from tasks.pruning.core.statistics import ColumnCollector, ColumnStatistics
@@ -315,13 +318,33 @@ def _remove_structure(
     if method.uses_training and inputs.training_NL is None:
         raise ValueError(f"{method.name} needs windows to learn from")
     assert isinstance(target, Fraction)
-    chosen = method.choose(decoder, target, generator, inputs)
+    reached = 0
+
+    def choosing(done: int, of: int) -> None:
+        nonlocal reached
+        reached = of
+        if inputs.progress:
+            inputs.progress(done, of + method.compensates * len(decoder.blocks))
+
+    def compensating(done: int, of: int) -> None:
+        if inputs.progress:
+            inputs.progress(reached + done, reached + of)
+
+    chosen = method.choose(decoder, target, generator, replace(inputs, progress=choosing))
     _require_left(decoder, chosen)
-    for name, weight in masked_weights(decoder, chosen.kept):
-        weights[name] = weight
+    figures: dict[str, float] = dict(chosen.figures)
+    if method.compensates:
+        assert inputs.tokens_NL is not None
+        kept, tokens_NL, device = chosen.kept, inputs.tokens_NL, inputs.device
+        damping = method.damping
+        figures[DAMPED_MORE] = compensate(
+            decoder, kept, tokens_NL, damping, weights, device=device, progress=compensating
+        )
+    else:
+        weights.update(masked_weights(decoder, chosen.kept))
     return PruneResult(
         weights=weights,
-        figures=dict(chosen.figures),
+        figures=figures,
         history=chosen.history,
         kept=chosen.kept,
         distribution=chosen.distribution,

@@ -22,7 +22,7 @@ Shapes: ``T`` tokens, ``I`` in-features, ``P`` columns of a panel.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,33 +53,54 @@ class InverseFactor:
     damping: float
 
 
+def damped_root(fresh: Callable[[], Tensor], damping: float, mean: float) -> tuple[Tensor, float]:
+    """The lower Cholesky factor of a matrix of sums with damping·mean·I added to it, float32.
+
+    Exact pivots are at least what is added: where rounding leaves less than half of it, the damping
+    is raised tenfold until it does not.
+
+    Args:
+        fresh: makes the matrix; what it gives is used up.
+        mean: above 0.
+
+    Returns:
+        The factor, and what the matrix was damped with.
+
+    Raises:
+        ValueError: when the matrix is not finite.
+    """
+    while True:
+        damped_II = fresh()
+        if not torch.isfinite(torch.stack(torch.aminmax(damped_II))).all():
+            raise ValueError("the layer's inputs on the calibration windows are not finite")
+        damped_II.diagonal().add_(damping * mean)
+        root_II, failed = torch.linalg.cholesky_ex(damped_II)
+        del damped_II  # a matrix of a wide layer is gigabytes
+        if not failed and bool((root_II.diagonal().square() >= 0.5 * damping * mean).all()):
+            return root_II, damping
+        del root_II
+        damping *= 10
+
+
 def inverse_factor(hessian_II: Tensor, damping: float) -> InverseFactor:
     """Factor the inverse of H + damping·mean(diag H)·I.
 
     Raises:
         ValueError: when H is not finite.
     """
-    if not torch.isfinite(torch.stack(torch.aminmax(hessian_II))).all():
-        raise ValueError("the layer's inputs on the calibration windows are not finite")
     like = {"dtype": hessian_II.dtype, "device": hessian_II.device}
     mean = float(hessian_II.diagonal().mean())
     if mean == 0.0:
         columns = len(hessian_II)
         return InverseFactor(torch.eye(columns, **like), torch.ones(columns, **like), damping)
-    while True:
-        # Reversed, the lower factor of the reversed matrix is an upper one: H = RRᵀ.
-        damped_II = hessian_II.flip(0, 1)
-        damped_II.diagonal().add_(damping * mean)
-        lower_II, failed = torch.linalg.cholesky_ex(damped_II)
-        del damped_II  # a matrix of a wide layer is gigabytes
-        root_II = lower_II.flip(0, 1)
-        del lower_II
-        pivot_I = root_II.diagonal().square()
-        if not failed and bool((pivot_I >= 0.5 * damping * mean).all()):
-            break
-        del root_II
-        damping *= 10
+    hessian = [hessian_II]
     del hessian_II
+    # Reversed, the lower factor of the reversed matrix is an upper one: H = RRᵀ.
+    lower_II, damping = damped_root(lambda: hessian[0].flip(0, 1), damping, mean)
+    hessian.clear()
+    root_II = lower_II.flip(0, 1)
+    del lower_II
+    pivot_I = root_II.diagonal().square()
     identity_II = torch.eye(len(root_II), **like)
     unit_II = root_II.div_(root_II.diagonal().clone())
     rows_II = torch.linalg.solve_triangular(unit_II, identity_II, upper=True, unitriangular=True)

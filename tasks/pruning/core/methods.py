@@ -119,8 +119,8 @@ class OneShotMethod(Method):
 
     @property
     def departs(self) -> str:
-        said = [super().departs] if super().departs else []
-        return ", ".join([*said, *(["allocation outliers"] if self.allocates else [])])
+        more = "allocation outliers" if self.allocates else ""
+        return ", ".join(filter(None, [super().departs, more]))
 
     @property
     def allocates(self) -> bool:
@@ -303,6 +303,33 @@ class StructuredMethod(Method):
 
     targets: ClassVar[tuple[type[Target], ...]] = (Fraction,)
     structured: ClassVar[bool] = True
+
+    compensation: Literal["none", "least_squares"] = option(
+        "none",
+        "least_squares: columns that stay make up for those that go, as well as they can on the "
+        "calibration windows.",
+    )
+    damping: float = option(
+        0.1, "compensation least_squares: added to the Hessian, in means of its diagonal.", gt=0
+    )
+
+    @property
+    def departs(self) -> str:
+        more = "compensation least_squares" if self.compensates else ""
+        return ", ".join(filter(None, [super().departs, more]))
+
+    @property
+    def compensates(self) -> bool:
+        """Whether weights that stay are changed."""
+        return self.compensation == "least_squares"
+
+    def refuses(self, target: Target) -> str | None:
+        if self.compensates and not self.uses_calibration:
+            return f"{self.name} sees no inputs, and compensation: least_squares is made from them"
+        default = next(entry.default for entry in fields(self) if entry.name == "damping")
+        if self.damping != default and not self.compensates:
+            return "damping would do nothing: it takes compensation: least_squares"
+        return super().refuses(target)
 
     @abstractmethod
     def choose(

@@ -17,7 +17,8 @@ taken at the current choice, not averaged over draws around it, and the choice f
   (``prior.py``): only the blocks' budgets of channels are learned (``budget.py``);
 - rounds go to the target in steps, each with other text, for single flips do not add up;
 - then a few groups are swapped where text that no round saw says so, and the result is taken only
-  where that text prefers it to the prior alone.
+  where that text prefers it to the prior alone;
+- what stays makes up for what went (``compensation.py``), which no flip has seen.
 
 Shapes: ``L`` blocks, ``G`` groups, ``C`` channels.
 """
@@ -58,7 +59,7 @@ class FlipGradient(StructuredMethod):
     name: ClassVar[str] = "flip_gradient"
     summary: ClassVar[str] = "Heads and channels by what flipping each one changes; no gradients."
     source: ClassVar[str] = "this project, from the policy gradient of arXiv 2406.10576"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     uses_seed: ClassVar[bool] = True
     uses_calibration: ClassVar[bool] = True
     uses_training: ClassVar[bool] = True
@@ -66,6 +67,11 @@ class FlipGradient(StructuredMethod):
     counts_tokens: ClassVar[bool] = True
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "mask"
 
+    compensation: Literal["none", "least_squares"] = option(
+        "least_squares",
+        "least_squares: columns that stay make up for those that go, as well as they can on the "
+        "calibration windows. none: weights stay as they are.",
+    )
     tokens: int = option(
         120_000, "Judged in all rounds together; 0: the prior alone, nothing is learned.", ge=0
     )
@@ -81,7 +87,8 @@ class FlipGradient(StructuredMethod):
 
     @property
     def departs(self) -> str:
-        return "estimator, prior and rounds are this project's own"
+        own = "estimator, prior and rounds are this project's own"
+        return ", ".join(filter(None, [own, super().departs]))
 
     @property
     def refuses_encoders(self) -> str:
