@@ -27,9 +27,9 @@ from tasks.models.saved.branches import save_branches
 from tasks.models.saved.kept import kept_to_json
 from tasks.models.saved.save import save_checkpoint
 from tasks.models.saved.spill import SpilledWeights
-from tasks.pruning.core import driver
+from tasks.pruning.core import compensation, driver
 from tasks.pruning.core.blocks import Decoder
-from tasks.pruning.core.methods import LayerMethod, Method, PruneResult
+from tasks.pruning.core.methods import LayerMethod, Method, PruneResult, StructuredMethod
 from tasks.pruning.core.retraining import RetrainingMethod
 from tasks.pruning.core.sparsity import layer_sparsity, sparsity
 from tasks.pruning.core.targets import Target
@@ -112,6 +112,12 @@ class Recipe:
             needs["training"] = self.training.step
         return needs
 
+    def _compensation(self) -> dict[str, int]:
+        """Its version, which is no method's: those of other packages are compensated by ours."""
+        method = self.method
+        compensates = isinstance(method, StructuredMethod) and method.compensates
+        return {"compensation_version": compensation.VERSION} if compensates else {}
+
     def steps(self) -> tuple[Step, Step]:
         """The checkpoint, and its facts alone."""
         checkpoint = Step(
@@ -126,6 +132,7 @@ class Recipe:
                 "dtype": self.dtype,
                 # Sweeps that exclude nothing have no such input.
                 **({"exclude": list(self.exclude)} if self.exclude else {}),
+                **self._compensation(),
                 **code_input(type(self.method)),
             },
             needs=self.needs(),

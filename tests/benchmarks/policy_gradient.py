@@ -7,9 +7,9 @@
 Learns on calibration.txt beyond its first 32×512 tokens, starts from Wanda-SP's metric on the first
 16×512 tokens, is measured on the first 16×512 tokens of test.txt (float32, dense about 36.1).
 The loss is that of masked models on the batches they were drawn for, averaged over sixths of the
-run. The last column is of the same choice with the weights that stay compensated, on the same 16
-windows. What is to be chosen is compared with --held-out: on 12 windows of calibration.txt behind
-all of that. Results: policy_gradient.md.
+run. The last column is of the same choice, compensated on the same 16 windows; the perplexity
+before it is without, whatever the method's default. What is to be chosen is compared with
+--held-out: on 12 windows of calibration.txt behind all of that. Results: policy_gradient.md.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tasks.measures.perplexity.perplexity import perplexity
 from tasks.models.next_tokens import mean_loss
 from tasks.pruning.core import driver
 from tasks.pruning.core.compensation import compensate
+from tasks.pruning.core.methods import PruneResult, StructuredMethod
 from tasks.pruning.core.registry import parse_target
 from tasks.pruning.core.sparsity import layer_sparsity, sparsity
 from tasks.pruning.flip_gradient.method import FlipGradient
@@ -41,8 +42,8 @@ METHODS = {
     "wanda_sp": WandaSP(),
     "initialisation": PolicyGradient(steps=0),
     "policy_gradient": PolicyGradient(),
-    "prior": FlipGradient(tokens=0, compensation="none"),
-    "flip_gradient": FlipGradient(compensation="none"),
+    "prior": FlipGradient(tokens=0),
+    "flip_gradient": FlipGradient(),
 }
 
 
@@ -55,10 +56,13 @@ def perplexity_with(bench: Bench, weights: Mapping[str, Tensor]) -> float:
     return measured
 
 
-def measure(bench: Bench, method: Any, target: str, seed: int) -> tuple[float, float, Any]:
+def measure(
+    bench: Bench, method: StructuredMethod, target: str, seed: int
+) -> tuple[float, float, PruneResult]:
     """(perplexity of the pruned model, the same compensated, what pruning gave)."""
+    plain = replace(method, compensation="none", compensation_damping=WandaSP.compensation_damping)
     result = driver.prune(
-        method,
+        plain,
         bench.decoder,
         parse_target(target),
         seed=seed,
@@ -66,9 +70,10 @@ def measure(bench: Bench, method: Any, target: str, seed: int) -> tuple[float, f
         training_NL=bench.calibration[SKIP:],
         loss=mean_loss(bench.model),
     )
-    weights: dict[str, Tensor] = {}
     assert result.kept is not None
-    compensate(bench.decoder, result.kept, bench.calibration[:START], method.damping, weights)
+    weights: dict[str, Tensor] = {}
+    damping = method.compensation_damping
+    compensate(bench.decoder, result.kept, bench.calibration[:START], damping, weights)
     return perplexity_with(bench, result.weights), perplexity_with(bench, weights), result
 
 

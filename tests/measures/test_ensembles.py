@@ -105,16 +105,17 @@ class TestMasks:
     def test_weights_that_were_fitted_to_one_mask_have_no_other_drawn(self, folder: Path) -> None:
         learning = LEARNING["policy_gradient"]
         options = {"policy_gradient": {**learning, "compensation": "least_squares"}}
-        plan = planned(folder, None, methods=["policy_gradient"], options=options)
-        members = plan.cells[0].subject.members
-        assert isinstance(members, EnsembleOf)
-        assert "fits weights to one mask" in str(members(Asked(source="masks")))
-        other = (
-            planned(folder, None, methods=["policy_gradient"], options=LEARNING)
-            .cells[0]
-            .subject.members
+        fit, plain = (
+            planned(folder, None, methods=["policy_gradient"], options=given).cells[0]
+            for given in (options, LEARNING)
         )
-        assert isinstance(other, EnsembleOf) and len(other(Asked(source="masks", samples=2))) == 2
+        members, others = fit.subject.members, plain.subject.members
+        assert isinstance(members, EnsembleOf) and isinstance(others, EnsembleOf)
+        assert "fits weights to one mask" in str(members(Asked(source="masks")))
+        assert len(others(Asked(source="masks", samples=2))) == 2
+        # What fits them has a version that no method has.
+        assert fit.checkpoint.inputs["compensation_version"] == 1
+        assert "compensation_version" not in plain.checkpoint.inputs
 
     @pytest.mark.slow
     def test_members_have_the_drawn_masks(self, folder: Path, tmp_path: Path) -> None:

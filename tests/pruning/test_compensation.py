@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import pytest
 import structured
@@ -17,11 +17,12 @@ from torch import Tensor
 from tasks.models.architecture.decoder import describe
 from tasks.pruning.core import driver
 from tasks.pruning.core.blocks import Decoder
-from tasks.pruning.core.compensation import compensate, fitted
+from tasks.pruning.core.compensation import compensate, ridge_compensated
 from tasks.pruning.core.hessian import damped_root
-from tasks.pruning.core.methods import StructuredMethod
+from tasks.pruning.core.methods import Chosen, StructuredMethod
 from tasks.pruning.core.registry import parse_target
 from tasks.pruning.core.structure import Kept, masked_weights, structure_of
+from tasks.pruning.core.targets import Target
 
 TARGET = parse_target("0.5")
 
@@ -63,7 +64,7 @@ def test_it_is_the_ridge_regression_of_what_is_missing(damping: float) -> None:
     weight_OI = torch.randn(5, 12, generator=generator)
     stays_I = torch.arange(12) % 3 != 0
     hessian_II = 2 * inputs_TI.T @ inputs_TI / len(inputs_TI)
-    found_OI, used = fitted(weight_OI, hessian_II, stays_I, damping)
+    found_OI, used = ridge_compensated(weight_OI, hessian_II, stays_I, damping)
     assert used == damping
     assert not found_OI[:, ~stays_I].any()
 
@@ -84,7 +85,7 @@ def test_a_channel_that_another_repeats_costs_nothing() -> None:
     weight_OI = torch.randn(3, 6, generator=generator)
     stays_I = torch.arange(6) != 5
     hessian_II = 2 * inputs_TI.T @ inputs_TI / 64
-    found_OI, _ = fitted(weight_OI, hessian_II, stays_I, 1e-6)
+    found_OI, _ = ridge_compensated(weight_OI, hessian_II, stays_I, 1e-6)
     torch.testing.assert_close(
         inputs_TI @ found_OI.T, inputs_TI @ weight_OI.T, rtol=1e-3, atol=1e-3
     )
@@ -108,7 +109,8 @@ def test_every_block_is_fitted_to_what_its_compensated_predecessors_put_out(kind
     kept, structure = structured.random_kept(model, seed=5), structure_of(decoder)
     found: dict[str, Tensor] = {}
     before = {n: v.clone() for n, v in model.state_dict().items()}
-    assert compensate(decoder, kept, tokens_NL, damping, found) == 0
+    figures = compensate(decoder, kept, tokens_NL, damping, found)
+    assert figures["hessians_damped_more"] == 0 and figures["calibration_seconds"] > 0
     assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
     plain = dict(masked_weights(decoder, kept))
     assert found.keys() == plain.keys()
@@ -145,17 +147,41 @@ def test_blocks_that_keep_all_stay_as_they_are() -> None:
 def test_dead_inputs_have_nothing_to_make_up_for() -> None:
     weight_OI = torch.randn(3, 4)
     stays_I = torch.tensor([True, False, True, True])
-    found_OI, _ = fitted(weight_OI, torch.zeros(4, 4), stays_I, 0.1)
+    found_OI, _ = ridge_compensated(weight_OI, torch.zeros(4, 4), stays_I, 0.1)
     assert torch.equal(found_OI, weight_OI * stays_I)
 
 
-def test_sums_that_are_not_finite_are_refused_with_the_layers_name() -> None:
+@pytest.mark.parametrize("channel", [0, 1])
+@pytest.mark.parametrize("value", [torch.inf, torch.nan, 3e19])
+def test_inputs_that_are_not_finite_are_refused_with_the_layers_name(
+    channel: int, value: float
+) -> None:
+    """Of a channel that goes and of one that stays; the square of 3e19 overflows float32."""
     decoder = tiny.decoder("llama")
     structure = structure_of(decoder)
     broken = decoder.blocks[0].get_submodule(structure.channel_in[-1])
-    broken.get_parameter("weight").data[1] = torch.inf
+    broken.get_parameter("weight").data[channel] = value
     with pytest.raises(ValueError, match=rf"\.0\.{structure.channel_out}: .* not finite"):
         compensate(decoder, half(decoder), tiny.tokens(), 0.1, {})
+
+
+def test_weights_that_do_not_fit_their_dtype_are_refused() -> None:
+    weight_OI = torch.tensor([[6e4, 6e4]]).half()
+    stays_I = torch.tensor([True, False])
+    with pytest.raises(ValueError, match="made weights that are not finite"):
+        ridge_compensated(weight_OI, torch.ones(2, 2), stays_I, 1e-3)
+
+
+def test_a_choice_for_another_number_of_blocks_is_refused() -> None:
+    decoder = tiny.decoder("llama")
+    with pytest.raises(ValueError, match="1 choices for 3 blocks"):
+        compensate(decoder, half(decoder)[:1], tiny.tokens(), 0.1, {})
+
+
+def test_a_scale_that_is_none_ends_no_factorisation_in_a_loop() -> None:
+    for mean in (0.0, torch.inf, torch.nan):
+        with pytest.raises(ValueError, match="damping"):
+            damped_root(torch.eye(2).clone, 0.1, mean)
 
 
 def test_a_matrix_that_float32_cannot_factor_is_damped_more() -> None:
@@ -188,6 +214,7 @@ def test_a_methods_choice_is_the_same_and_its_output_nearer(name: str) -> None:
         assert torch.equal(mine.channels_C, same.channels_C)
     assert "hessians_damped_more" not in plain.figures
     assert fit.figures["hessians_damped_more"] == 0.0
+    assert fit.figures["calibration_seconds"] > 0
     model, errors = decoder.model, []
     with torch.no_grad():
         dense = model(input_ids=tokens_NL).logits
@@ -202,9 +229,36 @@ def test_a_methods_choice_is_the_same_and_its_output_nearer(name: str) -> None:
 def test_what_it_does_is_said_and_what_would_do_nothing_refused() -> None:
     wanda = made("wanda_sp")
     assert wanda.departs == "" and wanda.refuses(TARGET) is None
-    fit = replace(wanda, compensation="least_squares", damping=0.3)  # type: ignore[call-arg]
+    fit = replace(wanda, compensation="least_squares", compensation_damping=0.3)  # type: ignore[call-arg]
     assert fit.departs == "compensation least_squares" and fit.refuses(TARGET) is None
-    idle = replace(wanda, damping=0.3)  # type: ignore[call-arg]
-    assert "damping would do nothing" in str(idle.refuses(TARGET))
+    idle = replace(wanda, compensation_damping=0.3)  # type: ignore[call-arg]
+    assert "compensation_damping would do nothing" in str(idle.refuses(TARGET))
     drawn = replace(made("policy_gradient"), compensation="least_squares")  # type: ignore[call-arg]
     assert drawn.departs.endswith("compensation least_squares")
+
+
+def test_a_method_of_another_package_that_sees_no_inputs_is_told_what_is_missing() -> None:
+    """Also where its ``refuses`` does not ask the class that it is made from."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class First(StructuredMethod):
+        name: ClassVar[str] = "first"
+        summary: ClassVar[str] = "The first group and channel of each block stay."
+        source: ClassVar[str] = "a test"
+
+        def choose(self, decoder: Decoder, *_: Any, **__: Any) -> Chosen:
+            return Chosen(kept=tuple(half(decoder)))
+
+    class Silent(First):
+        def refuses(self, target: Target) -> str | None:
+            return None
+
+    assert "sees no inputs" in str(First(compensation="least_squares").refuses(TARGET))
+    decoder = tiny.decoder("llama")
+    with pytest.raises(ValueError, match="needs calibration windows"):
+        driver.prune(Silent(compensation="least_squares"), decoder, TARGET)
+    given = driver.prune(First(), decoder, TARGET).weights
+    found = driver.prune(
+        Silent(compensation="least_squares"), decoder, TARGET, tokens_NL=tiny.tokens()
+    )
+    assert found.weights.keys() == given.keys()

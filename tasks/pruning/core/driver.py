@@ -6,7 +6,6 @@ block methods see each block with inputs that passed through its pruned predeces
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from tasks.pruning.core.allocation import Allocation, by_outliers
 from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
+from tasks.pruning.core.clock import now
 from tasks.pruning.core.compensation import compensate
 from tasks.pruning.core.experts import prune_without_tokens, told_without_tokens
 from tasks.pruning.core.gates import Loss, plain_loss
@@ -34,7 +34,6 @@ from tasks.pruning.core.methods import (
     PruneResult,
     StructuredMethod,
 )
-from tasks.pruning.core.notes import DAMPED_MORE
 from tasks.pruning.core.refusals import UnsupportedLayerError
 from tasks.pruning.core.retraining import RetrainingMethod, counting
 from tasks.pruning.core.statistics import ColumnCollector, ColumnStatistics
@@ -249,7 +248,7 @@ def _prune_blocks(
     figures: Counter[str] = Counter()
     home = next(decoder.model.parameters()).device
     device = device or home
-    start = _now(device)
+    start = now(device)
     dense = collect_statistics(decoder, tokens_NL, device=device) if method.allocates else None
     shares = _allocation(method, decoder, target, dense)
     selecting = 0.0
@@ -266,7 +265,7 @@ def _prune_blocks(
         collectors = block.collect(method.collector, layers)
         unreached = [name for name in layers if name not in collectors]
         replaced: dict[str, Tensor] = {}
-        begun = _now(device)
+        begun = now(device)
         for names in _sharing(collectors):
             collected = collectors[names[0]]
             before = {name: layers[name].weight_OI for name in names}
@@ -287,11 +286,11 @@ def _prune_blocks(
         for parameter, stored in replaced.items():
             # A copy: on another device the block's own weights return home after the visit.
             weights[f"{block.name}.{parameter}"] = stored.to(home)
-        selecting += _now(device) - begun
+        selecting += now(device) - begun
         return replaced
 
     walk(decoder, tokens_NL, visit, device=device, progress=progress)
-    calibrating = _now(device) - start - selecting
+    calibrating = now(device) - start - selecting
     told = {**figures, **shares.figures(), **told_without_tokens(idle)}
     return PruneResult(weights=weights, figures={"calibration_seconds": calibrating, **told})
 
@@ -313,18 +312,19 @@ def _remove_structure(
     inputs: LearningInputs,
     weights: MutableMapping[str, Tensor],
 ) -> PruneResult:
-    if method.uses_calibration and inputs.tokens_NL is None:
+    if (method.uses_calibration or method.compensates) and inputs.tokens_NL is None:
         raise ValueError(f"{method.name} needs calibration windows")
     if method.uses_training and inputs.training_NL is None:
         raise ValueError(f"{method.name} needs windows to learn from")
     assert isinstance(target, Fraction)
+    passes = len(decoder.blocks) if method.compensates else 0
     reached = 0
 
     def choosing(done: int, of: int) -> None:
         nonlocal reached
         reached = of
         if inputs.progress:
-            inputs.progress(done, of + method.compensates * len(decoder.blocks))
+            inputs.progress(done, of + passes)
 
     def compensating(done: int, of: int) -> None:
         if inputs.progress:
@@ -332,19 +332,25 @@ def _remove_structure(
 
     chosen = method.choose(decoder, target, generator, replace(inputs, progress=choosing))
     _require_left(decoder, chosen)
-    figures: dict[str, float] = dict(chosen.figures)
+    figures = Counter(chosen.figures)
     if method.compensates:
         assert inputs.tokens_NL is not None
-        kept, tokens_NL, device = chosen.kept, inputs.tokens_NL, inputs.device
-        damping = method.damping
-        figures[DAMPED_MORE] = compensate(
-            decoder, kept, tokens_NL, damping, weights, device=device, progress=compensating
+        figures.update(
+            compensate(
+                decoder,
+                chosen.kept,
+                inputs.tokens_NL,
+                method.compensation_damping,
+                weights,
+                device=inputs.device,
+                progress=compensating,
+            )
         )
     else:
         weights.update(masked_weights(decoder, chosen.kept))
     return PruneResult(
         weights=weights,
-        figures=figures,
+        figures=dict(figures),
         history=chosen.history,
         kept=chosen.kept,
         distribution=chosen.distribution,
@@ -362,10 +368,3 @@ def _require_left(decoder: Decoder, chosen: Chosen) -> None:
         if not all(left):
             name = f"{decoder.blocks_name}.{index}"
             raise ValueError(f"{name}: the method does not honour exclude, which keeps all of it")
-
-
-def _now(device: torch.device | None) -> float:
-    """Seconds on a clock that has waited for the device."""
-    if device is not None and device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

@@ -14,13 +14,14 @@ as well, which rounds them to 10 bits first.
 λI bounds the condition number by (columns + damping)/damping; on SmolLM2 the median over inputs of
 the worst pivot's deviation from float64 is 2e-5 and the largest is 1e-3, which no perplexity shows
 (tests/benchmarks/sparsegpt.md). Exact pivots R_cc² are at least λ: where rounding leaves less than
-half of it, the damping is raised tenfold until it does not, which is warned about and recorded.
+half of it, the damping is raised tenfold until it does not, which is recorded.
 
 Shapes: ``T`` tokens, ``I`` in-features, ``P`` columns of a panel.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -53,6 +54,15 @@ class InverseFactor:
     damping: float
 
 
+def require_finite(hessian_II: Tensor) -> None:
+    """
+    Raises:
+        ValueError: the sum over the inputs is not finite.
+    """
+    if not torch.isfinite(torch.stack(torch.aminmax(hessian_II))).all():
+        raise ValueError("the layer's inputs on the calibration windows are not finite")
+
+
 def damped_root(fresh: Callable[[], Tensor], damping: float, mean: float) -> tuple[Tensor, float]:
     """The lower Cholesky factor of a matrix of sums with damping·mean·I added to it, float32.
 
@@ -60,19 +70,16 @@ def damped_root(fresh: Callable[[], Tensor], damping: float, mean: float) -> tup
     is raised tenfold until it does not.
 
     Args:
-        fresh: makes the matrix; what it gives is used up.
-        mean: above 0.
+        fresh: returns a new copy of the matrix, finite, each time; it is overwritten.
+        mean: above 0 and finite.
 
     Returns:
         The factor, and what the matrix was damped with.
-
-    Raises:
-        ValueError: when the matrix is not finite.
     """
+    if not 0 < mean < math.inf:
+        raise ValueError(f"a damping in units of {mean} is none")
     while True:
         damped_II = fresh()
-        if not torch.isfinite(torch.stack(torch.aminmax(damped_II))).all():
-            raise ValueError("the layer's inputs on the calibration windows are not finite")
         damped_II.diagonal().add_(damping * mean)
         root_II, failed = torch.linalg.cholesky_ex(damped_II)
         del damped_II  # a matrix of a wide layer is gigabytes
@@ -88,6 +95,7 @@ def inverse_factor(hessian_II: Tensor, damping: float) -> InverseFactor:
     Raises:
         ValueError: when H is not finite.
     """
+    require_finite(hessian_II)
     like = {"dtype": hessian_II.dtype, "device": hessian_II.device}
     mean = float(hessian_II.diagonal().mean())
     if mean == 0.0:

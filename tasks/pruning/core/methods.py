@@ -100,6 +100,15 @@ class Method(ABC):
         return f"{self.name} takes {' and '.join(kinds[kind] for kind in self.targets)}"
 
 
+def _changed(method: Method, prefix: str) -> list[str]:
+    """Options of that prefix that are not as by default."""
+    return [
+        entry.name
+        for entry in fields(method)
+        if entry.name.startswith(prefix) and getattr(method, entry.name) != entry.default
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class OneShotMethod(Method):
     """Prunes the layers of each block to a share that the block is given (``allocation.py``)."""
@@ -132,11 +141,7 @@ class OneShotMethod(Method):
             return f"{self.name} sees no inputs, and allocation: outliers is made from them"
         if self.allocates and not (isinstance(target, Fraction) and 0.01 <= target.value <= 0.99):
             return "allocation: outliers takes fractions from 0.01 to 0.99"
-        changed = [
-            entry.name
-            for entry in fields(self)
-            if entry.name.startswith("outlier_") and getattr(self, entry.name) != entry.default
-        ]
+        changed = _changed(self, "outlier_")
         if changed and not self.allocates:
             return f"{' and '.join(changed)} would do nothing: it takes allocation: outliers"
         return super().refuses(target)
@@ -297,6 +302,14 @@ class Chosen:
     distribution: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+COMPENSATION = (
+    "least_squares: once heads and channels are chosen, fit the remaining columns of the "
+    "attention's output projection and of the MLP's last matrix by ridge regression on the "
+    "calibration windows. none: remaining weights are unchanged."
+)
+"""What the option of that name does."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StructuredMethod(Method):
     """Removes key/value groups and MLP channels: what is left is a smaller model."""
@@ -304,13 +317,12 @@ class StructuredMethod(Method):
     targets: ClassVar[tuple[type[Target], ...]] = (Fraction,)
     structured: ClassVar[bool] = True
 
-    compensation: Literal["none", "least_squares"] = option(
-        "none",
-        "least_squares: columns that stay make up for those that go, as well as they can on the "
-        "calibration windows.",
-    )
-    damping: float = option(
-        0.1, "compensation least_squares: added to the Hessian, in means of its diagonal.", gt=0
+    compensation: Literal["none", "least_squares"] = option("none", COMPENSATION)
+    compensation_damping: float = option(
+        0.1,
+        "compensation least_squares: λ of the ridge regression, as a multiple of the mean of the "
+        "Hessian's diagonal.",
+        gt=0,
     )
 
     @property
@@ -320,15 +332,14 @@ class StructuredMethod(Method):
 
     @property
     def compensates(self) -> bool:
-        """Whether weights that stay are changed."""
+        """Whether remaining weights are changed."""
         return self.compensation == "least_squares"
 
     def refuses(self, target: Target) -> str | None:
         if self.compensates and not self.uses_calibration:
             return f"{self.name} sees no inputs, and compensation: least_squares is made from them"
-        default = next(entry.default for entry in fields(self) if entry.name == "damping")
-        if self.damping != default and not self.compensates:
-            return "damping would do nothing: it takes compensation: least_squares"
+        if _changed(self, "compensation_") and not self.compensates:
+            return "compensation_damping would do nothing: it takes compensation: least_squares"
         return super().refuses(target)
 
     @abstractmethod

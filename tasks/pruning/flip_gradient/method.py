@@ -18,7 +18,8 @@ taken at the current choice, not averaged over draws around it, and the choice f
 - rounds go to the target in steps, each with other text, for single flips do not add up;
 - then a few groups are swapped where text that no round saw says so, and the result is taken only
   where that text prefers it to the prior alone;
-- what stays makes up for what went (``compensation.py``), which no flip has seen.
+- then the remaining columns are compensated (``compensation.py``); flips, swaps and the divergences
+  that are recorded are judged without that.
 
 Shapes: ``L`` blocks, ``G`` groups, ``C`` channels.
 """
@@ -37,6 +38,7 @@ import torch
 
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.methods import (
+    COMPENSATION,
     Chosen,
     LearningInputs,
     StructuredMethod,
@@ -57,7 +59,9 @@ class FlipGradient(StructuredMethod):
     """Judges each head and each block's channels by what flipping them changes."""
 
     name: ClassVar[str] = "flip_gradient"
-    summary: ClassVar[str] = "Heads and channels by what flipping each one changes; no gradients."
+    summary: ClassVar[str] = (
+        "Heads and channels by what flipping each one changes, then least squares; no gradients."
+    )
     source: ClassVar[str] = "this project, from the policy gradient of arXiv 2406.10576"
     version: ClassVar[int] = 3
     uses_seed: ClassVar[bool] = True
@@ -67,11 +71,7 @@ class FlipGradient(StructuredMethod):
     counts_tokens: ClassVar[bool] = True
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "mask"
 
-    compensation: Literal["none", "least_squares"] = option(
-        "least_squares",
-        "least_squares: columns that stay make up for those that go, as well as they can on the "
-        "calibration windows. none: weights stay as they are.",
-    )
+    compensation: Literal["none", "least_squares"] = option("least_squares", COMPENSATION)
     tokens: int = option(
         120_000, "Judged in all rounds together; 0: the prior alone, nothing is learned.", ge=0
     )
