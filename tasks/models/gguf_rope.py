@@ -155,7 +155,8 @@ def _tables(model: PreTrainedModel) -> dict[str, Tensor]:
         names = [name for name, _ in module.named_buffers(recurse=False)]
         names = [n for n in names if n.endswith("inv_freq") and "original" not in n]
         if names:  # the model itself may lie on the meta device
-            made: Any = type(module)(module.config)  # type: ignore[call-arg]
+            kind: Any = type(module)
+            made = kind(module.config)
             found |= {n.removesuffix("inv_freq").rstrip("_"): getattr(made, n) for n in names}
     return found
 

@@ -60,7 +60,8 @@ def measure(
     bench: Bench, method: StructuredMethod, target: str, seed: int
 ) -> tuple[float, float, PruneResult]:
     """(perplexity of the pruned model, the same compensated, what pruning gave)."""
-    plain = replace(method, compensation="none", compensation_damping=WandaSP.compensation_damping)
+    default = StructuredMethod.compensation_damping
+    plain = replace(method, compensation="none", compensation_damping=default)
     result = driver.prune(
         plain,
         bench.decoder,

@@ -23,6 +23,8 @@ from tasks.pruning.core.methods import Chosen, StructuredMethod
 from tasks.pruning.core.registry import parse_target
 from tasks.pruning.core.structure import Kept, masked_weights, structure_of
 from tasks.pruning.core.targets import Target
+from tasks.pruning.policy_gradient.method import PolicyGradient
+from tasks.pruning.wanda_sp import WandaSP
 
 TARGET = parse_target("0.5")
 
@@ -227,13 +229,13 @@ def test_a_methods_choice_is_the_same_and_its_output_nearer(name: str) -> None:
 
 
 def test_what_it_does_is_said_and_what_would_do_nothing_refused() -> None:
-    wanda = made("wanda_sp")
+    wanda = WandaSP()
     assert wanda.departs == "" and wanda.refuses(TARGET) is None
-    fit = replace(wanda, compensation="least_squares", compensation_damping=0.3)  # type: ignore[call-arg]
+    fit = replace(wanda, compensation="least_squares", compensation_damping=0.3)
     assert fit.departs == "compensation least_squares" and fit.refuses(TARGET) is None
-    idle = replace(wanda, compensation_damping=0.3)  # type: ignore[call-arg]
+    idle = replace(wanda, compensation_damping=0.3)
     assert "compensation_damping would do nothing" in str(idle.refuses(TARGET))
-    drawn = replace(made("policy_gradient"), compensation="least_squares")  # type: ignore[call-arg]
+    drawn = PolicyGradient(compensation="least_squares")
     assert drawn.departs.endswith("compensation least_squares")
 
 

@@ -6,8 +6,8 @@ go and K stay. The latter become W_K + D, where D minimises
 
     mean_t 2‖W_R a_R − D a_K‖² + λ‖D‖²,    D = W_R H_RK (H_KK + λI)⁻¹,    H = mean_t 2a aᵀ.
 
-λ is ``damping`` times the mean of H's diagonal. By default it is ten times SparseGPT's: a smaller
-one fitted the noise of 8 192 tokens (``tests/benchmarks/policy_gradient.md``). Where one column is
+λ is ``damping`` times the mean of H's diagonal. By default it is ten times SparseGPT's, which is
+better on text that was not seen (``tests/benchmarks/policy_gradient.md``). Where one column is
 far larger than the others, λ follows it and little is made up for. H is from one pass of the block,
 on what its compensated predecessors put out. Biases stay as they are.
 
