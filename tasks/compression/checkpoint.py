@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from configs.corpora import Training
 from tasks.compression.coresets import ChosenWindows
+from tasks.compression.statistics import VERSION as STATISTICS_VERSION
 from tasks.compression.statistics import load_statistics, statistics_step
 from tasks.data.texts import Windows, load_counted, load_tokens
 from tasks.models.architecture.decoder import describe
@@ -112,11 +113,17 @@ class Recipe:
             needs["training"] = self.training.step
         return needs
 
-    def _compensation(self) -> dict[str, int]:
-        """Its version, which is no method's: those of other packages are compensated by ours."""
+    def _uses(self) -> dict[str, Any]:
+        """Code that the method uses and that changes on its own, with its options."""
         method = self.method
-        compensates = isinstance(method, StructuredMethod) and method.compensates
-        return {"compensation_version": compensation.VERSION} if compensates else {}
+        if isinstance(method, StructuredMethod) and method.compensates:
+            return {"compensation_version": compensation.VERSION}
+        if not isinstance(method, RetrainingMethod) or not (start := method.starts_from):
+            return {}
+        known = {"method": start.name, "version": start.version, **asdict(start)}
+        if isinstance(start, LayerMethod) and start.uses_statistics:
+            known["statistics_version"] = STATISTICS_VERSION
+        return {"start": {**known, **code_input(type(start))}}
 
     def steps(self) -> tuple[Step, Step]:
         """The checkpoint, and its facts alone."""
@@ -132,7 +139,7 @@ class Recipe:
                 "dtype": self.dtype,
                 # Sweeps that exclude nothing have no such input.
                 **({"exclude": list(self.exclude)} if self.exclude else {}),
-                **self._compensation(),
+                **self._uses(),
                 **code_input(type(self.method)),
             },
             needs=self.needs(),
@@ -251,7 +258,8 @@ def _costs(recipe: Recipe, pruned: Pruned, shared_seconds: float) -> dict[str, A
     """Time, memory and tokens; what else the method told stands under ``figures``."""
     figures = dict(pruned.result.figures)
     # A training that went on from a checkpoint has cost what it took before as well.
-    seconds = max(pruned.seconds, figures.get("training_seconds", 0.0))
+    before = figures.get("training_seconds", 0.0) + figures.get("start_seconds", 0.0)
+    seconds = max(pruned.seconds, before)
     calibration = figures.pop("calibration_seconds", 0.0)
     learns = recipe.method.learns
     return {

@@ -215,6 +215,10 @@ ASPECTS: tuple[Aspect, ...] = (
     Aspect("pruning/compensation_version", "version of compensation", METHOD,
         "What fits the remaining weights was changed in a way that changes its results.",
         follows=("pruning/method", "pruning/options/compensation")),
+    Aspect("pruning/start/", "start's", METHOD,
+        "Training starts from what another method makes of the model, with options and a version "
+        "of its own.",
+        follows=("pruning/method", "pruning/options/start")),
     Aspect("statistics/windows", "calibration windows used", CALIBRATION,
         _MORE_TEXT,
         follows=("calibration/count",)),

@@ -83,7 +83,7 @@ def compare(a: Inputs, b: Inputs) -> Compared:
     unknown: list[tuple[str, str]] = []
     for aspect in (*_aspects(a, b), *_environment(a, b)):
         key = aspect.key
-        if (key not in a and key not in b) or _moot(key, a, b):
+        if (key not in a and key not in b) or _moot(aspect, a, b):
             continue
         if (key in a) != (key in b) and not _unused(key, a, b):
             unknown.append((aspect.title, "B" if key in a else "A"))
@@ -172,8 +172,12 @@ def _unused(key: str, a: Inputs, b: Inputs) -> bool:
     return path in ("calibration", "training", "statistics", "pruning") and a[METHOD] != b[METHOD]
 
 
-def _moot(key: str, a: Inputs, b: Inputs) -> bool:
+def _moot(aspect: Aspect, a: Inputs, b: Inputs) -> bool:
     """Whether an input cannot be compared, as options of two methods, or pruning with none."""
+    key = aspect.key
+    options = [option for option in aspect.follows if option.startswith("pruning/options/")]
+    if (key in a) != (key in b) and any(a.get(option) != b.get(option) for option in options):
+        return True  # what only one value of an option has
     if key.startswith("pruning/options/") and a[METHOD] != b[METHOD]:
         return True
     sampling = f"{key.partition('/')[0]}/sampling"

@@ -49,6 +49,30 @@ def test_equal_results_differ_in_nothing() -> None:
     assert "evaluation window length" in found.compared.same
 
 
+@pytest.mark.parametrize(
+    ("option", "plain", "asked", "used"),
+    [
+        ("start", "dense", "full_obs", {"start": {"version": 1, "steps": 8}}),
+        ("compensation", "none", "least_squares", {"compensation_version": 1}),
+    ],
+)
+def test_what_one_value_of_an_option_has_is_not_missing_from_another(
+    option: str, plain: str, asked: str, used: dict[str, Any]
+) -> None:
+    def made(value: str, **inputs: Any) -> Result:
+        told = {f"inputs__{name}": value for name, value in inputs.items()}
+        return Row().change("checkpoint/k", inputs__options={option: value}, **told).result()
+
+    one, other = made(plain), made(asked, **used)
+    for pair in ((one, other), (other, one)):
+        found = compare_results(*pair, None)
+        assert keys(found, "input") == [f"pruning/options/{option}"]
+        assert not found.compared.unknown
+    later = {name: {"version": 2, "steps": 9} if name == "start" else 2 for name in used}
+    again = compare_results(other, made(asked, **later), None)
+    assert {key.partition("/")[2].partition("/")[0] for key in keys(again, "input")} == set(used)
+
+
 def test_equal_inputs_with_other_figures_are_called_a_fault() -> None:
     found = compare_results(make(20.0), make(20.1), None)
     assert "the figures do, by 0.005 of A's" in found.verdict[0]

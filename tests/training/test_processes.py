@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -98,14 +100,17 @@ def workers(folder: Path) -> dict[int, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("counted", [False, True])
-def test_two_processes_end_where_one_does(counted: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("counted", "start"), [(False, "dense"), (True, "dense"), (False, "full_obs")]
+)
+def test_two_processes_end_where_one_does(counted: bool, start: Any, tmp_path: Path) -> None:
     """Three windows over two ranks: they need not share a batch evenly."""
     steps: list[tuple[int, int]] = []
     # Of each window as many tokens as its number, and one.
     counted_NL = (torch.arange(24) - 1 <= torch.arange(8)[:, None]) if counted else None
-    one = train(METHOD, 1, tmp_path / "one", counted_NL=counted_NL)
-    two = train(METHOD, 2, tmp_path / "two", lambda *step: steps.append(step), counted_NL)
+    method = replace(METHOD, start=start)
+    one = train(method, 1, tmp_path / "one", counted_NL=counted_NL)
+    two = train(method, 2, tmp_path / "two", lambda *step: steps.append(step), counted_NL)
     assert one.weights.keys() == two.weights.keys()
     for name, weight in one.weights.items():
         assert (weight - two.weights[name]).norm() <= 1e-4 * weight.norm(), name

@@ -20,6 +20,7 @@ from torch import Tensor
 from tasks.pruning.ast import schedules
 from tasks.pruning.ast.distillation import backward_through_head, hidden_gradient
 from tasks.pruning.ast.optimiser import StepSize
+from tasks.pruning.ast.start import begin_
 from tasks.pruning.ast.student import Student
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.methods import Progress, PruneResult
@@ -46,6 +47,7 @@ class Run:
         split: Split | None,
     ) -> None:
         self._method, self._student, self._engine = method, student, engine
+        self._decoder = decoder
         self._dtype = next(decoder.model.parameters()).dtype
         self._encoder = decoder.encoder
         halves = _encoder_halves if decoder.encoder else partial(_halves, split=split)
@@ -63,7 +65,9 @@ class Run:
         method, student = self._method, self._student
         order = schedules.WindowOrder(len(training_NL), seed)
         identity = _identity(method, student, training_NL, counted_NL, seed)
-        history, spent = self._restored(identity)
+        history, spent, begun = self._restored(identity)
+        if not history and (first := method.starts_from):
+            begun = begin_(student, first, self._decoder, training_NL, self._engine, progress)
         start = time.perf_counter() - spent
         for step in range(len(history) + 1, method.steps + 1):
             drawn = order.batch(step, method.batch)
@@ -73,7 +77,8 @@ class Run:
             history.append({"step": step, **figures})
             if step < method.steps:
                 seconds = time.perf_counter() - start
-                facts = {"identity": identity, "history": history, "seconds": seconds}
+                facts = {"identity": identity, "history": history, "seconds": seconds,
+                         "begun": begun}  # fmt: skip
                 self._engine.snapshot(step, lambda facts=facts: Snapshot(student.state(), facts))
             if progress:
                 progress(step, method.steps)
@@ -86,18 +91,22 @@ class Run:
                 "training_seconds": seconds,
                 "tokens_per_second": tokens / seconds,
                 **_counted(history),
+                **begun,
             },
             history=tuple(history),
             branches=student.exported_branches(self._dtype),
         )
 
-    def _restored(self, identity: Mapping[str, Any]) -> tuple[list[dict[str, float]], float]:
-        """The steps that a snapshot of this very run holds, and the seconds they took."""
+    def _restored(
+        self, identity: Mapping[str, Any]
+    ) -> tuple[list[dict[str, float]], float, dict[str, float]]:
+        """The steps that a snapshot of this very run holds, the seconds they took, and what was
+        told of the start."""
         found = self._engine.restore()
         if found is None or found.facts.get("identity") != identity:
-            return [], 0.0
+            return [], 0.0, {}
         self._student.load_state_(found.tensors)
-        return list(found.facts["history"]), found.facts["seconds"]
+        return list(found.facts["history"]), found.facts["seconds"], found.facts["begun"]
 
     def _step(
         self, step: int, batch_NL: Tensor, counted_NL: Tensor | None, flip_rate: float

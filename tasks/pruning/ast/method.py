@@ -17,7 +17,8 @@ alone, and that of last hidden states, mean over tokens of ‖h − h′‖² / 
 
 ``momentum: corrected`` and ``mask_until`` are options: at 20 steps of 2×256 tokens and a rate of
 1e-4 they are worse than the published forms (31.00 against 27.22); at 60 steps of 2×512 the
-corrected momentum at 2e-4 to 3e-4 is 3 % better (``tests/benchmarks/ast.md``).
+corrected momentum at 2e-4 to 3e-4 is 3 % better (``tests/benchmarks/ast.md``). ``start`` is ours
+(``start.py``), and does more for a short run than any of them.
 
 Deviations: no dropout, so that nothing but the order of windows is random; the run's length is
 ``steps`` of ``batch`` windows, where the authors take 40 000 steps of 128 windows of 1024 tokens.
@@ -25,7 +26,7 @@ All parameters are trained, embeddings and norms included. ``criterion: activati
 paper's: masks compare |W|·‖x‖ as Wanda does, which starts closer to the dense model.
 
 Where some tokens of the training windows count alone, both parts of the loss are means over these;
-the rest is read, and decides with them the masks of ``criterion: activation``.
+the rest is read, and decides with them the masks of ``criterion: activation`` and the ``start``.
 
 Shapes: ``N`` windows, ``L`` tokens of a window.
 """
@@ -42,8 +43,8 @@ from tasks.pruning.ast.loop import Run
 from tasks.pruning.ast.student import Student
 from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.driver import collect_statistics
-from tasks.pruning.core.methods import Progress, PruneResult, option
-from tasks.pruning.core.registry import register
+from tasks.pruning.core.methods import Method, Progress, PruneResult, option
+from tasks.pruning.core.registry import get, register
 from tasks.pruning.core.retraining import Engine, LocalEngine, RetrainingMethod, Split
 from tasks.pruning.core.targets import SemiStructured, Target
 
@@ -64,6 +65,7 @@ class AdaptiveSparseTrainer(RetrainingMethod):
         "criterion": "magnitude",
         "momentum": "published",
         "mask_until": 1,
+        "start": "dense",
     }
 
     steps: int = option(500, "Optimiser steps.", ge=1)
@@ -76,6 +78,12 @@ class AdaptiveSparseTrainer(RetrainingMethod):
     )
     weight_decay: float = option(0.1, "Of matrices; vectors have none.", ge=0)
     clip: float = option(1.0, "Largest norm of the gradients together.", gt=0)
+    start: Literal["dense", "sketched_obs", "full_obs"] = option(
+        "dense",
+        "Weights of the first step: the dense model's, or what that method makes of them on the "
+        "first 8 192 tokens of the training windows, masks included; take momentum: corrected with "
+        "it, as the published form's first steps, up to ten times as long, undo much of it.",
+    )
     mask: Literal["adaptive", "fixed"] = option(
         "adaptive", "adaptive: chosen anew from the weights; fixed: as it was at the start."
     )
@@ -107,6 +115,10 @@ class AdaptiveSparseTrainer(RetrainingMethod):
     temperature: float = option(2.0, "distillation: softens both models' predictions.", gt=0)
     slorb: bool = option(False, "Add a trained low-rank branch for what is pruned (boosted).")
     slorb_group: int = option(16, "slorb: inputs that share one entry of the branch.", ge=1)
+
+    @property
+    def starts_from(self) -> Method | None:
+        return None if self.start == "dense" else get(self.start)()
 
     @property
     def refuses_encoders(self) -> str:

@@ -77,7 +77,7 @@ class Student:
         self, name: str, parameter: nn.Parameter, decayed: float, group: int | None
     ) -> None:
         value = parameter.data.clone(memory_format=torch.contiguous_format)
-        kept_OI = self._mask(name, _out_first(value, self.layers[name]))
+        kept_OI = self._mask(name, _out_first(value, self.layers[name]), self._norms)
         kept = self.layers[name].as_stored(kept_OI)
         self.variables[f"{name}.weight"] = Variable(
             f"{name}.weight", value, decayed, kept, parameter.data
@@ -88,10 +88,10 @@ class Student:
                 name, weight_OI, kept_OI, group=group, weight_decay=decayed
             )
 
-    def _mask(self, name: str, weight_OI: Tensor) -> Tensor:
+    def _mask(self, name: str, weight_OI: Tensor, norms: Mapping[str, Tensor] | None) -> Tensor:
         scores_OI = weight_OI.abs()
-        if self._norms is not None:
-            scores_OI.mul_(self._norms[name].to(weight_OI.device))
+        if norms is not None:
+            scores_OI.mul_(norms[name].to(weight_OI.device))
         try:
             lowest_OI = masks.lowest_of_groups(scores_OI, self.target.keep, self.target.group)
         except UnsupportedLayerError as error:
@@ -148,13 +148,30 @@ class Student:
         return norm
 
     @torch.no_grad()
+    def start_from_(self, weights: Mapping[str, Tensor]) -> None:
+        """Replace the layers' weights, by parameter name, and choose the masks anew.
+
+        Args:
+            weights: with zeros for what is pruned, which a mask then prunes first.
+        """
+        for name in self.layers:
+            self.variables[f"{name}.weight"].value.copy_(weights[f"{name}.weight"])
+        for branch in self.branches.values():
+            branch.scale_OR.value.zero_()
+        # By size alone: an input that is always zero would make all its weights alike.
+        self._choose_masks_(None)
+
     def remask_(self) -> float:
         """Choose the masks anew from the dense weights; the part of all entries that changed."""
+        return self._choose_masks_(self._norms)
+
+    @torch.no_grad()
+    def _choose_masks_(self, norms: Mapping[str, Tensor] | None) -> float:
         flips = entries = 0
         for name, layer in self.layers.items():
             variable = self.variables[f"{name}.weight"]
             assert variable.kept is not None
-            kept = layer.as_stored(self._mask(name, _out_first(variable.value, layer)))
+            kept = layer.as_stored(self._mask(name, _out_first(variable.value, layer), norms))
             flips += int((kept ^ variable.kept).sum())
             entries += kept.numel()
             variable.kept.copy_(kept)

@@ -121,6 +121,14 @@ class RetrainingMethod(Method):
     uses_training: ClassVar[bool] = True
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "weights"
 
+    @property
+    def starts_from(self) -> Method | None:
+        """The method whose result training starts from; None: from the dense model.
+
+        ``retrain`` itself runs it. Here it is asked for what identifies the result.
+        """
+        return None
+
     @abstractmethod
     def retrain(
         self,
