@@ -2,8 +2,8 @@
 
 Figures are kept by window, so that their sum is the same however windows are batched or shared
 among processes. Softmaxes are in float32 whatever the model's dtype, sums in float64. Logits exist
-for a bounded number of tokens at a time, so a vocabulary of 256 000 words costs no more memory than
-one of 1 000.
+for a bounded number of tokens at a time: on a CPU those of 256 000 words take 100 MB, whatever the
+batch.
 
 Agreement is KL(dense ‖ pruned) in nats, with p the dense and q the pruned model's distribution of
 the next token, and whether both give the greatest logit to the same token; of equal logits the one
