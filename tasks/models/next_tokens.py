@@ -45,8 +45,7 @@ _SMALL_RATIO = 0.25
 """Below it, eʳ − 1 − r would lose to rounding what its series keeps."""
 _BLOCK_WORDS = 64
 _FEWEST_ROWS = 96
-"""Fewer at once would wait on the head's weights: with Gemma 3's 262 144 words, 24 take a fifth
-longer."""
+"""Fewer at once would wait on the head's weights, as large vocabularies' do."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from support.contract import sketch_of
 from torch import Tensor
 
 from tasks.models.architecture.head import split_head
@@ -18,7 +19,6 @@ from tasks.pruning.ast.method import AdaptiveSparseTrainer
 from tasks.pruning.ast.student import Student
 from tasks.pruning.core import driver
 from tasks.pruning.core.blocks import Decoder
-from tasks.pruning.core.methods import LayerMethod
 from tasks.pruning.core.retraining import LocalEngine, Snapshot
 from tasks.pruning.core.targets import SemiStructured
 
@@ -35,8 +35,7 @@ def expected(method: AdaptiveSparseTrainer, decoder: Decoder, windows: int) -> M
     first = method.starts_from
     assert first is not None
     tokens = tiny.tokens(8, 24)[:windows]
-    sketch = first.sketch if isinstance(first, LayerMethod) else 0
-    statistics = driver.collect_statistics(decoder, tokens, sketch=sketch)
+    statistics = driver.collect_statistics(decoder, tokens, sketch=sketch_of(first))
     return driver.prune(first, decoder, HALF, tokens_NL=tokens, statistics=statistics).weights
 
 

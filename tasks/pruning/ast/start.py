@@ -1,9 +1,10 @@
 """Where AST starts other than from the dense weights: from a one-shot method's.
 
-This is ours, not the paper's. A mask by size alone leaves SmolLM2-135M at a perplexity of 1 500 and
+This is ours, not the paper's. A mask by size alone leaves SmolLM2-135M at a perplexity of 1 482 and
 by activations at 180, and a short run spends itself on the way back; a method that compensates
-leaves 79 to 91. What its mask prunes starts at zero, and grows again where training wants it; a
-branch (``slorb.py``) starts at zero too, for nothing is left that it could stand in for.
+leaves 80 to 91 (``tests/benchmarks/setting_r.md``). What its mask prunes starts at zero, and grows
+again where training wants it; a branch (``slorb.py``) starts at zero too, for nothing is left that
+it could stand in for.
 
 Shapes: ``N`` windows, ``L`` tokens of a window.
 """
