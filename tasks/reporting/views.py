@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ class Point:
     """The figure, one a seed; inf where the model diverged."""
     error: float | None = None
     """Standard error of the figure, mean over the seeds; None where it has none."""
+    lost: int = 0
+    """Further seeds, whose cells failed."""
 
     @property
     def finite(self) -> tuple[float, ...]:
@@ -38,6 +41,11 @@ class Point:
     def diverged(self) -> bool:
         """Whether any seed did."""
         return len(self.finite) < len(self.values)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its mean is of all seeds; else it is of the lucky ones, and beats nobody's."""
+        return not self.diverged and not self.lost
 
     @property
     def mean(self) -> float | None:
@@ -134,6 +142,7 @@ def points(
     """
     groups: dict[tuple[str, str], list[tuple[float, Row]]] = {}
     mine = of_model(rows, model)
+    lost = Counter(group_of(row) for row in mine if not is_completed(row))
     for row in mine:
         value = ratio(row, mine, figure) if relative else figure.total(row)
         if value is None or not is_completed(row) or is_dense(row):
@@ -147,6 +156,7 @@ def points(
             rows=tuple(row for _, row in group),
             values=tuple(value for value, _ in group),
             error=None if relative else mean(figure.standard_error(row) for _, row in group),
+            lost=lost[method, target],
         )
         for (method, target), group in groups.items()
     ]
@@ -171,15 +181,16 @@ def departure(row: Mapping[str, Value]) -> str:
 def best(rows: Sequence[Row], model: str, figure: Figure) -> set[tuple[str, str]]:
     """(method, target) of the best mean of each target, of a figure with a direction.
 
-    Never a method with a seed that diverged. Methods that tie with the best are best too, and so
-    is what lies between; where that is all, nothing is. What tables show alike ties, and so does
-    what noise cannot tell apart: one standard error, or :data:`NOISE` of what the machine disturbs.
+    Never a method with a seed that diverged or failed. Methods that tie with the best are best too,
+    and so is what lies between; where that is all, nothing is. What tables show alike ties, and so
+    does what noise cannot tell apart: one standard error, or :data:`NOISE` of what the machine
+    disturbs.
     """
     winners: set[tuple[str, str]] = set()
     found = points(rows, model, figure) if figure.better else []
     for target in {point.target for point in found}:
         rivals = [point for point in found if point.target == target]
-        sound = [(p.mean, p) for p in rivals if p.mean is not None and not p.diverged]
+        sound = [(p.mean, p) for p in rivals if p.mean is not None and p.is_whole]
         if not sound:
             continue
         choose = min if figure.better == "lower" else max

@@ -10,7 +10,7 @@ from typing import Any
 
 from tasks.measures.figures import Figure, Row
 from tasks.reporting.text import short_names
-from tasks.reporting.views import group_of, models, points, series
+from tasks.reporting.views import models, points, series
 from tasks.tracking.names import clean_name, cut
 from tasks.tracking.records import Points
 
@@ -131,14 +131,13 @@ def summary_of(rows: Sequence[Row], figures: Sequence[Figure]) -> dict[str, floa
     cells = [row for row in rows if row["method"] != DENSE]
     counts = Counter(row["status"] for row in cells)
     summary = {f"cells_{end}": float(counts[end]) for end in ("completed", "failed", "skipped")}
-    lost = {(str(row["model"]), *group_of(row)) for row in cells if row["status"] != "completed"}
     names = short_names(models(rows))
     for figure in (figure for figure in figures if figure.headline and figure.better):
         for model, name in names.items():
             of = [name] if len(names) > 1 else []
             for point in points([dict(row) for row in rows], model, figure):
                 place = (point.method, point.target)
-                if point.mean is not None and not point.diverged and (model, *place) not in lost:
+                if point.mean is not None and point.is_whole:
                     summary[clean_name("/".join([figure.column, *of, *place]))] = point.mean
     return summary
 

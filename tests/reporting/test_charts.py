@@ -336,3 +336,15 @@ class TestModelsSideBySide:
     def test_one_model_has_no_such_chart(self) -> None:
         rows = [dict(row) for row in self.ROWS if row["model"] == "a/tiny"]
         assert not any("by-model" in stem for stem in _charts(rows))
+
+
+def test_a_failed_seed_is_dominated_and_told() -> None:
+    rows = [cell_row("wanda", "0.5", 50.0, seed=0)]
+    rows.append(cell_row("wanda", "0.5", None, seed=1, status="failed"))
+    rows.append(cell_row("swiftprune", "0.5", 500.0, prune_seconds=90.0))
+    for chart in _charts(rows).values():
+        (panel,) = chart.panels
+        mark = _marks(panel)["wanda"]
+        assert mark.y == 50.0 and "failed: 1 of 2 seeds" in mark.text
+        assert mark.pale == ("-vs-prune" in chart.stem)
+        assert "some seeds failed" in chart.asides["wanda"]

@@ -308,3 +308,17 @@ def test_the_note_on_seeds_names_the_figures_with_an_error_of_their_own() -> Non
     told = _markdown([row | accuracy for row in rows])["Over the seeds"]
     assert _cells(told, "wanda", "0.5") == ["2", "60.00", "50.0 ± 4.0"]
     assert "The ± of zero-shot holds the error of its test set too" in told
+
+
+def test_a_mean_of_the_seeds_that_are_left_is_no_best_one() -> None:
+    rows = [dense_row()]
+    for seed in range(3):
+        rows.append(cell_row("wanda", "0.5", 60.0 + seed, seed=seed))
+        rows.append(cell_row("magnitude", "0.5", 90.0 + seed, seed=seed))
+    rows += [cell_row("swiftprune", "0.5", 50.0 + seed, seed=seed) for seed in range(2)]
+    rows.append(cell_row("swiftprune", "0.5", None, seed=2, status="failed"))
+    told = _markdown(rows)["Over the seeds"]
+    assert _cells(told, "swiftprune", "0.5") == ["2 of 3", "50.50 ± 0.50"]
+    assert _cells(told, "wanda", "0.5") == ["3", "**61.00 ± 0.58**"]
+    assert "Where seeds failed, the mean is of the others" in told
+    assert "Where seeds failed" not in _markdown(rows[:-3])["Over the seeds"]

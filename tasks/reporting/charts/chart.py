@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from tasks.measures.figures import Figure
 from tasks.reporting.charts.axis import Axis
 from tasks.reporting.ordering import target_text
-from tasks.reporting.rows import DENSE, Row
+from tasks.reporting.rows import DENSE, Row, is_completed
 from tasks.reporting.text import shown, with_unit
-from tasks.reporting.views import Point, departure, learning, mean, ratio, series
+from tasks.reporting.views import Point, departure, group_of, learning, mean, ratio, series
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +92,15 @@ class Chart:
 
 
 def asides_of(found: Sequence[Point]) -> dict[str, tuple[str, ...]]:
-    """Method → what it learned from how much, and whether it departs from its paper."""
+    """Method → what it learned from how much, whether it departs from its paper, lost seeds."""
     asides: dict[str, tuple[str, ...]] = {}
+    lost = {point.method for point in found if point.lost}
     for point in found:
         for row in point.rows:
             learned = f"learned {told}" if (told := learning(row)) else ""
             departs = "departs from its paper" if departure(row) else ""
-            if told := tuple(filter(None, (learned, departs))):
+            failed = "some seeds failed" if point.method in lost else ""
+            if told := tuple(filter(None, (learned, departs, failed))):
                 asides[point.method] = told
     return asides
 
@@ -117,6 +119,8 @@ def mark_text(
     seeds = [str(row["seed"]) for row in cells if row.get("seed") is not None]
     of_seeds = f", seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" if seeds else ""
     lines = [f"<b>{html.escape(name)}</b>", html.escape(f"{first.get('model')}{of_seeds}")]
+    lost = [r for r in rows if group_of(r) == group_of(first) and not is_completed(r)]
+    lines += [f"failed: {len(lost)} of {len(lost) + len(cells)} seeds"] if lost else []
     for figure in figures:
         value = mean(figure.total(row) for row in cells)
         if value is None:

@@ -48,8 +48,8 @@ def against_cost(
 ) -> Chart | None:
     """None where no target has cells that cost differently.
 
-    A cell with a seed that diverged is beaten by any that has none. What pruning took is compared
-    among cells; what the model then costs is compared with the dense model's too.
+    A cell with a seed that diverged or failed is beaten by any that has none. What pruning took is
+    compared among cells; what the model then costs is compared with the dense model's too.
 
     Args:
         figures: those that a mark tells, if they are headline ones.
@@ -132,7 +132,8 @@ def _panel(
     quality, cost, line = measured
     worst = math.inf if quality.better == "lower" else -math.inf
     coordinates = [
-        (c.cost, worst if c.point.diverged or c.point.mean is None else c.point.mean) for c in cells
+        (c.cost, c.point.mean if c.point.is_whole and c.point.mean is not None else worst)
+        for c in cells
     ]
     better = (cost.better == "lower", quality.better == "lower")
     flags = pareto_front(coordinates, lower_is_better=better, noise=(views.noise(cost), 0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -141,7 +142,10 @@ def _over_seeds(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
 
     first = [mine[0] for mine in cells.values()]
     names = [column for column in _names(first, rows) if column.heading != "seed"]
-    count = Column("seeds", [str(len(mine)) for mine in cells.values()])
+    tried = Counter((str(row.get("model")), *group_of(row)) for row in rows)
+    left = {key: len(mine) for key, mine in cells.items()}
+    told = [str(n) if n == tried[key] else f"{n} of {tried[key]}" for key, n in left.items()]
+    count = Column("seeds", told)
     columns = [*names, count, *map(means, headline)]
     own = {
         column
@@ -149,6 +153,8 @@ def _over_seeds(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
         if tuple(key) in cells and point.error is not None
     }
     note = "Mean ± standard error of the mean over the seeds; without ± where all give the same."
+    if any(n < tried[key] for key, n in left.items()):
+        note += " Where seeds failed, the mean is of the others, and no best one."
     if named := ", ".join(escape_markdown(f.heading) for f in headline if f.column in own):
         note += f" The ± of {named} holds the error of its test set too, whatever the seeds give."
     return Table(OVER_SEEDS, columns, ["completed"] * len(cells), note)
