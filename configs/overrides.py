@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,36 +29,53 @@ def apply(raw: dict[str, Any], setting: str, base: Path | None) -> dict[str, Any
     if not separator or not keys or len(keys) > DEEPEST:
         raise ConfigurationError("--set", setting, "write field=value, such as seeds=[0,1]")
     value: Any = parse(text, f"--set {field}") if text.strip() else ""
-    for key in reversed(keys):
-        value = {key: value}
-    if base is not None:
-        value = absolute(value, base)
+
+    def put(key: str, place: str) -> Any:
+        return value if base is None else absolute(value, base, key=key, field=place)
+
     if len(keys) == 1:  # no defaults are asked for, and the schema's import takes seconds
-        return _merge(raw, value, keys, field, None)
+        return _merge(raw, put, keys, field, None)
     from configs.schema import SweepConfig
 
-    return _merge(raw, value, keys, field, SweepConfig)
+    return _merge(raw, put, keys, field, SweepConfig)
 
 
 def _merge(
-    target: Any, change: Any, keys: list[str], field: str, schema: type[BaseModel] | None
+    target: Any,
+    put: Callable[[str, str], Any],
+    keys: list[str],
+    field: str,
+    schema: type[BaseModel] | None,
+    named: str = "",
+    place: str = "",
 ) -> Any:
-    """``target`` with the one value that ``change`` holds at ``keys`` put in."""
+    """``target`` with one value put in at ``keys``.
+
+    Args:
+        put: (key, field) → the value, as it is at this field.
+        named, place: key and field of ``target`` itself, entries of lists in brackets.
+    """
     key, rest = keys[0], keys[1:]
     if isinstance(target, list):
         if not re.fullmatch(r"[0-9]{1,6}", key) or int(key) >= len(target):
+            there = f"this list has entries 0 to {len(target) - 1}"
             raise ConfigurationError(
-                f"--set {field}", key, f"this list has entries 0 to {len(target) - 1}"
+                f"--set {field}", key, there if target else "this list is empty: set all of it"
             )
         result: Any = list(target)
         index: Any = int(key)
         current = result[index]
+        place = f"{place}[{key}]"
     else:
         result = dict(target) if isinstance(target, dict) else {}
         index = key
         current = result.get(key, _default(schema, key) if rest else None)
-    inner = _model_of(schema, key)
-    result[index] = _merge(current, change[key], rest, field, inner) if rest else change[key]
+        named, place = key, f"{place}.{key}".lstrip(".")
+    if rest:
+        inner = _model_of(schema, key)
+        result[index] = _merge(current, put, rest, field, inner, named, place)
+    else:
+        result[index] = put(named, place)
     return result
 
 

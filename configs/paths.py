@@ -48,11 +48,12 @@ def is_task_file(key: str, field: str) -> bool:
     return bool(_TASK_FILE.fullmatch(field)) and field.endswith(key)
 
 
-def absolute(raw: Any, base: Path) -> Any:
-    """A copy of a sweep's plain data whose local paths are absolute.
+def absolute(raw: Any, base: Path, *, key: str = "", field: str = "") -> Any:
+    """A copy of a sweep's plain data, or of a part of it, whose local paths are absolute.
 
     Args:
         base: what relative ones are relative to.
+        key, field: of a part: the name that it has in the sweep, and its whole field.
 
     Raises:
         ConfigurationError: for a text that can be no path.
@@ -81,4 +82,4 @@ def absolute(raw: Any, base: Path) -> Any:
             return node
         return resolve(node, field) if is_local(key, node, field) else node
 
-    return visit(raw, "", "")
+    return visit(raw, key, field)

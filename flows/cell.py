@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from prefect import flow
@@ -15,6 +16,8 @@ from tasks.steps.session import session
 from tasks.store.needs import needed_artifacts, needs_settled
 from tasks.store.steps import Step
 from tasks.store.store import Store
+
+_LOG = logging.getLogger("secateur.cell")
 
 
 @flow(name="cell", flow_run_name="{method} {target} · {model} · seed {seed}", persist_result=False)
@@ -51,7 +54,19 @@ def run_cell(
 
 
 def _drop(checkpoint: Step, store: Store, sweep: str) -> None:
-    """Drop a checkpoint that this sweep does not keep, unless another one needs it."""
+    """Drop a checkpoint that this sweep does not keep, unless another one needs it.
+
+    Where that cannot be told the checkpoint stays: tidying up decides nothing of a cell.
+    """
     with store.lock(checkpoint.place), needs_settled():
-        if checkpoint.place not in needed_artifacts(besides=sweep):
+        try:
+            needed = needed_artifacts(besides=sweep)
+        except ValueError as error:
+            _LOG.warning(
+                "%s cannot be read, so what its sweep needs is not known, and checkpoints stay: "
+                "run that sweep again, or delete its folder",
+                error,
+            )
+            return
+        if checkpoint.place not in needed:
             store.drop(checkpoint.place)

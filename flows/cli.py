@@ -187,7 +187,7 @@ def export(
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="A new or empty folder.")],
     method: Annotated[str | None, typer.Option(help="Method or variant of the cell.")] = None,
     target: Annotated[str | None, typer.Option(help="Its target, such as 0.5 or 2:4.")] = None,
-    model: Annotated[str | None, typer.Option(help="Its model, as the sweep file says it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Its model, or the end of its path.")] = None,
     selection: Annotated[
         str | None, typer.Option(help="How its windows were chosen, such as coreset.")
     ] = None,
@@ -342,6 +342,7 @@ def main() -> NoReturn:
 def status() -> int:
     """Run the command line; the exit status. No exception leaves it, and each is told in a line."""
     try:
+        _require_working_folder()
         app()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
@@ -350,6 +351,16 @@ def status() -> int:
 
         return tell(error, _say)
     return 0
+
+
+def _require_working_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        from configs.errors import ConfigurationError
+
+        allowed = "the working folder is gone: go to another one"
+        raise ConfigurationError("the working folder", ..., allowed) from None
 
 
 def _say(kind: str, text: str) -> None:

@@ -52,7 +52,7 @@ def tell(error: Exception, say: Callable[[str, str], None]) -> int:
         say("error", str(full))
         say("", "run the same command again when there is room: what was computed stays")
         return 1
-    except OSError:
+    except (OSError, ConfigurationError):  # of the home
         pass
     if _of_the_machine(error):
         say("error", str(error).split("] ", 1)[-1])
@@ -67,9 +67,9 @@ def tell(error: Exception, say: Callable[[str, str], None]) -> int:
 
 def _kept_traceback() -> Path | None:
     """Append the traceback of the exception at hand to a log; None where none can be written."""
-    path = home() / "logs" / "errors.log"
     now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     try:
+        path = home() / "logs" / "errors.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as log:
             log.write(redacted(f"{now} {' '.join(sys.argv)}\n{traceback.format_exc()}\n"))

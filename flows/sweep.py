@@ -174,7 +174,8 @@ class _Run:
             self.context.loaded.release(DENSE)
         for _ in self._fan_out(todo):
             done += 1
-            self._require_room(self.plan.cells[done:])
+            ended = {cell.fingerprint for cell in self.computed}
+            self._require_room([cell for cell in todo if cell.fingerprint not in ended])
             update_progress_artifact(progress, 100.0 * done / total)
 
     def _name(self, cell: Cell) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from configs.errors import ConfigurationError
+from tasks.provenance.references import same_model
 from tasks.reporting.rows import Row, is_completed, is_dense, read_results
 from tasks.store.files import size_of
 from tasks.store.home import home, sweep_folder
@@ -61,7 +62,7 @@ def pick(cells: list[Row], given: Mapping[str, Any]) -> Row:
     left = cells
     for axis, value in given.items():
         there = _values(left, axis)
-        left = [row for row in left if row.get(axis) == value]
+        left = _agreeing(left, axis, value)
         if not left:
             near = get_close_matches(str(value), there, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else ""
@@ -73,6 +74,13 @@ def pick(cells: list[Row], given: Mapping[str, Any]) -> Row:
         choice = ", ".join(_values(left, axis))
         raise ConfigurationError(f"--{axis}", ..., f"{len(left)} cells fit; give one of {choice}")
     return left[0]
+
+
+def _agreeing(cells: list[Row], axis: str, value: Any) -> list[Row]:
+    exact = [row for row in cells if row.get(axis) == value]
+    if exact or axis != "model":
+        return exact
+    return [row for row in cells if same_model(str(value), str(row.get(axis)))]
 
 
 def _cells(sweep: str) -> list[Row]:

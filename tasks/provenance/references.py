@@ -130,13 +130,14 @@ def _fits(wanted: Axes | None, row: Axes) -> bool:
         and _same_target(wanted.target, row.target)
         and wanted.seed in (None, row.seed)
         and wanted.selection in (None, row.selection)
-        and _same_model(wanted.model, row.model or "")
+        and (wanted.model is None or same_model(wanted.model, row.model or ""))
     )
 
 
-def _same_model(wanted: str | None, given: str) -> bool:
+def same_model(wanted: str, given: str) -> bool:
     """Whether the name is the model's, or the end of its path."""
-    return wanted is None or f"/{given.rstrip('/')}".endswith(f"/{wanted}") or wanted == given
+    end = wanted.removeprefix("./").rstrip("/")
+    return wanted == given or f"/{given.rstrip('/')}".endswith(f"/{end}")
 
 
 def _same_target(wanted: str | None, given: str | None) -> bool:

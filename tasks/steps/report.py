@@ -97,7 +97,8 @@ def write_folder(
         list_needs(folder, needed_places(plan, ended=True))
         plots = sorted((folder / "plots").glob("*.png"))
         idle = timings and not timings.cells and not timings.shared
-        if idle and plots and _same(rows, folder):
+        config = dump(plan.config).encode()
+        if idle and plots and _same(rows, config, folder):
             return Written(rows, plots, changed=False)
         from tasks.reporting.pages import write_report
         from tasks.reporting.plots import write_plots  # matplotlib, where there is something new
@@ -107,7 +108,7 @@ def write_folder(
             former.unlink(missing_ok=True)
         # It is written last: without it, what is there was cut off.
         (folder / REPORT_NAME).unlink(missing_ok=True)
-        write_atomically(folder / "config.yaml", dump(plan.config).encode())
+        write_atomically(folder / "config.yaml", config)
         write_results(rows, folder, figures)
         write_inputs((*plan.models, *plan.cells), rows, context, folder)
         layers, curves = layers_of(plan, context), curves_of(plan, context)
@@ -120,10 +121,12 @@ def write_folder(
     return Written(rows, plots, changed=True)
 
 
-def _same(rows: list[Row], folder: Path) -> bool:
-    """Whether the folder's results are these rows."""
+def _same(rows: list[Row], config: bytes, folder: Path) -> bool:
+    """Whether the folder's results are these rows, of this sweep file."""
     try:
         former = read_results(folder)
+        if (folder / "config.yaml").read_bytes() != config:  # some fields no row shows
+            return False
     except (OSError, ValueError):
         return False
     names = {name for row in rows for name in row}

@@ -41,8 +41,8 @@ def call_task(
         name: of the task run.
         return_state: give the final state, whatever it is, instead of raising what went wrong.
     """
-    if name:
-        called = called.with_options(task_run_name=name)
+    if name:  # Prefect reads it as a template, in which a model's path may have braces
+        called = called.with_options(task_run_name=name.replace("{", "{{").replace("}", "}}"))
     with TagsContext(current_tags=set()):
         return called(*map(quote, arguments), return_state=return_state)
 

@@ -12,14 +12,27 @@ from pathlib import Path
 
 from configs.errors import ConfigurationError
 from configs.frozen import ALLOWED, SWEEP_NAME
+from configs.paths import local_path
 from tasks.store.files import write_atomically
 from tasks.store.locks import waited_for
 from tasks.store.store import Store
 
 
 def home() -> Path:
-    """The home folder, absolute; it need not exist yet."""
-    return Path(os.environ.get("SECATEUR_HOME") or "outputs").expanduser().absolute()
+    """The home folder, absolute; it need not exist yet.
+
+    Raises:
+        ConfigurationError: for what can be no path, a file, or where the working folder is gone.
+    """
+    given = os.environ.get("SECATEUR_HOME") or "outputs"
+    try:
+        path = local_path(given, "SECATEUR_HOME").absolute()
+    except FileNotFoundError as error:
+        allowed = "the working folder is gone: name an absolute path, or go to another folder"
+        raise ConfigurationError("SECATEUR_HOME", given, allowed) from error
+    if path.is_file():
+        raise ConfigurationError("SECATEUR_HOME", path, "the home is a folder, and this is a file")
+    return path
 
 
 def require_writable(folder: Path) -> None:

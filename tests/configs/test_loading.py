@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,36 @@ def test_paths_are_relative_to_the_file_or_to_the_working_folder(
     config = loading.load(str(path), ["calibration.corpus.files=[c.txt]", "models=[./m]"])
     assert config.calibration.corpus.files == (str(tmp_path / "elsewhere" / "c.txt"),)
     assert config.models == (str(tmp_path / "elsewhere" / "m"),)
+
+
+@pytest.mark.parametrize(
+    ("setting", "read"),
+    [
+        ("models[1]=./m", lambda c: c["models"][1]),
+        ("models.1=./m", lambda c: c["models"][1]),
+        ("models[1]=m.gguf", lambda c: c["models"][1]),
+        ("calibration.corpus.files[0]=m", lambda c: c["calibration"]["corpus"]["files"][0]),
+        ("evaluation.x[0].data.train=m", lambda c: c["evaluation"]["x"][0]["data"]["train"]),
+        ("evaluation.x[0].data={train: m}", lambda c: c["evaluation"]["x"][0]["data"]["train"]),
+    ],
+)
+def test_paths_in_entries_of_lists_are_relative_to_the_working_folder(
+    setting: str, read: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "models: [./a, ./b]\ncalibration: {corpus: {files: [a.txt]}}\n"
+        "evaluation: {x: [{data: {train: a, dev: b}}]}\n"
+    )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = read(loading.read(str(path), [setting], base=Path.cwd()))
+    assert found in (str(Path.cwd() / name) for name in ("m", "m.gguf"))
+
+
+def test_an_entry_of_an_empty_list_is_refused_in_words(sweep: Path) -> None:
+    with pytest.raises(ConfigurationError, match="empty"):
+        loading.load(str(sweep), ["models=[]", "models[0]=./m"])
 
 
 @pytest.mark.parametrize("name", list(loading.presets()))

@@ -285,3 +285,12 @@ def test_a_home_that_moved(
 def test_pick_needs_no_options_for_one_cell() -> None:
     row = {"model": "m", "method": "wanda", "target": "2:4", "seed": 3}
     assert export.pick([row], {}) is row
+
+
+@pytest.mark.parametrize("name", ["/big/one", "one", "./one", "big/one"])
+def test_a_model_is_picked_by_the_end_of_its_path(name: str) -> None:
+    cells = [
+        {"model": model, "method": "wanda", "target": "2:4", "seed": 3}
+        for model in ("/big/one", "/big/two", "/big/twoone")
+    ]
+    assert export.pick(cells, {"model": name}) is cells[0]

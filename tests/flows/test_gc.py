@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import pytest
 from rich.console import Console
 
 from configs.errors import ConfigurationError
+from flows import cli
+from flows.cell import _drop
 from flows.commands import gc
 from tasks.store import needs
 from tasks.store.needs import (
@@ -156,3 +160,42 @@ def test_a_selection_that_ends_while_lists_are_read_needs_nothing(
     with needed_meanwhile([STEP]):
         monkeypatch.setattr(needs, "home", lambda: Gone(store.root))
         assert needs.needed_artifacts() == set()
+
+
+def test_a_checkpoint_stays_where_it_is_not_known_who_needs_it(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tidied up after its cell was computed, which must not fail then."""
+    stray = store.root / "sweeps" / "stray"
+    stray.mkdir(parents=True)
+    (stray / "config.yaml").write_text("name: stray")
+    _drop(STEP, store, "demo")
+    assert store.find(STEP.place) is not None
+    assert "stray" in caplog.text
+    shutil.rmtree(stray)
+    _drop(STEP, store, "demo")
+    assert store.find(STEP.place) is None
+
+
+@pytest.mark.parametrize("home", ["~nobody-of-this-name/x", "file"])
+def test_a_home_that_is_none_is_named(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SECATEUR_HOME", home)
+    monkeypatch.setattr(sys, "argv", ["secateur", "gc"])
+    assert cli.status() == 2
+    assert "SECATEUR_HOME" in capsys.readouterr().err
+
+
+def test_a_working_folder_that_is_gone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(sys, "argv", ["secateur", "plan", "smoke"])
+    assert cli.status() == 2
+    assert "working folder is gone" in capsys.readouterr().err

@@ -97,6 +97,22 @@ def test_a_report_that_was_cut_off_is_written_by_the_next_run(
     assert not write_folder(plan, context, {}, {}, nothing_new).changed
 
 
+def test_a_field_that_no_row_shows_is_written_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of what gc keeps follows the sweep file, so the folder must say the same."""
+    nothing_new = Timings({}, [], 1.0)
+    plan, context = planned(tmp_path, monkeypatch)
+    computed(plan, context)
+    write_folder(plan, context, {}, {}, nothing_new)
+    config = plan.config.model_copy(update={"save_checkpoints": False})
+    again = Session(tmp_path / "home").checked_plan(config)
+    assert write_folder(again, context, {}, {}, nothing_new).changed
+    folder = tmp_path / "home" / "sweeps" / "demo"
+    assert "save_checkpoints: false" in (folder / "config.yaml").read_text()
+    assert not write_folder(again, context, {}, {}, nothing_new).changed
+
+
 def test_the_report_of_a_sweep_that_runs_is_left_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

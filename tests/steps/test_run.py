@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,16 @@ def test_a_failed_step_keeps_nothing_of_what_it_worked_on(tmp_path: Path) -> Non
         run._run.fn(step, context)
     assert told.value.__cause__ is not None
     assert [model() for model in alive] == [None]
+
+
+def test_a_name_with_braces_is_no_template(tmp_path: Path) -> None:
+    named = "prepare · m{1} {x} {}"
+    given: list[Any] = []
+
+    class Called:
+        def with_options(self, *, task_run_name: str) -> Callable[..., None]:
+            given.append(task_run_name)
+            return lambda *_, return_state: None
+
+    run.call_task(Called(), name=named)  # type: ignore[arg-type]
+    assert given[0].format(step=1) == named, "as Prefect makes it"
