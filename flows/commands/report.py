@@ -46,7 +46,10 @@ def _rewrite(name: str, folder: Path, console: Console) -> None:
     from tasks.steps.report import figures_in, known_run_ids, write_folder
     from tasks.steps.session import session
 
-    former = read_results(folder)
+    try:
+        former = read_results(folder)
+    except FileNotFoundError:  # written again with the rest
+        former = []
     errors = {
         str(row["fingerprint"]): str(row["error"])
         for row in former

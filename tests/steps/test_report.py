@@ -145,6 +145,20 @@ def test_a_report_is_written_again_as_the_run_wrote_it(
     assert results.read_text() == written
 
 
+def test_results_that_are_gone_are_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.reporting.plots.write_plots", lambda *_: [])
+    plan, context = planned(tmp_path, monkeypatch)
+    computed(plan, context)
+    write_folder(plan, context, {}, {})
+    results = tmp_path / "home" / "sweeps" / "demo" / "results.json"
+    written = results.read_text()
+    results.unlink()
+    rewrite_report("demo", Console(quiet=True))
+    assert results.read_text() == written
+
+
 def test_a_report_that_would_plan_a_skipped_combination_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
