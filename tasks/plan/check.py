@@ -35,7 +35,7 @@ def check_plan(plan: Plan, context: Context, *, download: bool) -> dict[str, Res
     learned: dict[str, ResolvedModel] = {}
     for index, model in enumerate(plan.models):
         windows = plan.windows(model)
-        missing = [w for w in windows if context.find(w.step) is None]
+        missing = [entry for entry in windows if not _there(entry, context)]
         unmeasured = any(context.find(step) is None for step in steps_of(model.measured))
         if model.model.kind == "hub" and not model.model.path and not download:
             continue
@@ -50,6 +50,12 @@ def check_plan(plan: Plan, context: Context, *, download: bool) -> dict[str, Res
             if entry.field.startswith("evaluation."):
                 _check_processes(plan, entry, context)
     return learned
+
+
+def _there(windows: Windows, context: Context) -> bool:
+    """Whether the store has the windows, and as many as are asked for."""
+    found = context.find(windows.step)
+    return found is not None and windows.enough(found.facts["windows"])
 
 
 def _check_model(
