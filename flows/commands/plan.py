@@ -22,7 +22,8 @@ def show_plan(config: SweepConfig, console: Console) -> None:
         ConfigurationError: as a run would.
     """
     here = session()
-    plan = here.checked_plan(config, download=False)
+    with console.status("looking into models and texts"):  # seconds, of a GGUF file
+        plan = here.checked_plan(config, download=False)
     context = here.context(plan.config)
     console.print(_shared_steps(plan, context))
     console.print(_cells(plan, context))

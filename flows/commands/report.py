@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 
@@ -40,27 +41,30 @@ def rewrite_report(name: str, console: Console) -> None:
 def _rewrite(name: str, folder: Path, console: Console) -> None:
     from configs.yaml_file import load
     from tasks.plan.rows import rows_of
-    from tasks.reporting.rows import completed, read_results
+    from tasks.reporting.rows import completed, is_dense, read_results
     from tasks.reporting.tables import results_table
     from tasks.steps.report import figures_in, known_run_ids, write_folder
     from tasks.steps.session import session
 
-    former = read_results(folder)
+    try:
+        former = read_results(folder)
+    except FileNotFoundError:  # written again with the rest
+        former = []
     errors = {
         str(row["fingerprint"]): str(row["error"])
         for row in former
         if row.get("status") == "failed"
     }
     here = session()
-    plan = here.plan(load(str(folder / "config.yaml")))
-    planned = {cell.fingerprint for cell in plan.cells}
-    written = {row["fingerprint"] for row in former if row["method"] != "dense"}
-    if not {entry for entry in written if entry} <= planned:
+    plan = here.checked_plan(load(str(folder / "config.yaml")), download=False)
+    planned = {_axes(cell.axes): cell.fingerprint for cell in plan.cells}
+    # Skipped combinations have no fingerprint, and are no cells of the plan.
+    if any(planned.get(_axes(r)) != (r["fingerprint"] or None) for r in former if not is_dense(r)):
         raise ConfigurationError(
             "SWEEP",
             name,
-            "its sources, options or this version differ from when it ran, "
-            "so its figures cannot be written again",
+            "its models, texts, options or this version differ from when it ran, or a model is "
+            "not on this machine, so its figures cannot be written again",
             "Run it again; the former results stay as they are until then.",
         )
     context = here.context(plan.config)
@@ -76,3 +80,8 @@ def _rewrite(name: str, folder: Path, console: Console) -> None:
     written = write_folder(plan, context, errors, known_run_ids(name))
     console.print(results_table(written.rows, figures_in(written.rows), console.width))
     console.print(f"written: {folder}/report.md and {len(written.plots)} plots", highlight=False)
+
+
+def _axes(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A row's place in its sweep."""
+    return (*(row[axis] for axis in ("model", "method", "target", "seed")), row.get("selection"))

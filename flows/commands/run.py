@@ -63,7 +63,8 @@ def _run(config: SweepConfig, console: Console, work_pool: str, ours: bool) -> i
     # The server takes seconds to start, and so does tokenising: side by side.
     server = None if os.environ.get("PREFECT_API_URL") else EmbeddedServer(home())
     try:
-        plan = session().checked_plan(config)
+        with console.status("looking into models and texts"):  # seconds, of a GGUF file
+            plan = session().checked_plan(config)
         log_to_file(config.name)
         _announce(console, config, len(plan.cells), len(plan.skipped))
         print_notes(plan, console)

@@ -11,7 +11,6 @@ from configs.schema import SweepConfig
 from flows.commands.live import live_view
 from tasks.compression.coreset_file import write_coreset
 from tasks.compression.coresets import ChosenWindows
-from tasks.plan.check import check_plan
 from tasks.plan.selections import coreset_alone
 from tasks.steps.session import session
 from tasks.store.home import home, require_writable
@@ -36,9 +35,8 @@ def select_windows(config: SweepConfig, to: Path, budget: str | None, console: C
         raise ConfigurationError("--to", str(to), "it must be a new file; this one is there")
     require_writable(home())
     here = session()
-    plan = here.plan(coreset_alone(config, budgeted=budget is not None))
+    plan = here.checked_plan(coreset_alone(config, budgeted=budget is not None))
     context = here.context(plan.config)
-    check_plan(plan, context, download=True)
     chosen = plan.cells[0].recipe.calibration
     assert isinstance(chosen, ChosenWindows)
     with live_view(console):

@@ -79,6 +79,10 @@ class Windows:
         counted = f" (loss: {self.loss})" if self.counted else ""
         return f"{self.facts.description}{counted}"
 
+    def enough(self, count: int) -> bool:
+        """Whether so many windows of this step will do: who asks for more may share it."""
+        return count >= (self.at_least or 0)
+
     def limited(self, count: int) -> Windows:
         """Those that a method looks at when it takes only ``count`` of them: spread ones, and those
         of a mixture, again over the whole text; of others it takes the first of this step."""
@@ -304,7 +308,10 @@ def cut(windows: Windows, tokenizer: Any, encoder: bool = False) -> Cut:
 def cut_once(context: Context, windows: Windows, tokenizer: Any, encoder: bool = False) -> Cut:
     """As :func:`cut`; what a check before the sweep has cut is kept for the step that stores it."""
     role = f"windows {windows.step.fingerprint}"
-    return context.loaded.get(role, None, lambda: cut(windows, tokenizer, encoder))
+    made = context.loaded.get(role, None, lambda: cut(windows, tokenizer, encoder))
+    if windows.enough(len(made.windows_NL)):
+        return made
+    return cut(windows, tokenizer, encoder)  # cut before for who asks for fewer: this is refused
 
 
 def _read(corpus: Corpus, role: str, field: str) -> tuple[ResolvedCorpus, list[Document]]:

@@ -16,6 +16,7 @@ from tasks.models.prepare import needs_preparation, read_config, read_tokenizer,
 from tasks.models.sources.hub_headers import HubHeaders, fetch_headers
 from tasks.models.sources.sources import Contents, ResolvedModel
 from tasks.plan.plan import ModelPlan, Plan, steps_of
+from tasks.plan.possible import asks_contents
 from tasks.store.context import Context
 
 
@@ -35,14 +36,15 @@ def check_plan(plan: Plan, context: Context, *, download: bool) -> dict[str, Res
     learned: dict[str, ResolvedModel] = {}
     for index, model in enumerate(plan.models):
         windows = plan.windows(model)
-        missing = [w for w in windows if context.find(w.step) is None]
+        missing = [entry for entry in windows if not _there(entry, context)]
         unmeasured = any(context.find(step) is None for step in steps_of(model.measured))
         if model.model.kind == "hub" and not model.model.path and not download:
             continue
         unpruned = any(
             context.find(cell.pruned) is None for cell in plan.cells if cell.model is model
         )
-        if missing or unmeasured or (plan.config.exclude and unpruned):
+        untold = model.model.contents is None and asks_contents(plan.config)
+        if missing or unmeasured or (untold and unpruned):
             contents = _check_model(plan, index, missing, context)
             if contents != model.model.contents:
                 learned[model.spec] = replace(model.model, contents=contents)
@@ -50,6 +52,12 @@ def check_plan(plan: Plan, context: Context, *, download: bool) -> dict[str, Res
             if entry.field.startswith("evaluation."):
                 _check_processes(plan, entry, context)
     return learned
+
+
+def _there(windows: Windows, context: Context) -> bool:
+    """Whether the store has the windows, and as many as are asked for."""
+    found = context.find(windows.step)
+    return found is not None and windows.enough(found.facts["windows"])
 
 
 def _check_model(
@@ -90,7 +98,7 @@ def _headers(model: ModelPlan, index: int, context: Context) -> HubHeaders | Non
 def _contents_of(
     plan: Plan, index: int, headers: HubHeaders | None, context: Context
 ) -> Contents | None:
-    """Of a hub's model from its headers; of others only what ``exclude`` has to be held against."""
+    """Of a hub's model from its headers; of others from the configuration, where it is asked."""
     model, exclude, trust = plan.models[index], plan.config.exclude, context.trust
     field, given = f"models[{index}]", model.spec
     if headers:
@@ -100,7 +108,7 @@ def _contents_of(
     if model.model.kind == "hub":
         folder = context.make(model.subject.weights).path
         return contents_of(folder, trust, exclude, field=field, given=given)
-    if not exclude:  # to read all of a GGUF file's header takes seconds
+    if not asks_contents(plan.config):  # to read all of a GGUF file's header takes seconds
         return None
     found = context.find(model.subject.weights)
     config = load_config(found.path, trust) if found else whole_config(model.model)

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from configs.schema import SweepConfig
 from tasks.compression.checkpoint import CHECKPOINT, Recipe
+from tasks.compression.coresets import ChosenWindows
 from tasks.data.texts import Windows
 from tasks.measures.base import Subject
 from tasks.models.sources.sources import ResolvedModel
@@ -262,10 +263,13 @@ class Plan:
                 yield step
 
     def windows(self, model: ModelPlan) -> list[Windows]:
-        """Every text that the sweep cuts for a model."""
+        """Every text that the sweep cuts for a model; a pool for each number of windows that are
+        to be chosen from it, which is no input of its step."""
         mine = [goal for cell in self.cells if cell.model is model for goal in cell.goals]
         abouts = (step.about for step in walk([*model.goals, *mine]))
-        return [about for about in abouts if isinstance(about, Windows)]
+        cut = (about.pool if isinstance(about, ChosenWindows) else about for about in abouts)
+        found = {(w.step, w.at_least): w for w in cut if isinstance(w, Windows)}
+        return list(found.values())
 
     def cell(self, model: str, method: str, target: str, seed: int, selection: str = "") -> Cell:
         """The cell by its axes.

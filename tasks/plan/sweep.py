@@ -25,9 +25,10 @@ from tasks.models.sources.sources import ResolvedModel, resolve_model
 from tasks.plan import encoders
 from tasks.plan.completions import require_counted
 from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped
+from tasks.plan.possible import impossible
 from tasks.plan.sources import Sources, read_files
 from tasks.pruning.core.methods import Method
-from tasks.pruning.core.targets import SemiStructured, Target
+from tasks.pruning.core.targets import Target
 from tasks.selection.registry import Sampling
 from tasks.store.home import home
 
@@ -69,7 +70,7 @@ def plan_sweep(config: SweepConfig, *, dtype: str, sources: Sources = _NOTHING_R
         models.append(planner.dense)
         for name, method, target in combinations:
             for selection, seed in product(config.selections or ("",), config.seeds):
-                if reason := _impossible(
+                if reason := impossible(
                     method, target, planner.dense.model, config.training.sequence_length
                 ):
                     place = (planner.dense.spec, name, str(target), seed)
@@ -256,28 +257,6 @@ def _examined(config: SweepConfig, index: int, model: ResolvedModel) -> Resolved
         given=model.spec,
     )
     return replace(model, contents=contents)
-
-
-def _impossible(method: Method, target: Target, model: ResolvedModel, length: int) -> str | None:
-    """Why a method cannot prune a model to a target; None where nothing speaks against it.
-
-    Args:
-        length: tokens of a training window.
-    """
-    if reason := method.refuses(target):
-        return reason
-    if encoders.is_one(model) and (reason := encoders.refusal(method, length)):
-        return reason
-    contents = model.contents
-    if contents is None:
-        return None
-    if method.structured and contents.unstructured:
-        return f"{method.name} removes heads and channels: {contents.unstructured}"
-    if isinstance(target, SemiStructured):
-        odd = [str(width) for width in contents.widths if width % target.group]
-        if odd:
-            return f"{target} needs rows of a multiple of {target.group}; some have {odd[0]}"
-    return None
 
 
 def _require_possible(config: SweepConfig, combinations: list[tuple[str, Method, Target]]) -> None:

@@ -44,6 +44,8 @@ _LAST = (
     "mlflow_run_id",
     "fingerprint",
 )
+_ALWAYS = ("model", "method", "target", "seed", "status", "error", "checkpoint", "fingerprint")
+"""Every version has written them, and readers count on them."""
 _TEXT = frozenset(
     (
         *_FIRST[:4],
@@ -106,7 +108,8 @@ def read_results(folder: Path) -> list[Row]:
 
     Raises:
         FileNotFoundError: when the folder holds no ``results.json``.
-        ConfigurationError: when that file is no list of rows.
+        ConfigurationError: when that file is no list of rows, or a row lacks a column that every
+            version has written.
     """
     path = folder / JSON_NAME
     text = path.read_bytes()
@@ -116,6 +119,12 @@ def read_results(folder: Path) -> list[Row]:
         raise _damaged(path, str(error)) from error
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise _damaged(path, "it is no list of rows")
+    for number, row in enumerate(found, 1):
+        if lacking := [name for name in _ALWAYS if name not in row]:
+            raise _damaged(path, f"row {number} has no {', '.join(lacking)}")
+        for name, value in row.items():
+            if not _is_scalar(value):
+                raise _damaged(path, f"{name} of row {number} is no text, number or null")
     return [{name: _restored(name, value) for name, value in row.items()} for row in found]
 
 
@@ -140,8 +149,12 @@ def completed(rows: Sequence[Mapping[str, Value]]) -> set[str]:
     return {str(row["fingerprint"]) for row in rows if is_completed(row)}
 
 
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
 def _checked(name: str, value: Any) -> Value:
-    if value is not None and not isinstance(value, str | int | float):
+    if not _is_scalar(value):
         raise TypeError(f"column {name!r}: {type(value).__name__} is no scalar of a results row")
     if isinstance(value, str) and value in _NO_JSON_NUMBER and name not in _TEXT:
         raise ValueError(f"column {name!r}: the text {value!r} stands for a number; write a float")

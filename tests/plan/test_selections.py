@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from configs.errors import ConfigurationError
+from configs.schema import SweepConfig
 from configs.yaml_file import validate
 from flows.serve.access import restricted
 from tasks.compression.coreset_file import budget_of
@@ -306,6 +307,50 @@ def test_a_text_that_has_fewer_windows_than_samples_is_refused(home: Path) -> No
     config = validate(sweep(calibration={"corpus": corpus, "sampling": "coreset", "samples": 24}))
     with pytest.raises(ConfigurationError, match=r"calibration.*windows of 16 tokens"):
         session().checked_plan(config)
+
+
+def test_a_stored_pool_is_as_short_as_it_was_when_it_was_cut(home: Path) -> None:
+    """How many are chosen is no input of the pool: what another sweep has cut may be too few."""
+    (home / "short.txt").write_text("the cat sat on a mat " * 10)
+    corpus = {"source": "files", "files": ["short.txt"]}
+
+    def asking(samples: int) -> SweepConfig:
+        coreset = {"corpus": corpus, "sampling": "coreset", "samples": samples}
+        return validate(sweep(calibration=coreset))
+
+    with pytest.raises(ConfigurationError) as unknown:
+        session().checked_plan(asking(24))
+    plan = session().checked_plan(asking(4))
+    context = session().context(plan.config)
+    assert context.make(coreset_of(plan).pool.step).facts["windows"] == 13
+    with pytest.raises(ConfigurationError) as known:
+        Session(home / "home").checked_plan(asking(24))
+    assert (known.value.field, str(known.value)) == ("calibration.samples", str(unknown.value))
+    Session(home / "home").checked_plan(asking(13))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_who_asks_for_more_of_a_shared_pool_is_refused(home: Path, stored: bool) -> None:
+    (home / "short.txt").write_text("the cat sat on a mat " * 10)
+    corpus = {"source": "files", "files": ["short.txt"]}
+    coreset = {"corpus": corpus, "sampling": "coreset", "sequence_length": 16}
+    calibration = {**sweep()["calibration"], **coreset, "samples": 4}
+    methods = {"methods": ["wanda", "policy_gradient"],
+               "options": {"policy_gradient": {"sequence_length": 16}}}  # fmt: skip
+
+    def asking(samples: int) -> SweepConfig:
+        training = {**calibration, "samples": samples}
+        return validate(sweep(calibration=calibration, training=training, **methods))
+
+    here = session()
+    plan = here.plan(asking(14))
+    pools = [w for w in plan.windows(plan.models[0]) if not w.field.startswith("evaluation")]
+    assert len({pool.step for pool in pools}) == 1
+    assert sorted(pool.at_least or 0 for pool in pools) == [4, 14]
+    if stored:
+        here.context(plan.config).make(pools[0].step)
+    with pytest.raises(ConfigurationError, match=r"training\.samples: 14 .* make 13 windows"):
+        here.checked_plan(asking(14))
 
 
 def test_a_coreset_is_written_as_a_file(home: Path) -> None:

@@ -149,10 +149,26 @@ def test_files_are_readable_by_whom_the_umask_lets(tmp_path: Path) -> None:
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-@pytest.mark.parametrize("content", [b"{}", b"[1]", b"[", b"\xff"])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"{}", "no list of rows"),
+        (b"[1]", "no list of rows"),
+        (b"[", ""),
+        (b"\xff", ""),
+        (b'[{"a": 1}]', "row 1 has no model, method, target, seed, status, error, checkpoint, "),
+    ],
+)
 def test_another_file_is_refused_with_its_name_and_what_helps(
-    tmp_path: Path, content: bytes
+    tmp_path: Path, content: bytes, told: str
 ) -> None:
     (tmp_path / "results.json").write_bytes(content)
-    with pytest.raises(ConfigurationError, match=r"results.json.*Run the sweep again"):
+    with pytest.raises(ConfigurationError, match=rf"results.json.*{told}.*Run the sweep again"):
+        read_results(tmp_path)
+
+
+def test_what_is_refused_in_writing_is_refused_in_reading(tmp_path: Path) -> None:
+    _, path = write_results([{"model": "old"}], tmp_path)
+    path.write_text(path.read_text().replace('"old"', '["old"]'))
+    with pytest.raises(ConfigurationError, match="model of row 1 is no text, number or null"):
         read_results(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,9 @@ def test_links_into_the_folder_become_paths_and_others_stay() -> None:
     )
 
 
-def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *targets: str) -> tuple[Plan, Context]:
+def planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *targets: str, exclude: Sequence[str] = ()
+) -> tuple[Plan, Context]:
     """A sweep of a tiny model in a home of its own; of target 0.5 where none is named."""
     (tmp_path / "text.txt").write_text("\n".join(f"the cat sat on mat {k}" for k in range(400)))
     monkeypatch.chdir(tmp_path)
@@ -41,6 +45,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *targets: str) -> t
     config = validate({
         "name": "demo", "models": ["tiny-random"], "dtype": "float32", "methods": ["magnitude"],
         "targets": list(targets or ["0.5"]), "evaluation": {"perplexity": [text]},
+        "exclude": list(exclude),
     })  # fmt: skip
     session = Session(tmp_path / "home")
     return session.checked_plan(config), session.context(config)
@@ -139,3 +144,49 @@ def test_a_report_whose_plot_is_gone_is_written_again(
     plot.unlink()
     assert write_folder(plan, context, {}, {}, nothing_new).changed
     assert plot.exists()
+
+
+def test_a_report_is_written_again_as_the_run_wrote_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only a model's headers rule out stays skipped."""
+    monkeypatch.setattr("tasks.reporting.plots.write_plots", lambda *_: [])
+    plan, context = planned(tmp_path, monkeypatch, "0.5", "3:5", exclude=["model.layers.0.*"])
+    assert [entry.target for entry in plan.skipped] == ["3:5"]
+    computed(plan, context)
+    write_folder(plan, context, {}, {})
+    results = tmp_path / "home" / "sweeps" / "demo" / "results.json"
+    written = results.read_text()
+    rewrite_report("demo", Console(quiet=True))
+    assert results.read_text() == written
+
+
+def test_results_that_are_gone_are_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.reporting.plots.write_plots", lambda *_: [])
+    plan, context = planned(tmp_path, monkeypatch)
+    computed(plan, context)
+    write_folder(plan, context, {}, {})
+    results = tmp_path / "home" / "sweeps" / "demo" / "results.json"
+    written = results.read_text()
+    results.unlink()
+    rewrite_report("demo", Console(quiet=True))
+    assert results.read_text() == written
+
+
+def test_a_report_that_would_plan_a_skipped_combination_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the hub's model is not on this machine, whose headers told."""
+    monkeypatch.setattr("tasks.reporting.plots.write_plots", lambda *_: [])
+    plan, context = planned(tmp_path, monkeypatch, "0.5", "0.7")
+    computed(plan, context)
+    write_folder(plan, context, {}, {})
+    results = tmp_path / "home" / "sweeps" / "demo" / "results.json"
+    rows = json.loads(results.read_text())
+    rows[-1] |= {"status": "skipped", "error": "its rows are too short", "fingerprint": None}
+    results.write_text(json.dumps(rows))
+    with pytest.raises(ConfigurationError, match="a model is not on this machine"):
+        rewrite_report("demo", Console(quiet=True))
+    assert json.loads(results.read_text()) == rows
