@@ -87,6 +87,15 @@ class Method(ABC):
         """How many tokens a training window needs at least."""
         return 2
 
+    def version_at(self, target: Target) -> int:
+        """The version of what it makes at ``target``.
+
+        A method whose results change at some targets or with some options alone adds to
+        ``version`` there, so that other artifacts are still reused.
+        """
+        del target
+        return self.version
+
     @property
     def refuses_encoders(self) -> str:
         """Why it cannot prune models that predict no next token; empty where it can."""
