@@ -132,7 +132,11 @@ class OneShotMethod(Method):
         5.0, "allocation outliers: scores above so many times their block's mean.", gt=1
     )
     outlier_spread: float = option(
-        0.08, "allocation outliers: how far a block's share may be from the target.", gt=0, lt=0.5
+        0.08,
+        "allocation outliers: half of what lies between the most and the least that a block loses; "
+        "one block may be nearly twice as far from the target.",
+        gt=0,
+        lt=0.5,
     )
 
     @property
