@@ -120,7 +120,8 @@ class Recipe:
             return {"compensation_version": compensation.VERSION}
         if not isinstance(method, RetrainingMethod) or not (start := method.starts_from):
             return {}
-        known = {"method": start.name, "version": start.version, **asdict(start)}
+        version = start.version_at(self.target)
+        known = {"method": start.name, "version": version, **asdict(start)}
         if isinstance(start, LayerMethod) and start.uses_statistics:
             known["statistics_version"] = STATISTICS_VERSION
         return {"start": {**known, **code_input(type(start))}}
@@ -129,7 +130,7 @@ class Recipe:
         """The checkpoint, and its facts alone."""
         checkpoint = Step(
             name=CHECKPOINT,
-            version=self.method.version,
+            version=self.method.version_at(self.target),
             inputs={
                 "layout": LAYOUT,
                 "method": self.method.name,

@@ -32,7 +32,10 @@ _LIMITS = (
     "max_target_positions", "n_ctx", "context_length",
 )  # fmt: skip
 """How configurations call the number of positions that a model knows."""
-_AFTER_PADDING = ("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "ibert", "xmod")
+_AFTER_PADDING = (
+    "roberta", "camembert", "mpnet", "longformer", "data2vec-text", "ibert", "xmod", "luke", "esm",
+    "lilt", "markuplm", "layoutlmv3",
+)  # fmt: skip
 """In the types of models whose positions are counted from behind the padding token's number."""
 
 
@@ -197,7 +200,7 @@ def positions_of(config: Any) -> int | None:
     longest = text_setting(config, *_LIMITS)
     kind = getattr(config, "model_type", "")
     if longest is not None and any(part in kind for part in _AFTER_PADDING):
-        return longest - config.pad_token_id - 1
+        return longest - (config.pad_token_id or 0) - 1
     return longest
 
 

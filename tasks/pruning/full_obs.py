@@ -32,7 +32,7 @@ from tasks.pruning.core.hessian import Hessian, InverseFactor, inverse_factor
 from tasks.pruning.core.methods import Collector, JointMethod, option
 from tasks.pruning.core.registry import register
 from tasks.pruning.core.solve import conjugate_gradients_
-from tasks.pruning.core.targets import Target
+from tasks.pruning.core.targets import Fraction, Target
 
 
 @register
@@ -51,6 +51,10 @@ class FullOBS(CompensatingMethod, JointMethod):
     @property
     def departs(self) -> str:
         return "selection and update are this project's own"
+
+    def version_at(self, target: Target) -> int:
+        # Each layer has a mask of its own, where all that share an input had one.
+        return self.version + isinstance(target, Fraction)
 
     def collector(self, in_features: int, device: torch.device) -> Collector:
         return Hessian(in_features, device, self.damping)
@@ -73,7 +77,14 @@ class FullOBS(CompensatingMethod, JointMethod):
         )
         damping, cost_I = factor.damping, costs(factor)
         del factor
-        gone_OI = masks.lowest(weight_OI.square() * cost_I, target, zero_OI=weight_OI == 0)
+        rows = [len(part_OI) for part_OI in weights.values()]
+        # Each layer meets the target: no layer's zeros count for its neighbours.
+        gone_OI = torch.cat(
+            [
+                masks.lowest(part_OI.square() * cost_I, target, zero_OI=part_OI == 0)
+                for part_OI in weight_OI.split(rows)
+            ]
+        )
         hessian_II = collected.hessian()
         diagonal_I = hessian_II.diagonal()
         # Inputs that are all zero tell nothing: each weight counts by its size.
@@ -81,7 +92,6 @@ class FullOBS(CompensatingMethod, JointMethod):
         stays_OI = gone_OI.logical_not().float()
         kept_OI = rescaled(weight_OI, stays_OI, diagonal_I, self.restored(target))
         kept_OI = compensated_(kept_OI, weight_OI, stays_OI, hessian_II, self.steps)
-        rows = [len(part_OI) for part_OI in weights.values()]
         return {
             name: part_OI.to(weights[name].dtype)
             for name, part_OI in zip(weights, kept_OI.split(rows), strict=True)

@@ -14,9 +14,11 @@ The mathematics is the paper's; the arithmetic differs:
 - layers that share their input share Hessian and factor, and are swept side by side; thresholds
   stay each layer's own.
 
-Deviation from the authors' code: an input that is always zero has H_cc = λ, so its weights go
-before others of their size, but only as the target asks. There they all become zero, and a layer
-may end sparser than its target. N counts tokens, not windows; a factor of H changes nothing.
+Deviations from the authors' code: an input that is always zero has H_cc = λ, so its weights go
+before others of their size, but only as the target asks. Where a block of columns has more zeros
+already than the target asks of it, these stay zero, nothing else of it goes, and the layer's other
+blocks lose less. In the authors' code a layer may end sparser than its target either way. N counts
+tokens, not windows; a factor of H changes nothing.
 
 Shapes: ``B`` columns of a block, ``S`` columns of a strip; ``O`` are the out-features
 of all layers swept together. The sweep works on transposed weights, whose columns lie contiguously.
@@ -62,6 +64,10 @@ class SparseGPT(JointMethod):
         False, "On a GPU, round a float32 model's inputs to TF32 when the Hessian is summed up."
     )
 
+    def version_at(self, target: Target) -> int:
+        # Zeros that are there already are counted in blocks that have more than their share.
+        return self.version + isinstance(target, Fraction)
+
     def collector(self, in_features: int, device: torch.device) -> Collector:
         return Hessian(in_features, device, self.damping, tf32=self.tf32)
 
@@ -95,6 +101,45 @@ class SparseGPT(JointMethod):
         }
 
 
+@dataclass(frozen=True)
+class _Share:
+    """What blocks of a layer's columns are to lose.
+
+    Attributes:
+        fraction: of each, the target's own unless blocks have more zeros already.
+        zeros: of those blocks, by their number: where they have zeros.
+    """
+
+    fraction: float
+    zeros: Mapping[int, Tensor]
+
+    def lowest(self, block: int, losses_BO: Tensor) -> Tensor:
+        """The mask of a block."""
+        if block in self.zeros:
+            return self.zeros[block]
+        return masks.lowest_of_matrix(losses_BO, self.fraction)
+
+
+def _share_of(weight_IO: Tensor, fraction: float, block: int) -> _Share:
+    """
+    Args:
+        weight_IO: of one layer, before pruning.
+    """
+    zeros = [part_BO == 0 for part_BO in weight_IO.split(block)]
+    there = torch.stack([zero_BO.sum() for zero_BO in zeros]).tolist()
+    share, full = fraction, set[int]()
+    while more := {
+        number
+        for number, zero_BO in enumerate(zeros)
+        if number not in full and there[number] > masks.count_of(share, zero_BO.numel())
+    }:
+        full |= more
+        left = masks.count_of(fraction, weight_IO.numel()) - sum(there[n] for n in full)
+        others = sum(zero_BO.numel() for n, zero_BO in enumerate(zeros) if n not in full)
+        share = max(0, left) / max(1, others)
+    return _Share(share, {number: zeros[number] for number in full})
+
+
 def sweep_(
     weight_IO: Tensor, factor: InverseFactor, target: Target, block: int, sizes: list[int]
 ) -> None:
@@ -106,15 +151,18 @@ def sweep_(
     group = target.group if isinstance(target, SemiStructured) else 1
     strip = max(1, STRIP // group) * group
     on_gpu = weight_IO.device.type == "cuda"
+    shares: list[_Share] = []
+    if isinstance(target, Fraction):
+        shares = [_share_of(p, target.value, block) for p in weight_IO.split(sizes, 1)]
     for start in range(0, len(weight_IO), block):
         part_BO = weight_IO[start : start + block]
         stop = start + len(part_BO)
         rows_BB = factor.rows_II[start:stop, start:stop]
         pivot_B = factor.pivot_I[start:stop]
-        if isinstance(target, Fraction):
-            losses_BO = part_BO.square() * pivot_B[:, None]
-            parts = [masks.lowest_of_matrix(p, target.value) for p in losses_BO.split(sizes, 1)]
-            pruned_BO = torch.cat(parts, dim=1)
+        if shares:
+            losses_BO = (part_BO.square() * pivot_B[:, None]).split(sizes, 1)
+            parts = zip(shares, losses_BO, strict=True)
+            pruned_BO = torch.cat([s.lowest(start // block, p) for s, p in parts], dim=1)
         else:
             pruned_BO = torch.zeros_like(part_BO, dtype=torch.bool)
         errors_BO = torch.empty_like(part_BO)

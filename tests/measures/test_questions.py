@@ -8,12 +8,14 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tasks.measures.compared import Changed, ComparedAnswers, joined
 from tasks.measures.zero_shot.paired import (
     Paired,
+    best,
     calibration_error,
     mcnemar,
     pair,
@@ -73,6 +75,25 @@ class TestPaired:
         assert (found.questions, found.right, found.broken, found.mended) == (8, 2, 2, 4)
         assert found.alike == 2
         assert found.accuracies == (0.5, 0.75)
+
+    @pytest.mark.parametrize("scores", [(-1.0, -2.0), (-2.0, -9.0), (-math.inf, -2.0), (0.0, -2.0)])
+    @pytest.mark.parametrize("metric", ["acc_norm", "acc_bytes"])
+    def test_an_option_without_text_ranks_where_the_harness_ranks_it(
+        self, scores: tuple[float, float], metric: str
+    ) -> None:
+        """numpy divides by zero, and its argmax takes NaN for the highest."""
+        asked = question(
+            loglikelihoods=scores, characters=(0, 3), bytes=(0, 3), options=("", "yes"),
+            metrics={metric: 1.0},
+        )  # fmt: skip
+        with np.errstate(all="ignore"):
+            harness = int(np.argmax(np.array(scores) / np.array([0.0, 3.0])))
+        assert best(asked.scores(metric)) == harness
+        assert asked.answer_norm == harness
+        found = pair(
+            [asked], [question(loglikelihoods=(-1.0, -1.0), metrics={metric: 0.0})], metric
+        )
+        assert (found.questions, found.alike) == (1, int(harness == 0))
 
     def test_other_questions_are_refused(self) -> None:
         with pytest.raises(ValueError, match="question 0 is not the same"):

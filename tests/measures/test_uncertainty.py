@@ -82,6 +82,12 @@ class TestJudging:
         assert found.answer == 1
         assert one([-2.0, -4.0], [-2.0, -5.0], dense=[-2.0, -4.0]).answer == 0
 
+    def test_a_task_with_an_option_without_text_says_that_it_cannot_be_judged(self) -> None:
+        more = {"metrics": {"acc_norm": 1.0}, "characters": (0, 3)}
+        scores = [-2.0, -4.0]
+        with pytest.raises(NoOptionsError, match=r"question 0 has an option .* under acc_norm"):
+            one(scores, scores, dense=scores, **more)
+
     def test_risk_and_coverage(self) -> None:
         right = [True] * 6 + [False] * 4
         scores = [float(-n) for n in range(10)]

@@ -12,7 +12,7 @@ from support.contract import METHODS, made, pruned, sketch_of, target_of
 from configs.schema import SweepConfig
 from tasks.pruning.core import driver
 from tasks.pruning.core.blocks import Decoder
-from tasks.pruning.core.methods import Method, PruneResult
+from tasks.pruning.core.methods import JointMethod, Method, PruneResult
 from tasks.pruning.core.registry import methods, parse_target
 from tasks.pruning.core.sparsity import layer_sparsity, sparsity
 from tasks.pruning.core.targets import SemiStructured
@@ -132,6 +132,34 @@ def test_keeps_shapes_dtypes_and_the_callers_model(
         assert weight.is_contiguous(), key
         assert torch.isfinite(weight).all(), key
         assert weight.data_ptr() != state[key].data_ptr(), key
+
+
+@pytest.mark.parametrize("target", ["0.3", "0.5", "2:4"])
+@pytest.mark.parametrize("zeros", ["none", "rows", "columns"])
+@pytest.mark.parametrize("name", [n for n in METHODS if issubclass(methods()[n], JointMethod)])
+def test_layers_of_one_input_are_pruned_as_each_alone(name: str, zeros: str, target: str) -> None:
+    """What one has of zeros, or ``exclude`` leaves out, is nothing to the others."""
+    method, draw = methods()[name](), torch.Generator().manual_seed(0)
+    assert isinstance(method, JointMethod)
+    weights = {n: torch.randn(rows, 36, generator=draw) for n, rows in (("q", 32), ("k", 16))}
+    if zeros == "rows":
+        weights["q"].masked_fill_(torch.rand(32, 36, generator=draw) < 0.7, 0)
+    if zeros == "columns":
+        weights["q"][:, :9] = 0
+    inputs_NLI = torch.randn(4, 64, 36, generator=draw)
+
+    def together(*names: str) -> dict[str, torch.Tensor]:
+        collector = method.collector(36, torch.device("cpu"))
+        collector.add(inputs_NLI)
+        some = {name: weights[name] for name in names}
+        return method.prune_layers(some, collector, parse_target(target), torch.Generator())
+
+    both = together("q", "k")
+    assert both.keys() == weights.keys()
+    for layer, pruned_OI in both.items():
+        alone_OI = together(layer)[layer]
+        assert torch.equal(pruned_OI == 0, alone_OI == 0), layer
+        torch.testing.assert_close(pruned_OI, alone_OI)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from support import encoders, families
 
 from configs.trust import Trust
@@ -292,3 +294,60 @@ def test_windows_of_an_encoder_are_framed_as_its_tokenizer_frames_a_text(tmp_pat
     assert positions_of(config) == encoders.SIZES["max_position_embeddings"] - 1
     with pytest.raises(ValueError, match="at most 127 tokens"):
         check_length(config, 128, "calibration.sequence_length")
+
+
+COUNTED_FROM_PADDING = {
+    "roberta": {},
+    "roberta-prelayernorm": {},
+    "xlm-roberta": {},
+    "xlm-roberta-xl": {},
+    "camembert": {},
+    "data2vec-text": {},
+    "ibert": {},
+    "longformer": {"attention_window": 4},
+    "luke": {"entity_vocab_size": 8, "entity_emb_size": 16},
+    "esm": {"mask_token_id": 4},
+    "lilt": {},
+    "layoutlmv3": {"visual_embed": False, "coordinate_size": 12, "shape_size": 12},
+    "markuplm": {},
+    "mpnet": {},
+    "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
+}
+OF_OTHERS = {
+    "positions are computed": {"fsmt", "m2m_100", "nllb_moe", "seamless_m4t", "seamless_m4t_v2",
+                               "speech_to_text", "speecht5", "trocr", "kosmos2", "kosmos2_5"},
+    "no model of text alone": {"altclip", "bridgetower", "clap", "evolla", "pp_doclayout_v2"},
+}  # fmt: skip
+"""Files of transformers that count so as well, and why no window is cut for their limit."""
+
+
+@pytest.mark.parametrize("kind", COUNTED_FROM_PADDING)
+def test_a_window_of_all_positions_runs_and_a_longer_one_does_not(kind: str) -> None:
+    sizes = {"hidden_size": 72, "num_hidden_layers": 1, "num_attention_heads": 3,
+             "intermediate_size": 48, "vocab_size": 64, "max_position_embeddings": 34,
+             "pad_token_id": 1}  # fmt: skip
+    config = transformers.AutoConfig.for_model(kind, **sizes, **COUNTED_FROM_PADDING[kind])
+    model = transformers.AutoModel.from_config(config).eval()
+    longest = positions_of(config)
+    assert longest == 32
+
+    def run(length: int) -> None:
+        with torch.no_grad():
+            model(input_ids=torch.full((1, length), 5))
+
+    run(longest)
+    with pytest.raises((IndexError, RuntimeError)):
+        run(longest + 1)
+
+
+def test_every_model_that_counts_positions_from_its_padding_is_known() -> None:
+    """A new one would take windows that are too long, and fail on them."""
+    folder = Path(transformers.__file__).parent / "models"
+    found = {
+        file.stem.removeprefix("modeling_")
+        for file in folder.glob("*/modeling_*.py")
+        if re.search(r"create_position_ids_from_input_ids|padding_idx \+ 1", file.read_text())
+    }
+    assert len(found) > 20
+    mine = {kind.replace("-", "_") for kind in COUNTED_FROM_PADDING}
+    assert found - mine - set().union(*OF_OTHERS.values()) == set()

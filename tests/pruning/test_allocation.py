@@ -65,6 +65,16 @@ def test_all_blocks_together_lose_what_is_asked(share: float, exclude: tuple[str
     )
 
 
+def test_a_block_that_alone_has_outliers_lies_beyond_lambda_and_within_two() -> None:
+    """What the option's help says; of two blocks alike in size each lies λ away."""
+    decoder = lopsided()
+    statistics = driver.collect_statistics(decoder, tiny.tokens())
+    allocation = by_outliers(decoder, Fraction(0.5), statistics, multiple=MULTIPLE, spread=0.1)
+    away = sorted(target.value - 0.5 for target in allocation.by_block.values())
+    assert len(away) == 3
+    assert -0.2 < away[0] < -0.1 < 0 < away[1] <= away[2] < 0.1
+
+
 @pytest.mark.parametrize("name", ["wanda", "sparsegpt", "swiftprune", "sketched_obs"])
 def test_a_method_meets_the_target_with_blocks_of_their_own(name: str) -> None:
     decoder, target = lopsided(), parse_target("0.5")

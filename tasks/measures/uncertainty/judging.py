@@ -66,7 +66,7 @@ def judge(
         dense: the dense model's.
 
     Raises:
-        NoOptionsError: a question has fewer than two options.
+        NoOptionsError: a question has fewer than two options, or one that has no finite score.
         ValueError: they were not asked the same.
     """
     metric = main_metric(dense)
@@ -78,6 +78,11 @@ def judge(
         scores_TA = torch.tensor([q.scores(metric) for q in own], dtype=torch.float64)
         if scores_TA.shape[1] < 2:
             raise NoOptionsError("its questions have no options to choose from")
+        if not scores_TA.isfinite().all():
+            raise NoOptionsError(
+                f"question {reference.document} has an option whose score is not finite, such as "
+                f"one without text under {metric}"
+            )
         found.append(_judged(scores_TA, reference, best(reference.scores(metric)), form, k))
     return found
 

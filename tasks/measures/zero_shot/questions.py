@@ -60,15 +60,22 @@ class Question:
     @property
     def answer_norm(self) -> int | None:
         """Place of the option that is likeliest by character."""
-        pairs = zip(self.loglikelihoods, self.characters, strict=True)
-        return _highest([score / length if length else math.nan for score, length in pairs])
+        return _highest(self.scores("acc_norm"))
 
     def scores(self, metric: str) -> tuple[float, ...]:
-        """What the options are ranked by, under ``metric``."""
+        """What the options are ranked by, under ``metric``.
+
+        An option without text ranks as the harness's division by zero ranks it: last, or first
+        where the model is certain of it.
+        """
         lengths = {"acc_norm": self.characters, "acc_bytes": self.bytes}.get(metric)
         if lengths is None:
             return self.loglikelihoods
-        return tuple(s / n for s, n in zip(self.loglikelihoods, lengths, strict=True))
+        pairs = zip(self.loglikelihoods, lengths, strict=True)
+        return tuple(
+            score / length if length else -math.inf if score < 0 else math.inf
+            for score, length in pairs
+        )
 
     def as_json(self) -> dict[str, Any]:
         return {**vars(self), "answer": self.answer, "answer_norm": self.answer_norm}

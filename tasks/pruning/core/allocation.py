@@ -1,9 +1,11 @@
 """How much of each block goes: the same share, or less where outliers are (OWL, arXiv 2310.05175).
 
 With scores A = |W_oi|·‖X_i‖₂ of the dense model, ‖X_i‖ per token, a block's outliers are the part
-D of its scores that exceed ``M`` times the block's mean score. Blocks keep between S̄ − λ and S̄ + λ
-of their weights, linearly in D and S̄ on average: kept_b = (D_b − min D)/(max D − min D)·2λ + c,
-where c makes the weights that all blocks keep together what the target asks.
+D of its scores that exceed ``M`` times the block's mean score. What a block keeps of its weights is
+linear in D, and the most and the least that one keeps lie 2λ apart:
+kept_b = (D_b − min D)/(max D − min D)·2λ + c, where c makes the weights that all blocks keep
+together what the target asks. So a block that alone has outliers lies nearly 2λ from the target,
+and the others close to it.
 
 Deviation from the authors' code: c weighs blocks by their size, which differs where layers are
 excluded or blocks are not alike; and where a block would keep all or nothing, λ shrinks until none
@@ -92,7 +94,7 @@ def by_outliers(
     Args:
         statistics: of the dense model, by full layer name.
         multiple: M.
-        spread: λ.
+        spread: λ, half of what lies between the most and the least that a block loses.
     """
     parts = outlier_parts(decoder, statistics, multiple)
     sizes = dict.fromkeys(parts, 0)

@@ -29,7 +29,7 @@ def lowest_per_row(scores_OI: Tensor, fraction: float, zero_OI: Tensor | None = 
     more zeros already. Then the matrix's count is met exactly, unless it has more zeros already.
 
     Args:
-        zero_OI: weights that are zero already.
+        zero_OI: weights that are zero already, which go first.
 
     Raises:
         ValueError: when a score is NaN.
@@ -39,10 +39,13 @@ def lowest_per_row(scores_OI: Tensor, fraction: float, zero_OI: Tensor | None = 
     columns = scores_OI.shape[1]
     count = round(fraction * columns)
     even = 0 < count < columns and abs(count / columns - fraction) <= TOLERANCE
-    if even and (zero_OI is None or int(zero_OI.sum(dim=1).max()) <= count):
-        return _lowest(scores_OI, count)
     if zero_OI is None:
         zero_OI = torch.zeros_like(scores_OI, dtype=torch.bool)
+    else:
+        # Weights of inputs that are always zero score as low as weights that are zero.
+        scores_OI = scores_OI.masked_fill(zero_OI, -torch.inf)
+    if even and int(zero_OI.sum(dim=1).max()) <= count:
+        return _lowest(scores_OI, count)
     return _spread(scores_OI, fraction, zero_OI)
 
 
@@ -69,7 +72,11 @@ def _break_ties(scores_OI: Tensor, threshold_O1: Tensor, count: int) -> Tensor:
 
 
 def _spread(scores_OI: Tensor, fraction: float, zero_OI: Tensor) -> Tensor:
-    """As many zeros in each row as all have, but for one more or what is zero already."""
+    """As many zeros in each row as all have, but for one more or what is zero already.
+
+    Args:
+        scores_OI: -inf where a weight is zero already.
+    """
     columns = scores_OI.shape[1]
     wanted = count_of(fraction, scores_OI.numel())
     zeros_O = zero_OI.sum(dim=1)
@@ -81,7 +88,6 @@ def _spread(scores_OI: Tensor, fraction: float, zero_OI: Tensor) -> Tensor:
         middle = (low + high) // 2
         fits = int(zeros_O.clamp(min=middle).sum()) <= wanted
         low, high = (middle, high) if fits else (low, middle)
-    scores_OI = scores_OI.masked_fill(zero_OI, -torch.inf)
     full_O = zeros_O > low
     pruned_OI = torch.where(full_O[:, None], zero_OI, _lowest(scores_OI, low))
     missing = wanted - int(pruned_OI.sum())

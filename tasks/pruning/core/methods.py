@@ -87,6 +87,15 @@ class Method(ABC):
         """How many tokens a training window needs at least."""
         return 2
 
+    def version_at(self, target: Target) -> int:
+        """The version of what it makes at ``target``.
+
+        A method whose results change at some targets or with some options alone adds to
+        ``version`` there, so that other artifacts are still reused.
+        """
+        del target
+        return self.version
+
     @property
     def refuses_encoders(self) -> str:
         """Why it cannot prune models that predict no next token; empty where it can."""
@@ -123,7 +132,11 @@ class OneShotMethod(Method):
         5.0, "allocation outliers: scores above so many times their block's mean.", gt=1
     )
     outlier_spread: float = option(
-        0.08, "allocation outliers: how far a block's share may be from the target.", gt=0, lt=0.5
+        0.08,
+        "allocation outliers: half of what lies between the most and the least that a block loses; "
+        "one block may be nearly twice as far from the target.",
+        gt=0,
+        lt=0.5,
     )
 
     @property

@@ -136,11 +136,16 @@ def select(
     alpha: float,
     generator: torch.Generator,
     shrink: float = 0.0,
+    zero_OI: Tensor | None = None,
 ) -> Tensor:
-    """Mark a ``fraction`` of the scores as pruned, within half a point of the matrix; β = α.
+    """Mark a ``fraction`` of the weights as pruned, within half a point of the matrix; β = α.
 
-    Where ties or scores of zero, such as weights that are zero already, would miss that, the count
-    is exact: zeros go first, and of equal z the lowest scores.
+    Scores of zero go in any case, as far as the fraction reaches. Where they or ties would miss it,
+    the count is exact: weights that are zero already go first, then scores of zero, and of equal z
+    the lowest scores.
+
+    Args:
+        zero_OI: weights that are zero already.
     """
     # The sum is finite only where all are, and several times cheaper to ask.
     if not torch.isfinite(scores_OI.sum()) and not torch.isfinite(scores_OI).all():
@@ -148,14 +153,17 @@ def select(
             "a score is NaN or infinite: the weights or the calibration statistics are not finite"
         )
     z_OI = z_scores(scores_OI, alpha, alpha, shrink)
-    pruned_OI = z_OI <= threshold(z_OI, fraction, generator)
-    zero_OI = scores_OI == 0
+    free_OI = scores_OI == 0
+    if zero_OI is not None:
+        # Weights of inputs that are always zero score zero too, and are none yet.
+        free_OI |= zero_OI
+        scores_OI = scores_OI.masked_fill(zero_OI, -torch.inf)
+    pruned_OI = (z_OI <= threshold(z_OI, fraction, generator)).logical_or_(free_OI)
     wanted, entries = masks.count_of(fraction, scores_OI.numel()), scores_OI.numel()
-    found = int(torch.count_nonzero(pruned_OI | zero_OI))
-    close = abs(found - wanted) <= max(1, masks.TOLERANCE * entries)
-    if close and (found < entries or not pruned_OI.all()):
+    found = int(torch.count_nonzero(pruned_OI))
+    if abs(found - wanted) <= max(1, masks.TOLERANCE * entries) and found < entries:
         return pruned_OI
-    return _exact(scores_OI, z_OI.masked_fill(zero_OI, -torch.inf), wanted)
+    return _exact(scores_OI, z_OI.masked_fill(free_OI, -torch.inf), wanted)
 
 
 def _exact(scores_OI: Tensor, z_OI: Tensor, count: int) -> Tensor:

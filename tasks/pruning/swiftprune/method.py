@@ -93,6 +93,10 @@ class SwiftPrune(LayerMethod):
         1 << 20, "Statistics use at most so many calibration tokens, in whole windows.", ge=1
     )
 
+    def version_at(self, target: Target) -> int:
+        # Zeros that are there already are counted beside inputs that are always zero.
+        return self.version + (isinstance(target, Fraction) and self.contribution == "output")
+
     def calibration_windows(self, windows: int, length: int) -> int:
         return min(windows, -(-self.tokens // length))
 
@@ -108,10 +112,12 @@ class SwiftPrune(LayerMethod):
         generator: torch.Generator,
     ) -> Tensor:
         assert statistics is not None
-        losses_OI = self.losses(weight_OI, statistics)
+        losses_OI, zero_OI = self.losses(weight_OI, statistics), weight_OI == 0
         if isinstance(target, Fraction) and self.selection == "ewma":
             scanned_OI = scanned(losses_OI, self.scale)
-            pruned_OI = ewma.select(scanned_OI, target.value, self.alpha, generator, self.shrink)
+            pruned_OI = ewma.select(
+                scanned_OI, target.value, self.alpha, generator, self.shrink, zero_OI
+            )
         else:
-            pruned_OI = masks.lowest(losses_OI, target, zero_OI=weight_OI == 0)
+            pruned_OI = masks.lowest(losses_OI, target, zero_OI=zero_OI)
         return weight_OI.masked_fill(pruned_OI, 0)
