@@ -38,11 +38,16 @@ class SketchedOBS(CompensatingMethod, LayerMethod):
     name: ClassVar[str] = "sketched_obs"
     summary: ClassVar[str] = "OBS under a sketched low-rank Hessian, from one pass; compensates."
     source: ClassVar[str] = "this project, from SwiftPrune's idea (arXiv 2501.16376)"
+    version: ClassVar[int] = 2
     uses_calibration: ClassVar[bool] = True
     uses_statistics: ClassVar[bool] = True
 
     directions: int = option(
-        96, "Leading directions of the inputs in the Hessian, beside the two means.", ge=0, le=512
+        96,
+        "Leading directions of the inputs in the Hessian, beside the two means; at most a quarter "
+        "of the tokens that the layer saw, and half of its in-features.",
+        ge=0,
+        le=512,
     )
     oversampling: float = option(
         2.0, "Columns of the sketch, as a multiple of the directions.", ge=1, le=64
@@ -53,7 +58,12 @@ class SketchedOBS(CompensatingMethod, LayerMethod):
     first_weight: float = option(
         0.05, "Share of the windows' first positions in the Hessian.", gt=0, lt=1
     )
-    ridge: float = option(0.01, "Added to the Hessian's diagonal, as part of its mean.", ge=0)
+    ridge: float = option(
+        0.01,
+        "Added to the Hessian's diagonal, as part of its mean; 400/T times that in a layer that "
+        "saw T tokens, fewer than 400.",
+        ge=0,
+    )
 
     @property
     def departs(self) -> str:
