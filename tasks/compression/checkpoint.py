@@ -65,6 +65,7 @@ class Recipe:
             the result by the order of sums alone, and is recorded with it.
         exclude: patterns of layers that stay as they are, sorted.
         label: the cell in words, such as ``smollm2-135m wanda 0.5``.
+        prefixed: whether the tokenizer may put tokens before every text.
     """
 
     model: Step
@@ -77,6 +78,7 @@ class Recipe:
     training_options: Training
     exclude: tuple[str, ...]
     label: str
+    prefixed: bool
 
     @property
     def processes(self) -> int:
@@ -113,6 +115,11 @@ class Recipe:
             needs["training"] = self.training.step
         return needs
 
+    @property
+    def _repeats_prefix(self) -> bool:
+        """Whether several pieces that it learns from may begin with the prefix of one window."""
+        return self.prefixed and self.method.cuts(self.training_options.sequence_length)
+
     def _uses(self) -> dict[str, Any]:
         """Code that the method uses and that changes on its own, with its options."""
         method = self.method
@@ -139,6 +146,8 @@ class Recipe:
                 "dtype": self.dtype,
                 # Sweeps that exclude nothing have no such input.
                 **({"exclude": list(self.exclude)} if self.exclude else {}),
+                # Pieces of windows without a prefix are what they were before there was this input.
+                **({"pieces": "with prefix"} if self._repeats_prefix else {}),
                 **self._uses(),
                 **code_input(type(self.method)),
             },
@@ -200,6 +209,7 @@ def prune(
         for role in ("calibration", "training")
     )
     counted = load_counted(work.need("training")) if training is not None else None
+    prefix = len(work.need("training").facts["prefix"]) if training is not None else 0
     learns = training is not None and not decoder.encoder
     loss = mean_loss(decoder.model) if learns else None  # type: ignore[arg-type]
     with measured(best_device().type) as peak:
@@ -217,6 +227,7 @@ def prune(
                 statistics=statistics,
                 training_NL=training,
                 counted_NL=counted,
+                prefix=prefix,
                 loss=loss,
                 device=best_device(),
                 progress=work.progress,

@@ -187,6 +187,16 @@ def read_tokenizer(model: ResolvedModel) -> Any:
         )
 
 
+def is_without_bos(model: ResolvedModel) -> bool:
+    """Whether a GGUF file says that its byte-level tokenizer puts no BOS before a text.
+
+    That takes milliseconds; to read the tokenizer takes seconds.
+    """
+    metadata = check_complete(Path(model.path)).metadata
+    told = metadata.get("tokenizer.ggml.add_bos_token") is False
+    return told and metadata.get("tokenizer.ggml.model") == "gpt2"
+
+
 def _has_bos_by_default(metadata: Mapping[str, Any]) -> bool:
     """Whether a file leaves it to llama.cpp's default to put BOS first, and that is to do so."""
     return (

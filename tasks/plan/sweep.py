@@ -25,6 +25,7 @@ from tasks.models.sources.sources import ResolvedModel, resolve_model
 from tasks.plan import encoders
 from tasks.plan.completions import require_counted
 from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped
+from tasks.plan.prefixes import may_prefix
 from tasks.plan.sources import Sources, read_files
 from tasks.pruning.core.methods import Method
 from tasks.pruning.core.targets import SemiStructured, Target
@@ -54,8 +55,9 @@ def plan_sweep(config: SweepConfig, *, dtype: str, sources: Sources = _NOTHING_R
     found = [_resolved(config, index, sources) for index in range(len(config.models))]
     if not sources.models:  # what another machine resolved need not lie on this one
         read_files(config, corpora)
+    cuts = any(m.cuts(config.training.sequence_length) for m in methods.values())
     found = [
-        model if model.spec in sources.models else _examined(config, index, model)
+        model if model.spec in sources.models else _examined(config, index, model, cuts=cuts)
         for index, model in enumerate(found)
     ]
     encoders.require_measurable(config, found)
@@ -196,6 +198,7 @@ class _Planner:
             training=self.training(seed),
             training_options=self.config.training,
             exclude=tuple(sorted(self.config.exclude)),
+            prefixed=self.dense.model.prefixed,
             label=" ".join(filter(None, (spec, name, selection, str(target), which))),
         )
 
@@ -244,8 +247,16 @@ def _resolved(config: SweepConfig, index: int, sources: Sources) -> ResolvedMode
     )
 
 
-def _examined(config: SweepConfig, index: int, model: ResolvedModel) -> ResolvedModel:
-    """A folder with what its headers tell."""
+def _examined(
+    config: SweepConfig, index: int, model: ResolvedModel, *, cuts: bool
+) -> ResolvedModel:
+    """A folder with what its headers tell.
+
+    Args:
+        cuts: whether a method cuts training windows: then what begins them matters.
+    """
+    if cuts:
+        model = replace(model, prefixed=may_prefix(model, config.trust))
     if needs_preparation(model) or not model.path:
         return model
     contents = contents_of(

@@ -215,6 +215,9 @@ ASPECTS: tuple[Aspect, ...] = (
     Aspect("pruning/compensation_version", "version of compensation", METHOD,
         "What fits the remaining weights was changed in a way that changes its results.",
         follows=("pruning/method", "pruning/options/compensation")),
+    Aspect("pruning/pieces", "pieces of training windows", METHOD,
+        "Pieces that begin with BOS, as the model's texts do, teach otherwise than those without.",
+        follows=("pruning/method", "model")),
     Aspect("pruning/start/", "start's", METHOD,
         "Training starts from what another method makes of the model, with options and a version "
         "of its own.",

@@ -21,7 +21,13 @@ from tasks.models.errors import UnsupportedModelError
 from tasks.models.gguf_rope import carry_rope
 from tasks.models.gguf_stated import carry_attention_scale, lacking
 from tasks.models.load import load_model, load_tokenizer
-from tasks.models.prepare import model_step, needs_preparation, prepare, read_tokenizer
+from tasks.models.prepare import (
+    is_without_bos,
+    model_step,
+    needs_preparation,
+    prepare,
+    read_tokenizer,
+)
 from tasks.models.sources.gguf_header import check_complete
 from tasks.models.sources.sources import ResolvedModel, resolve_model
 from tasks.store.context import Context
@@ -480,6 +486,7 @@ def test_bos_comes_first_where_llama_cpp_puts_it(
     model = resolve(str(tiny_gguf(tmp_path / "tiny.gguf", keys=keys)))
     prepare(model, tmp_path / "out")
     assert read_tokenizer(model)("AB").input_ids == wanted
+    assert is_without_bos(model) == (stated is False)  # of the others some have none: not asked
     assert reload(tmp_path / "out")[1]("AB").input_ids == wanted
 
 

@@ -6,6 +6,7 @@ transformers. What has the form of a path never reaches the network.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 from collections.abc import Iterator, Mapping
@@ -76,6 +77,8 @@ class ResolvedModel:
         contents: None where no header was read: of a GGUF file, the random model, and a hub model
             that is not fetched yet.
         model_type: of a hub model, as the hub tells it.
+        prefixed: False where its tokenizer is known to put nothing before a text; True also where
+            that was not asked.
     """
 
     spec: str
@@ -85,6 +88,7 @@ class ResolvedModel:
     digest: str
     contents: Contents | None = None
     model_type: str = ""
+    prefixed: bool = dataclasses.field(default=True, compare=False)
 
 
 def resolve_model(
