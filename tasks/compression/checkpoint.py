@@ -66,6 +66,7 @@ class Recipe:
         exclude: patterns of layers that stay as they are, sorted.
         label: the cell in words, such as ``smollm2-135m wanda 0.5``.
         prefixed: whether the tokenizer may put tokens before every text.
+        rescaled: whether blocks may norm or multiply attention's output before they add it.
     """
 
     model: Step
@@ -79,6 +80,7 @@ class Recipe:
     exclude: tuple[str, ...]
     label: str
     prefixed: bool
+    rescaled: bool
 
     @property
     def processes(self) -> int:
@@ -148,6 +150,12 @@ class Recipe:
                 **({"exclude": list(self.exclude)} if self.exclude else {}),
                 # Pieces of windows without a prefix are what they were before there was this input.
                 **({"pieces": "with prefix"} if self._repeats_prefix else {}),
+                # So is a look at attention that is added as it is.
+                **(
+                    {"attention": "as added"}
+                    if self.rescaled and self.method.weighs_attention
+                    else {}
+                ),
                 **self._uses(),
                 **code_input(type(self.method)),
             },

@@ -25,8 +25,8 @@ from tasks.models.sources.sources import ResolvedModel, resolve_model
 from tasks.plan import encoders
 from tasks.plan.completions import require_counted
 from tasks.plan.plan import Cell, Measured, ModelPlan, Plan, Skipped
-from tasks.plan.prefixes import may_prefix
 from tasks.plan.sources import Sources, read_files
+from tasks.plan.traits import may_prefix, may_rescale
 from tasks.pruning.core.methods import Method
 from tasks.pruning.core.targets import SemiStructured, Target
 from tasks.selection.registry import Sampling
@@ -55,9 +55,8 @@ def plan_sweep(config: SweepConfig, *, dtype: str, sources: Sources = _NOTHING_R
     found = [_resolved(config, index, sources) for index in range(len(config.models))]
     if not sources.models:  # what another machine resolved need not lie on this one
         read_files(config, corpora)
-    cuts = any(m.cuts(config.training.sequence_length) for m in methods.values())
     found = [
-        model if model.spec in sources.models else _examined(config, index, model, cuts=cuts)
+        model if model.spec in sources.models else _examined(config, index, model)
         for index, model in enumerate(found)
     ]
     encoders.require_measurable(config, found)
@@ -199,6 +198,7 @@ class _Planner:
             training_options=self.config.training,
             exclude=tuple(sorted(self.config.exclude)),
             prefixed=self.dense.model.prefixed,
+            rescaled=self.dense.model.rescaled,
             label=" ".join(filter(None, (spec, name, selection, str(target), which))),
         )
 
@@ -247,16 +247,13 @@ def _resolved(config: SweepConfig, index: int, sources: Sources) -> ResolvedMode
     )
 
 
-def _examined(
-    config: SweepConfig, index: int, model: ResolvedModel, *, cuts: bool
-) -> ResolvedModel:
-    """A folder with what its headers tell.
-
-    Args:
-        cuts: whether a method cuts training windows: then what begins them matters.
-    """
-    if cuts:
+def _examined(config: SweepConfig, index: int, model: ResolvedModel) -> ResolvedModel:
+    """With what names of checkpoints depend on, and a folder with what its headers tell."""
+    methods = [config.method(name) for name in config.entries]
+    if any(method.cuts(config.training.sequence_length) for method in methods):
         model = replace(model, prefixed=may_prefix(model, config.trust))
+    if any(method.weighs_attention for method in methods):
+        model = replace(model, rescaled=may_rescale(model, config.trust))
     if needs_preparation(model) or not model.path:
         return model
     contents = contents_of(

@@ -218,6 +218,9 @@ ASPECTS: tuple[Aspect, ...] = (
     Aspect("pruning/pieces", "pieces of training windows", METHOD,
         "Pieces that begin with BOS, as the model's texts do, teach otherwise than those without.",
         follows=("pruning/method", "model")),
+    Aspect("pruning/attention", "what of attention is weighed", METHOD,
+        "A block may norm or multiply what attention gives before it adds that.",
+        follows=("pruning/method", "model")),
     Aspect("pruning/start/", "start's", METHOD,
         "Training starts from what another method makes of the model, with options and a version "
         "of its own.",

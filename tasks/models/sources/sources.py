@@ -79,6 +79,8 @@ class ResolvedModel:
         model_type: of a hub model, as the hub tells it.
         prefixed: False where its tokenizer is known to put nothing before a text; True also where
             that was not asked.
+        rescaled: False where its blocks are known to add attention's output as it is, neither
+            normed nor multiplied; True also where that was not asked.
     """
 
     spec: str
@@ -89,6 +91,7 @@ class ResolvedModel:
     contents: Contents | None = None
     model_type: str = ""
     prefixed: bool = dataclasses.field(default=True, compare=False)
+    rescaled: bool = dataclasses.field(default=True, compare=False)
 
 
 def resolve_model(

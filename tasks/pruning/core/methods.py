@@ -63,6 +63,8 @@ class Method(ABC):
     """Whether it learns from pieces of ``training_length`` tokens, cut from the windows."""
     counts_tokens: ClassVar[bool] = False
     """Whether it can learn from some tokens of the training windows alone, and reads the rest."""
+    weighs_attention: ClassVar[bool] = False
+    """Whether it looks at what attention adds to the stream."""
     structured: ClassVar[bool] = False
     """Whether whole heads and channels go, so that the model gets smaller."""
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "nothing"

@@ -69,6 +69,7 @@ class FlipGradient(StructuredMethod):
     uses_training: ClassVar[bool] = True
     cuts_training: ClassVar[bool] = True
     counts_tokens: ClassVar[bool] = True
+    weighs_attention: ClassVar[bool] = True
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "mask"
 
     compensation: Literal["none", "least_squares"] = option("least_squares", COMPENSATION)

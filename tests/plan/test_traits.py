@@ -1,4 +1,4 @@
-"""Pieces of training windows begin as windows do, and no former checkpoint stands for that."""
+"""What a correction changes has another name than what was there before, and nothing else has."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tiny
 from tokenizers.processors import TemplateProcessing
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from configs.yaml_file import validate
 from tasks.models.sources import random_model
@@ -81,13 +82,34 @@ def test_only_checkpoints_that_change_have_another_name(
     assert ("pieces" in plan.cells[0].checkpoint.inputs) == named
 
 
+@pytest.mark.parametrize(
+    ("method", "kind", "named"),
+    [
+        ("flip_gradient", "llama", False),
+        ("flip_gradient", "granite", True),
+        ("flip_gradient", "gemma3_text", True),
+        ("policy_gradient", "granite", False),
+    ],
+)
+def test_only_where_attention_may_be_rescaled_it_is_weighed_otherwise(
+    home: Path, method: str, kind: str, named: bool
+) -> None:
+    config = AutoConfig.for_model(
+        kind, vocab_size=300, hidden_size=32, intermediate_size=64, head_dim=8,
+        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, pad_token_id=0,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(home / "plain")
+    plan = planned("./plain", method, 32)
+    assert ("attention" in plan.cells[0].checkpoint.inputs) == named
+
+
 def test_another_machine_gives_the_same_names(home: Path) -> None:
     """It need not have the models."""
     for model in ("bos", "plain"):
-        plan = planned(f"./{model}", "policy_gradient", 32)
+        plan = planned(f"./{model}", "flip_gradient", 32)
         told = to_json(plan.sources, home)
         (home / model).rename(home / "elsewhere")
-        there = planned(f"./{model}", "policy_gradient", 32, from_json(told, home))
+        there = planned(f"./{model}", "flip_gradient", 32, from_json(told, home))
         assert there.cells[0].checkpoint == plan.cells[0].checkpoint
         (home / "elsewhere").rename(home / model)
 
