@@ -29,7 +29,7 @@ def show_plan(config: SweepConfig, console: Console) -> None:
     console.print(_cells(plan, context))
     if plan.skipped:
         console.print(_skipped(plan))
-    print_notes(plan, console)
+    print_notes(plan, context, console)
     dropped = {cell.checkpoint for cell in plan.cells}
     steps = [step for step in plan.steps() if step not in dropped and step.outside is None]
     cached = sum(context.find(step) is not None for step in steps)

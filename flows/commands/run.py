@@ -20,8 +20,10 @@ from flows.serve.lost_runs import close_abandoned
 from flows.serve.proxies import reach_directly
 from flows.serve.running import use_running
 from tasks.plan.plan import Plan
+from tasks.plan.shared_text import shared_text
 from tasks.reporting.timings import Timings
 from tasks.runtime.links import redacted
+from tasks.store.context import Context
 from tasks.store.home import home, require_writable, sweep_folder
 
 
@@ -67,7 +69,7 @@ def _run(config: SweepConfig, console: Console, work_pool: str, ours: bool) -> i
             plan = session().checked_plan(config)
         log_to_file(config.name)
         _announce(console, config, len(plan.cells), len(plan.skipped))
-        print_notes(plan, console)
+        print_notes(plan, session().context(plan.config), console)
         from prefect import tags
 
         from flows.commands.live import live_view
@@ -101,10 +103,11 @@ def _announce(console: Console, config: SweepConfig, cells: int, skipped: int) -
     )
 
 
-def print_notes(plan: Plan, console: Console) -> None:
+def print_notes(plan: Plan, context: Context, console: Console) -> None:
     """What a reader has to know of the models and texts that were named, and of the name."""
     of_models = (note for model in plan.models for note in model.notes)
-    for note in (*of_models, *plan.option_notes, *plan.text_notes, *_replaced(plan)):
+    of_texts = (*plan.text_notes, *shared_text(plan, context))
+    for note in (*of_models, *plan.option_notes, *of_texts, *_replaced(plan)):
         console.print(f"[yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
 
 

@@ -120,8 +120,7 @@ class Recipe:
             return {"compensation_version": compensation.VERSION}
         if not isinstance(method, RetrainingMethod) or not (start := method.starts_from):
             return {}
-        version = start.version_at(self.target)
-        known = {"method": start.name, "version": version, **asdict(start)}
+        known = {"method": start.name, "version": start.version, **asdict(start)}
         if isinstance(start, LayerMethod) and start.uses_statistics:
             known["statistics_version"] = STATISTICS_VERSION
         return {"start": {**known, **code_input(type(start))}}
@@ -130,7 +129,7 @@ class Recipe:
         """The checkpoint, and its facts alone."""
         checkpoint = Step(
             name=CHECKPOINT,
-            version=self.method.version_at(self.target),
+            version=self.method.version,
             inputs={
                 "layout": LAYOUT,
                 "method": self.method.name,
@@ -201,6 +200,7 @@ def prune(
         for role in ("calibration", "training")
     )
     counted = load_counted(work.need("training")) if training is not None else None
+    prefix = len(work.need("training").facts["prefix"]) if training is not None else 0
     learns = training is not None and not decoder.encoder
     loss = mean_loss(decoder.model) if learns else None  # type: ignore[arg-type]
     with measured(best_device().type) as peak:
@@ -218,6 +218,7 @@ def prune(
                 statistics=statistics,
                 training_NL=training,
                 counted_NL=counted,
+                prefix=prefix,
                 loss=loss,
                 device=best_device(),
                 progress=work.progress,

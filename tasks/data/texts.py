@@ -314,6 +314,14 @@ def cut_once(context: Context, windows: Windows, tokenizer: Any, encoder: bool =
     return cut(windows, tokenizer, encoder)  # cut before for who asks for fewer: this is refused
 
 
+def made_windows(context: Context, windows: Windows) -> Tensor | None:
+    """Windows that are stored, or that a check before the sweep has cut; None: neither."""
+    if found := context.find(windows.step):
+        return load_tokens(found)
+    made: Cut | None = context.loaded.held(f"windows {windows.step.fingerprint}")
+    return made.windows_NL if made else None
+
+
 def _read(corpus: Corpus, role: str, field: str) -> tuple[ResolvedCorpus, list[Document]]:
     return read_corpus(corpus, role=role, base=Path.cwd(), field=f"{field}.corpus")  # type: ignore[arg-type]
 

@@ -69,6 +69,12 @@ class ModelPlan:
         return [f"{self.spec}: {doubt}"] if doubt else []
 
     @property
+    def measured_windows(self) -> list[tuple[Step, Windows]]:
+        """Steps that measure on a text, each with its windows."""
+        found = ((step, step.needs.get("tokens")) for step in steps_of(self.measured))
+        return [(step, t.about) for step, t in found if t and isinstance(t.about, Windows)]
+
+    @property
     def goals(self) -> list[Step]:
         """What its row needs, the model itself first."""
         return [self.subject.weights, *steps_of(self.measured)]
@@ -224,7 +230,17 @@ class Plan:
         return list(notes)
 
     def _seen_texts(self) -> list[str]:
-        """Which measured texts models were pruned or trained on."""
+        notes = (
+            f"{step.label} is measured on a text that {' and '.join(uses)} read too: it tells less "
+            "of texts that the models have not seen."
+            for step, uses in self.seen_texts.items()
+            if uses
+        )
+        return list(dict.fromkeys(notes))
+
+    @property
+    def seen_texts(self) -> dict[Step, list[str]]:
+        """Steps that measure on a text → what reads the same corpus, or a part of it, before."""
         seen: dict[str, dict[str, None]] = {}
         for cell in self.cells:
             recipe, method = cell.recipe, cell.recipe.method
@@ -234,16 +250,11 @@ class Plan:
             ):
                 for digest in windows.facts.digests if windows and uses else ():
                     seen.setdefault(digest, {})[use] = None
-        notes: dict[str, None] = {}
-        for step in (step for model in self.models for step in steps_of(model.measured)):
-            about = step.needs["tokens"].about if "tokens" in step.needs else None
-            digests = about.facts.digests if isinstance(about, Windows) else set()
-            if uses := {use: None for digest in digests for use in seen.get(digest, ())}:
-                notes[
-                    f"{step.label} is measured on a text that {' and '.join(uses)} read too: it "
-                    "tells less of texts that the models have not seen."
-                ] = None
-        return list(notes)
+        return {
+            step: list({use: None for d in windows.facts.digests for use in seen.get(d, ())})
+            for model in self.models
+            for step, windows in model.measured_windows
+        }
 
     def steps(self) -> list[Step]:
         """Every step of the sweep, each once, needs first."""

@@ -32,7 +32,7 @@ from tasks.pruning.core.hessian import Hessian, InverseFactor, inverse_factor
 from tasks.pruning.core.methods import Collector, JointMethod, option
 from tasks.pruning.core.registry import register
 from tasks.pruning.core.solve import conjugate_gradients_
-from tasks.pruning.core.targets import Fraction, Target
+from tasks.pruning.core.targets import Target
 
 
 @register
@@ -41,6 +41,7 @@ class FullOBS(CompensatingMethod, JointMethod):
     """Prunes the smallest OBS losses under the whole Hessian; kept weights compensate."""
 
     name: ClassVar[str] = "full_obs"
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "OBS under the whole Hessian, a layer at once; compensates."
     source: ClassVar[str] = "this project, from Optimal Brain Surgeon (Hassibi & Stork 1992)"
 
@@ -51,10 +52,6 @@ class FullOBS(CompensatingMethod, JointMethod):
     @property
     def departs(self) -> str:
         return "selection and update are this project's own"
-
-    def version_at(self, target: Target) -> int:
-        # Each layer has a mask of its own, where all that share an input had one.
-        return self.version + isinstance(target, Fraction)
 
     def collector(self, in_features: int, device: torch.device) -> Collector:
         return Hessian(in_features, device, self.damping)

@@ -54,7 +54,7 @@ class SparseGPT(JointMethod):
     name: ClassVar[str] = "sparsegpt"
     summary: ClassVar[str] = "Smallest OBS losses go, column by column; later weights compensate."
     source: ClassVar[str] = "Frantar & Alistarh 2023, arXiv 2301.00774"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     block_size: int = option(128, "Columns whose mask is chosen at once; fractions only.", ge=1)
     damping: float = option(
@@ -63,10 +63,6 @@ class SparseGPT(JointMethod):
     tf32: bool = option(
         False, "On a GPU, round a float32 model's inputs to TF32 when the Hessian is summed up."
     )
-
-    def version_at(self, target: Target) -> int:
-        # Zeros that are there already are counted in blocks that have more than their share.
-        return self.version + isinstance(target, Fraction)
 
     def collector(self, in_features: int, device: torch.device) -> Collector:
         return Hessian(in_features, device, self.damping, tf32=self.tf32)

@@ -19,7 +19,7 @@ from tasks.pruning.core import masks
 from tasks.pruning.core.methods import BlockMethod, Collector
 from tasks.pruning.core.registry import register
 from tasks.pruning.core.statistics import ColumnCollector
-from tasks.pruning.core.targets import Fraction, Target
+from tasks.pruning.core.targets import Target
 
 
 class _Energies(ColumnCollector, Collector):
@@ -34,11 +34,7 @@ class Wanda(BlockMethod):
     name: ClassVar[str] = "wanda"
     summary: ClassVar[str] = "Smallest |weight| x input norm of each row go, block after block."
     source: ClassVar[str] = "Sun et al. 2023, arXiv 2306.11695"
-    version: ClassVar[int] = 2
-
-    def version_at(self, target: Target) -> int:
-        # Zeros that are there already are counted beside inputs that are always zero.
-        return self.version + isinstance(target, Fraction)
+    version: ClassVar[int] = 3
 
     def collector(self, in_features: int, device: torch.device) -> Collector:
         return _Energies(in_features, device)

@@ -35,6 +35,7 @@ from tasks.plan.rows import (
     sparser_notes,
 )
 from tasks.plan.selections import compositions_of, notes_of
+from tasks.plan.shared_text import shared_text
 from tasks.provenance.inputs import INPUTS_NAME, write_inputs
 from tasks.reporting.context import CalibrationFacts, ModelFacts, ReportContext, TrainingFacts
 from tasks.reporting.ordering import sort_rows
@@ -170,6 +171,7 @@ def _context(
         measured=_measured_with(plan, context),
         notes=[
             *plan.text_notes,
+            *shared_text(plan, context),
             *left_notes(plan, context),
             *sparser_notes(rows),
             *measured,

@@ -43,6 +43,10 @@ class Loaded:
         self._held[role] = (key, value, release)
         return value
 
+    def held(self, role: str) -> Any:
+        """The role's object where it is there; else None."""
+        return self._held[role][1] if role in self._held else None
+
     def abandon(self) -> None:
         """Give all up after an error, which may be of a device that does not answer any more."""
         for role in tuple(self._held):

@@ -8,9 +8,13 @@ from collections.abc import Callable
 import pytest
 import tiny
 import torch
+import transformers
 from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from tasks.models.architecture.decoder import describe
 from tasks.pruning.core import driver
+from tasks.pruning.core.blocks import Decoder
 from tasks.pruning.core.methods import LearningInputs
 from tasks.pruning.core.sequences import Sequences
 from tasks.pruning.core.structure import Kept, masked_weights, structure_of
@@ -20,7 +24,7 @@ from tasks.pruning.flip_gradient.budget import allocated, fitted
 from tasks.pruning.flip_gradient.choice import Choice
 from tasks.pruning.flip_gradient.judge import Judge
 from tasks.pruning.flip_gradient.method import FlipGradient
-from tasks.pruning.flip_gradient.prior import Prior, prior
+from tasks.pruning.flip_gradient.prior import Prior, _Sums, prior
 from tasks.pruning.flip_gradient.rounds import Rounds, ranks
 
 
@@ -71,6 +75,91 @@ def test_the_prior_is_each_groups_share_of_the_stream() -> None:
         energy_C = last.weight.double().square().sum(0) * seen["c"].double().square().mean((0, 1))
         ordered = energy_C[known.order_LC[index]]
         assert (ordered[1:] >= ordered[:-1] * (1 - 1e-5)).all()
+
+
+def made(model_type: str, **changes: object) -> Decoder:
+    settings = {
+        "vocab_size": tiny.VOCABULARY, "hidden_size": 32, "intermediate_size": 64,
+        "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 128, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+    }  # fmt: skip
+    config = AutoConfig.for_model(model_type, **settings | changes)
+    return describe(tiny._made(type(AutoModelForCausalLM.from_config(config)), config))
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        made("gemma2", head_dim=8),
+        made("gemma3_text", head_dim=8),
+        made("granite", residual_multiplier=0.25),
+    ],
+    ids=["gemma2", "gemma3", "granite"],
+)
+def test_a_groups_share_is_of_what_the_block_adds(decoder: Decoder) -> None:
+    """By what the block gives when its MLP gives nothing: from a stream of zeros, exactly that."""
+    tokens_NL = tiny.tokens(4)
+    known = prior(decoder, LearningInputs(tokens_NL=tokens_NL, loss=lambda _: None))  # type: ignore[arg-type, return-value]
+    structure = structure_of(decoder)
+    for index, block in enumerate(decoder.blocks):
+        seen: dict[str, Tensor] = {}
+        projection = block.get_submodule(structure.attention_out)
+        norm = getattr(block, "post_attention_layernorm", None)
+        hooks = [
+            block.register_forward_pre_hook(lambda _, args, s=seen: s.update(x=args[0])),
+            projection.register_forward_hook(
+                lambda _, args, out, s=seen: s.update(a=args[0], o=out)
+            ),
+        ]
+        with torch.no_grad():
+            decoder.model(input_ids=tokens_NL, use_cache=False)
+        for hook in hooks:
+            hook.remove()
+        if multiplier := getattr(block, "residual_multiplier", None):
+            scale = torch.tensor(multiplier)
+        else:
+            eps = norm.eps  # type: ignore[union-attr]
+            root = (seen["o"].double().square().mean(-1, keepdim=True) + eps).rsqrt()
+            scale = root * (1 + norm.weight.double())  # type: ignore[union-attr]
+        size = (seen["x"].double() + seen["o"].double() * scale).square().mean(-1)
+        width = structure.queries * structure.head_dim
+        for group in range(structure.groups):
+            part = slice(group * width, (group + 1) * width)
+            out = seen["a"][..., part].double() @ projection.weight[:, part].double().T
+            share = float(((out * scale).square().sum(-1) / size).mean())
+            assert known.groups_LG[index, group] == pytest.approx(share, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_groups_that_add_nothing_go_first(dtype: torch.dtype) -> None:
+    gemma = made("gemma3_text", head_dim=8)
+    gemma.model.to(dtype)
+    with torch.no_grad():
+        gemma.blocks[1].post_attention_layernorm.weight.fill_(-1.0)  # type: ignore[union-attr]
+    granite = made("granite", residual_multiplier=0.0)
+    for decoder, blocks in ((gemma, [1]), (granite, [0, 1, 2])):
+        known = prior(decoder, LearningInputs(tokens_NL=tiny.tokens(4), loss=lambda _: None))  # type: ignore[arg-type, return-value]
+        assert (known.groups_LG == 0).all(dim=1).nonzero()[:, 0].tolist() == blocks
+    known = prior(gemma, LearningInputs(tokens_NL=tiny.tokens(4), loss=lambda _: None))  # type: ignore[arg-type, return-value]
+    assert Choice.by_prior(known, 1 / 6).groups_LG.sum(1).tolist() == [2, 1, 2]
+
+
+def test_a_block_that_norms_the_sum_is_judged_by_the_sum() -> None:
+    """As OPT-350M's: what it makes of attention's output alone says nothing."""
+    config = transformers.OPTConfig(
+        hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=tiny.VOCABULARY, word_embed_proj_dim=32, max_position_embeddings=128,
+        do_layer_norm_before=False,
+    )  # fmt: skip
+    decoder = describe(tiny._made(transformers.OPTForCausalLM, config))
+    sums = [_Sums(block, structure_of(decoder)) for block in decoder.blocks]
+    for block, entry in zip(decoder.blocks, sums, strict=True):
+        block.register_forward_pre_hook(entry.before_block, with_kwargs=True)
+        entry._attention.register_forward_hook(entry.after_attention)
+        entry._channels.register_forward_hook(entry.after_channels)
+    with torch.no_grad():
+        decoder.model(input_ids=tiny.tokens(2), use_cache=False)
+    assert [entry._plain for entry in sums] == [True, True]
 
 
 def test_the_judge_is_the_divergence_of_the_masked_model() -> None:

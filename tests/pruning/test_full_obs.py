@@ -150,12 +150,6 @@ def test_a_hessian_that_had_to_be_damped_more_is_told(monkeypatch: pytest.Monkey
     assert collector.figures() == {"hessians_damped_more": 1.0}
 
 
-def test_artifacts_from_before_each_layer_had_its_own_mask_are_made_again() -> None:
-    """Those of groups are as they were, and so is what AST made from them."""
-    versions = [FullOBS().version_at(parse_target(target)) for target in ("0.5", "2:4")]
-    assert versions == [FullOBS.version + 1, FullOBS.version]
-
-
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_what_is_not_finite_is_refused(bad: float) -> None:
     weight_OI, inputs = random(3, COLUMNS), correlated()

@@ -49,6 +49,44 @@ def test_sequences_that_predict_nothing_that_counts_go() -> None:
         Sequences(ids_NL).cut(13)
 
 
+def test_sequences_begin_as_the_windows_do() -> None:
+    """With the tokens that the tokenizer puts before every text; no token of text is lost."""
+    text_NL = torch.arange(10, 32).view(2, 11)
+    ids_NL = torch.cat([torch.tensor([[1, 2], [1, 2]]), text_NL], dim=1)
+    counted_NL = ids_NL > 20
+    counted_NL[:, 12] = False
+    found = Sequences(ids_NL, prefix=2).cut(5)
+    assert found.ids_NL[:, :2].tolist() == [[1, 2]] * 6
+    assert found.ids_NL[:, 2:].reshape(2, 9).equal(text_NL[:, :9])
+    some = Sequences(ids_NL, counted_NL, prefix=2).cut(5)
+    assert torch.equal(some.ids_NL, found.ids_NL[3:])
+    assert some.counted_NL is not None
+    assert torch.equal(some.counted_NL, some.ids_NL > 20)
+    assert torch.equal(found[1:].cut(4).ids_NL[:, 0], torch.ones(5, dtype=torch.long))
+    assert Sequences(ids_NL, prefix=2).cut(13).ids_NL.equal(ids_NL)
+    with pytest.raises(ValueError, match="sequence_length 2 has no room for text"):
+        Sequences(ids_NL, prefix=2).cut(2)
+
+
+@pytest.mark.parametrize("method", [POLICY, FLIPS])
+def test_all_that_is_learned_from_begins_with_the_prefix(method: Method) -> None:
+    seen: list[torch.Tensor] = []
+    decoder = tiny.decoder("llama")
+    embedding = decoder.model.get_input_embeddings()  # type: ignore[operator]
+    embedding.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    training_NL = tiny.tokens(8, 32, seed=5)
+    training_NL[training_NL == 1] = 3
+    training_NL[:, 0] = 1
+    calibration_NL = training_NL[:2, :24]  # of another length, so that it is told apart
+    driver.prune(method, decoder, Fraction(0.25), tokens_NL=calibration_NL,
+                 training_NL=training_NL, prefix=1)  # fmt: skip
+    cut = [ids_BL for ids_BL in seen if ids_BL.shape[1] == method.training_length]
+    assert cut
+    for ids_BL in cut:
+        assert (ids_BL[:, 0] == 1).all()
+        assert (ids_BL[:, 1:] != 1).all()
+
+
 def test_losses_are_means_over_what_counts() -> None:
     decoder, ids_NL, counted_NL = tiny.decoder("llama"), tiny.tokens(8), some()
     with torch.no_grad():

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from support.contract import METHODS
 from torch import Tensor
 
-from configs.schema import SweepConfig
-from tasks.plan.sweep import plan_sweep
 from tasks.pruning.core import masks
 from tasks.pruning.core.methods import BlockMethod, LayerMethod, OneShotMethod
 from tasks.pruning.core.registry import methods, parse_target
 from tasks.pruning.core.statistics import ColumnCollector
-from tasks.pruning.core.targets import Fraction, SemiStructured
-from tasks.pruning.magnitude import Magnitude
-from tasks.pruning.sketched_obs.method import SketchedOBS
 from tasks.pruning.sparsegpt import SparseGPT
-from tasks.pruning.swiftprune.method import SwiftPrune
-from tasks.pruning.wanda import Wanda
 
 CPU = torch.device("cpu")
 ROWS, COLUMNS = 48, 128
@@ -112,19 +103,3 @@ def test_a_block_of_columns_with_more_zeros_than_its_share_keeps_them() -> None:
         assert shares == pytest.approx([1 / 3] * 3, abs=1e-3)
     plain = pruned(method, random(ROWS, COLUMNS).masked_fill(ZEROS["a few"], 0), inputs_NLI, "0.5")
     assert [int((part == 0).sum()) for part in plain.split(32, 1)] == [ROWS * 16] * 4
-
-
-def test_artifacts_are_made_again_where_the_count_was_missed_and_nowhere_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    half = Fraction(0.5)
-    plain = [Magnitude(), SketchedOBS(), SwiftPrune()]
-    changed = [Wanda(), SparseGPT(), SwiftPrune(contribution="output")]
-    assert [method.version_at(half) - method.version for method in plain] == [0, 0, 0]
-    assert [method.version_at(half) - method.version for method in changed] == [1, 1, 1]
-    for method in (*plain, *changed):
-        assert method.version_at(SemiStructured(2, 4)) == method.version
-    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path))
-    asked = {"name": "s", "models": ["tiny-random"], "methods": ["wanda"]}
-    cells = plan_sweep(SweepConfig(**asked, targets=("0.5", "2:4")), dtype="float32").cells
-    assert [cell.checkpoint.version for cell in cells] == [Wanda.version + 1, Wanda.version]

@@ -86,6 +86,7 @@ def prune(
     statistics: Statistics | None = None,
     training_NL: Tensor | None = None,
     counted_NL: Tensor | None = None,
+    prefix: int = 0,
     loss: Loss | None = None,
     device: torch.device | None = None,
     progress: Progress | None = None,
@@ -99,6 +100,7 @@ def prune(
         statistics: from :func:`collect_statistics`, for layer methods that use them.
         training_NL: windows to learn from, for methods with ``uses_training``.
         counted_NL: which of their tokens are learned from; None: all.
+        prefix: how many tokens each begins with that the tokenizer puts before every text, as BOS.
         loss: the model's mean loss on windows; by default, from all logits at once.
         device: where the work is done; by default, where the model is.
         into: takes the pruned weights one by one, and becomes the result's ``weights``; by default
@@ -125,6 +127,7 @@ def prune(
             tokens_NL=tokens_NL,
             training_NL=training_NL,
             counted_NL=counted_NL,
+            prefix=prefix,
             loss=loss or plain_loss(decoder),
             device=device,
             progress=progress,

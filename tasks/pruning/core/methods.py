@@ -87,15 +87,6 @@ class Method(ABC):
         """How many tokens a training window needs at least."""
         return 2
 
-    def version_at(self, target: Target) -> int:
-        """The version of what it makes at ``target``.
-
-        A method whose results change at some targets or with some options alone adds to
-        ``version`` there, so that other artifacts are still reused.
-        """
-        del target
-        return self.version
-
     @property
     def refuses_encoders(self) -> str:
         """Why it cannot prune models that predict no next token; empty where it can."""
@@ -281,6 +272,7 @@ class LearningInputs:
         tokens_NL: calibration windows, for methods with ``uses_calibration``.
         training_NL: windows to learn from, for methods with ``uses_training``.
         counted_NL: which of their tokens count; None: all.
+        prefix: how many tokens each begins with that the tokenizer puts before every text, as BOS.
         loss: token windows, and which tokens count → mean negative log-likelihood of the model as
             it is; of an encoder, the distance of its hidden states from the dense model's.
         device: where blocks are worked on; None: where the model is.
@@ -290,6 +282,7 @@ class LearningInputs:
     tokens_NL: Tensor | None = None
     training_NL: Tensor | None = None
     counted_NL: Tensor | None = None
+    prefix: int = 0
     loss: Loss
     device: torch.device | None = None
     progress: Progress | None = None
@@ -297,7 +290,7 @@ class LearningInputs:
     def training(self) -> Sequences:
         """The windows to learn from."""
         assert self.training_NL is not None
-        return Sequences(self.training_NL, self.counted_NL)
+        return Sequences(self.training_NL, self.counted_NL, self.prefix)
 
 
 @dataclass(frozen=True, kw_only=True)

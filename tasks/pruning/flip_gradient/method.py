@@ -63,7 +63,7 @@ class FlipGradient(StructuredMethod):
         "Heads and channels by what flipping each one changes, then least squares; no gradients."
     )
     source: ClassVar[str] = "this project, from the policy gradient of arXiv 2406.10576"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     uses_seed: ClassVar[bool] = True
     uses_calibration: ClassVar[bool] = True
     uses_training: ClassVar[bool] = True

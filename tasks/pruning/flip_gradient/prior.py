@@ -1,10 +1,13 @@
 """What a group or a channel contributes, from one pass over the dense model.
 
-A group's share of the residual stream: mean over tokens of ‖W_g a_g‖² / mean(x²), with a_g what
+A group's share of the residual stream: mean over tokens of ‖D W_g a_g‖² / mean(x²), with a_g what
 enters the attention's output projection from it, W_g its columns, and x the stream after attention.
 It is compared over all blocks, so it must be relative: without the division a few tokens with huge
-activations decide. A channel's energy at the MLP's output, ‖W_c‖²·mean(a_c²), orders the channels
-of one block.
+activations decide. D is 1 in most models. Where the block norms the projection's output before it
+adds it (Gemma 2 and 3), or multiplies it (Granite), D is what that makes of each feature of a
+token: a group that adds nothing to the stream has a share of 0.
+
+A channel's energy at the MLP's output, ‖W_c‖²·mean(a_c²), orders the channels of one block.
 
 Shapes: ``L`` blocks, ``G`` key/value groups, ``C`` channels, ``H`` hidden size, ``T`` tokens, ``F``
 features of the attention's output, ``Q`` those of one group.
@@ -57,30 +60,85 @@ class _Sums:
         self._structure = structure
         self._attention = block.get_submodule(structure.attention_out)
         self._channels = block.get_submodule(structure.channel_out)
-        self._stream_TH: Tensor | None = None
+        self._block = block
+        self._call: tuple[tuple[Any, ...], dict[str, Any]] = (), {}
+        self._given: Tensor | None = None
+        self._hidden_BLH: Tensor | None = None
+        self._plain: bool | None = None
         self.groups_G = torch.zeros(structure.groups)
         self.channels_C = torch.zeros(structure.channels)
         self.tokens = 0
 
     def before_block(self, _: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        hidden = args[0] if args else next(iter(keywords.values()))
-        self._stream_TH = hidden_of(hidden).flatten(0, 1).float()
+        if self._given is not None:
+            return
+        hidden_BLH = hidden_of(args[0] if args else next(iter(keywords.values())))
+        self._call = args, keywords
+        self._hidden_BLH = hidden_BLH
+        if self._plain is None:
+            self._plain = self._adds_as_it_is(hidden_BLH)
 
-    def after_attention(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        assert self._stream_TH is not None
-        inputs_TGQ = args[0].reshape(len(self._stream_TH), self._structure.groups, -1).float()
+    def _adds_as_it_is(self, hidden_BLH: Tensor) -> bool:
+        """Whether attention's output reaches the sum with the stream as it is.
+
+        It does too where the block norms that sum, as OPT-350M does: shares are of the sum.
+        """
+        added_BLH = self._passed(torch.zeros_like(hidden_BLH), hidden_BLH)
+        if torch.equal(added_BLH, hidden_BLH):
+            return True
+        # As large as what is added: a norm of the sum would then show.
+        stream_BLH = hidden_BLH * (added_BLH.float().norm() / hidden_BLH.float().norm())
+        sum_BLH = stream_BLH.float() + added_BLH.float()
+        found_BLH = self._passed(stream_BLH.to(hidden_BLH.dtype), hidden_BLH).float()
+        return bool((found_BLH - sum_BLH).norm() > 0.05 * sum_BLH.norm())
+
+    def _passed(self, hidden_BLH: Tensor, output: Tensor) -> Tensor:
+        """The stream after the block if its projection gave ``output`` and its MLP nothing.
+
+        From a stream of zeros it is what the block makes of the output, without the rounding of a
+        difference.
+        """
+        args, keywords = self._call
+        if args:
+            args = (hidden_BLH, *args[1:])
+        else:
+            keywords = {**keywords, next(iter(keywords)): hidden_BLH}
+        self._given = output
+        try:
+            return hidden_of(self._block(*args, **keywords))
+        finally:
+            self._given = None
+
+    def after_attention(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        if self._given is not None:
+            return self._given.reshape(output.shape).clone()
+        assert self._hidden_BLH is not None
+        stream_TH = self._hidden_BLH.flatten(0, 1).float()
+        inputs_TGQ = args[0].reshape(len(stream_TH), self._structure.groups, -1).float()
         weight_HF = self._attention.get_parameter("weight").float()
         weight_GQH = weight_HF.T.reshape(self._structure.groups, inputs_TGQ.shape[2], -1)
-        stream_TH = self._stream_TH + output.reshape(self._stream_TH.shape).float()
+        output_TH = output.reshape(stream_TH.shape).float()
+        scale_TH: Tensor | None = None
+        if not self._plain:
+            added_BLH = self._passed(torch.zeros_like(self._hidden_BLH), output)
+            added_TH = added_BLH.reshape(output_TH.shape).float()
+            scale_TH = torch.where(output_TH == 0, 0, added_TH / output_TH)
+            output_TH = added_TH
+        stream_TH = stream_TH + output_TH
         size_T = stream_TH.square().mean(dim=1).clamp(min=1e-12)
         for group, (inputs_TQ, weight_QH) in enumerate(
             zip(inputs_TGQ.unbind(1), weight_GQH, strict=True)
         ):
-            energy_T = (inputs_TQ @ weight_QH).square().sum(dim=1)
+            part_TH = inputs_TQ @ weight_QH
+            if scale_TH is not None:
+                part_TH *= scale_TH
+            energy_T = part_TH.square().sum(dim=1)
             self.groups_G[group] += (energy_T / size_T).sum().cpu()
         self.tokens += len(stream_TH)
 
-    def before_channels(self, _: nn.Module, args: tuple[Any, ...]) -> None:
+    def after_channels(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        if self._given is not None:
+            return torch.zeros_like(output)
         inputs_TC = args[0].reshape(-1, self._structure.channels).float()
         self.channels_C += inputs_TC.square().sum(dim=0).cpu()
 
@@ -108,7 +166,7 @@ def prior(decoder: Decoder, inputs: LearningInputs) -> Prior:
         hooks = [
             block.register_forward_pre_hook(sums.before_block, with_kwargs=True),
             attention.register_forward_hook(sums.after_attention),
-            channels.register_forward_pre_hook(sums.before_channels),
+            channels.register_forward_hook(sums.after_channels),
         ]
         try:
             at_work.run()

@@ -64,7 +64,7 @@ class PolicyGradient(SampledMethod):
     cuts_training: ClassVar[bool] = True
     counts_tokens: ClassVar[bool] = True
     learns: ClassVar[Literal["nothing", "mask", "weights"]] = "mask"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     published: ClassVar[Mapping[str, Any]] = {
         "initialisation": "wanda_sp",
         "sharpness": 1.0,

@@ -62,7 +62,7 @@ class SwiftPrune(LayerMethod):
     name: ClassVar[str] = "swiftprune"
     summary: ClassVar[str] = "Closed-form OBS loss from one pass of the dense model; sorts nothing."
     source: ClassVar[str] = "SwiftPrune, arXiv 2501.16376 (our reading)"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     uses_seed: ClassVar[bool] = True
     uses_calibration: ClassVar[bool] = True
     uses_statistics: ClassVar[bool] = True
@@ -92,10 +92,6 @@ class SwiftPrune(LayerMethod):
     tokens: int = option(
         1 << 20, "Statistics use at most so many calibration tokens, in whole windows.", ge=1
     )
-
-    def version_at(self, target: Target) -> int:
-        # Zeros that are there already are counted beside inputs that are always zero.
-        return self.version + (isinstance(target, Fraction) and self.contribution == "output")
 
     def calibration_windows(self, windows: int, length: int) -> int:
         return min(windows, -(-self.tokens // length))
