@@ -181,7 +181,7 @@ def test_work_block_by_block_is_done_on_the_gpu_wherever_the_model_lies(
         inputs={"windows": 1, "dtype": "float32"},
         needs=["training"] if method in ("policy_gradient", "ast") else [],
     )
-    artifact = SimpleNamespace(path=tmp_path, facts={})
+    artifact = SimpleNamespace(path=tmp_path, facts={"prefix": []})
     work: Any = SimpleNamespace(
         context=None, step=step, need=lambda _: artifact, out=tmp_path, progress=None
     )

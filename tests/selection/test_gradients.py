@@ -229,7 +229,8 @@ def test_projection_keeps_angles() -> None:
 def test_projection_is_linear_blockwise_and_follows_its_seed() -> None:
     rows = torch.randn(3, BLOCK + 100, generator=torch.Generator().manual_seed(0))
     whole = project(rows, 24, seed=1)
-    torch.testing.assert_close(project(rows[1:2], 24, seed=1), whole[1:2])
+    # A processor's kernels may sum one row in another order than three.
+    torch.testing.assert_close(project(rows[1:2], 24, seed=1), whole[1:2], rtol=1e-4, atol=1e-3)
     summed = project(rows.sum(0, keepdim=True), 24, seed=1)[0]
     torch.testing.assert_close(summed, whole.sum(0), rtol=1e-4, atol=1e-2)
     assert not torch.allclose(project(rows, 24, seed=2), whole)
