@@ -177,14 +177,30 @@ def read_python_docs(part: Role) -> tuple[str, list[str], dict[str, Any]]:
     The text is ``pydoc_data.topics``, which every CPython carries. A topic belongs to the part that
     its name's hash says, so that the parts stay the same where a Python version adds a topic. The
     texts differ between versions: figures of two versions compare only where their corpus digests
-    agree. The parts are disjoint, make up all topics, and each holds about half of the characters.
+    agree. Topics quote each other: of the held-out ones, paragraphs that a topic of the calibration
+    part has as well are left out, a sixth of their characters.
     """
     from pydoc_data.topics import topics
 
-    names = [name for name in sorted(topics) if _part_of(name) == part]
+    texts: dict[str, list[str]] = {"calibration": [], "heldout": []}
+    for name in sorted(topics):
+        texts[_part_of(name)].append(topics[name])
+    if part == "heldout":
+        seen = {_words(of) for text in texts["calibration"] for of in _paragraphs(text)}
+        kept = [[of for of in _paragraphs(text) if _words(of) not in seen] for text in texts[part]]
+        texts[part] = ["\n\n".join(paragraphs) for paragraphs in kept if paragraphs]
     version = platform.python_version()
     facts = {"part": part, "python": version}
-    return f"Python {version} language reference, {part} part", [topics[n] for n in names], facts
+    return f"Python {version} language reference, {part} part", texts[part], facts
+
+
+def _paragraphs(text: str) -> list[str]:
+    return text.split("\n\n")
+
+
+def _words(paragraph: str) -> str:
+    """However it is indented."""
+    return " ".join(paragraph.split())
 
 
 def _part_of(topic: str) -> str:
