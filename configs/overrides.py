@@ -59,9 +59,8 @@ def _merge(
     if isinstance(target, list):
         if not re.fullmatch(r"[0-9]{1,6}", key) or int(key) >= len(target):
             there = f"this list has entries 0 to {len(target) - 1}"
-            raise ConfigurationError(
-                f"--set {field}", key, there if target else "this list is empty: set all of it"
-            )
+            empty = "this list is empty: set the whole list, as field=[value]"
+            raise ConfigurationError(f"--set {field}", key, there if target else empty)
         result: Any = list(target)
         index: Any = int(key)
         current = result[index]

@@ -63,8 +63,8 @@ def _drop(checkpoint: Step, store: Store, sweep: str) -> None:
             needed = needed_artifacts(besides=sweep)
         except ValueError as error:
             _LOG.warning(
-                "%s cannot be read, so what its sweep needs is not known, and checkpoints stay: "
-                "run that sweep again, or delete its folder",
+                "%s cannot be read, so it is not known what is still needed, and checkpoints stay: "
+                "run the sweep of that folder again, or delete the folder",
                 error,
             )
             return

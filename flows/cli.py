@@ -342,7 +342,6 @@ def main() -> NoReturn:
 def status() -> int:
     """Run the command line; the exit status. No exception leaves it, and each is told in a line."""
     try:
-        _require_working_folder()
         app()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
@@ -351,16 +350,6 @@ def status() -> int:
 
         return tell(error, _say)
     return 0
-
-
-def _require_working_folder() -> None:
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        from configs.errors import ConfigurationError
-
-        allowed = "the working folder is gone: go to another one"
-        raise ConfigurationError("the working folder", ..., allowed) from None
 
 
 def _say(kind: str, text: str) -> None:

@@ -42,6 +42,9 @@ def tell(error: Exception, say: Callable[[str, str], None]) -> int:
     if isinstance(error, ConfigurationError):
         say("error", str(error))
         return 2
+    if isinstance(error, FileNotFoundError) and _working_folder_is_gone():
+        say("error", "the working folder is gone: change to another folder")
+        return 2
     if isinstance(error, _NOBODYS):
         say("error", str(error))
         say("", "run the same command again later: what was computed stays")
@@ -63,6 +66,14 @@ def tell(error: Exception, say: Callable[[str, str], None]) -> int:
     if log := _kept_traceback():
         say("", f"this is a fault of secateur's; its traceback is in {log}")
     return 1
+
+
+def _working_folder_is_gone() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _kept_traceback() -> Path | None:

@@ -50,6 +50,10 @@ def _rewrite(name: str, folder: Path, console: Console) -> None:
         former = read_results(folder)
     except FileNotFoundError:  # written again with the rest
         former = []
+        console.print(
+            "note: results.json was gone; why cells failed, and rows' MLflow runs, are not known",
+            highlight=False,
+        )
     errors = {
         str(row["fingerprint"]): str(row["error"])
         for row in former

@@ -33,10 +33,11 @@ _LIMITS = (
 )  # fmt: skip
 """How configurations call the number of positions that a model knows."""
 _AFTER_PADDING = (
-    "roberta", "camembert", "mpnet", "longformer", "data2vec-text", "ibert", "xmod", "luke", "esm",
-    "lilt", "markuplm", "layoutlmv3",
+    "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert",
+    "data2vec-text", "ibert", "longformer", "luke", "esm", "lilt", "layoutlmv3", "markuplm",
+    "mpnet", "xmod",
 )  # fmt: skip
-"""In the types of models whose positions are counted from behind the padding token's number."""
+"""Types of models whose positions are counted from behind the padding token's number."""
 
 
 @dataclass(frozen=True)
@@ -198,8 +199,7 @@ def check_length(config: Any, length: int, field: str) -> None:
 def positions_of(config: Any) -> int | None:
     """How many tokens a model takes at once; None where its configuration names no limit."""
     longest = text_setting(config, *_LIMITS)
-    kind = getattr(config, "model_type", "")
-    if longest is not None and any(part in kind for part in _AFTER_PADDING):
+    if longest is not None and getattr(config, "model_type", "") in _AFTER_PADDING:
         return longest - (config.pad_token_id or 0) - 1
     return longest
 

@@ -202,7 +202,7 @@ class Plan:
     @property
     def text_notes(self) -> list[str]:
         """What a reader has to know of the texts, in sentences."""
-        return [*self._fewer_windows(), *self._seen_texts()]
+        return [*self._fewer_windows(), *self._seen_notes()]
 
     @property
     def option_notes(self) -> list[str]:
@@ -229,10 +229,10 @@ class Plan:
                 ] = None
         return list(notes)
 
-    def _seen_texts(self) -> list[str]:
+    def _seen_notes(self) -> list[str]:
         notes = (
-            f"{step.label} is measured on a text that {' and '.join(uses)} read too: it tells less "
-            "of texts that the models have not seen."
+            f"{step.label} is measured on a text that {' and '.join(uses)} read too, so the figure "
+            "says less about text that the models have not seen."
             for step, uses in self.seen_texts.items()
             if uses
         )

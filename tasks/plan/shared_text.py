@@ -22,6 +22,8 @@ RUN = 50
 """Tokens. Unrelated text shares shorter runs: a test text of WikiText-2 and a calibration text of
 its others, of 300 000 and 250 000 tokens, have one of 20 in common and none of 25."""
 _BUCKETS = 2**26
+_AT_ONCE = 256
+"""Windows that are hashed together: training texts may have many."""
 _FACTOR = 0x1E3779B97F4A7C15  # odd: hashes are polynomials of it modulo 2^64
 
 
@@ -50,8 +52,8 @@ def shared_text(plan: Plan, context: Context) -> list[str]:
                     whose = f" of {model.spec}" if len(plan.models) > 1 else ""
                     notes.append(
                         f"{step.label}{whose}: {count} of {len(runs_NR)} windows share {RUN} "
-                        f"tokens or more in a row with what {use} reads: they tell less of texts "
-                        "that the models have not seen."
+                        f"tokens or more in a row with what {use} reads, so the figure says less "
+                        "about text that the models have not seen."
                     )
     return notes
 
@@ -95,8 +97,9 @@ def _read_runs(cells: list[Cell], use: str, context: Context, wanted: Tensor) ->
     for (_, count), windows in seen.items():
         windows_NL = made_windows(context, windows)
         if windows_NL is not None:
-            runs_R = run_hashes(windows_NL[:count]).flatten()
-            found.append(runs_R[wanted[runs_R % len(wanted)]])
+            for part_NL in windows_NL[:count].split(_AT_ONCE):
+                runs_R = run_hashes(part_NL).flatten()
+                found.append(runs_R[wanted[runs_R % len(wanted)]])
     return torch.cat(found).unique()
 
 

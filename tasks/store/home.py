@@ -22,7 +22,7 @@ def home() -> Path:
     """The home folder, absolute; it need not exist yet.
 
     Raises:
-        ConfigurationError: for what can be no path, a file, or where the working folder is gone.
+        ConfigurationError: for what can be no folder, or where the working folder is gone.
     """
     given = os.environ.get("SECATEUR_HOME") or "outputs"
     try:
@@ -30,9 +30,18 @@ def home() -> Path:
     except FileNotFoundError as error:
         allowed = "the working folder is gone: name an absolute path, or go to another folder"
         raise ConfigurationError("SECATEUR_HOME", given, allowed) from error
-    if path.is_file():
-        raise ConfigurationError("SECATEUR_HOME", path, "the home is a folder, and this is a file")
+    try:
+        there = next(known for known in (path, *path.parents) if known.exists())
+    except OSError as error:  # a folder above it may not be entered
+        raise _no_home(path, str(error)) from error
+    if not there.is_dir():
+        raise _no_home(path, f"{there} is no folder")
     return path
+
+
+def _no_home(path: Path, reason: str) -> ConfigurationError:
+    allowed = "the home must be a folder that can be written"
+    return ConfigurationError("SECATEUR_HOME", path, allowed, reason)
 
 
 def require_writable(folder: Path) -> None:
@@ -48,9 +57,7 @@ def require_writable(folder: Path) -> None:
             pass
         _require_one_disk(folder / "tmp", folder / "artifacts")
     except OSError as error:
-        raise ConfigurationError(
-            "SECATEUR_HOME", folder, "the home must be a folder that can be written", str(error)
-        ) from error
+        raise _no_home(folder, str(error)) from error
     Store(folder).require_room(None, "a sweep")
 
 

@@ -77,7 +77,7 @@ def needed_artifacts(*, besides: str = "") -> set[str]:
     needed: set[str] = set()
     for listing in (home() / "tmp").glob(f"needs*/{LISTING}"):
         with suppress(FileNotFoundError):  # it ended since, and needs nothing
-            needed.update(json.loads(listing.read_text()))
+            needed.update(_listed(listing))
     for folder in (home() / "sweeps").glob("*"):
         listing = folder / LISTING
         if not listing.exists() and not (folder / "config.yaml").exists():
@@ -85,7 +85,16 @@ def needed_artifacts(*, besides: str = "") -> set[str]:
         if folder.name == besides:
             continue
         try:
-            needed.update(json.loads(listing.read_text()))
-        except (OSError, ValueError, TypeError) as error:
+            needed.update(_listed(listing))
+        except FileNotFoundError as error:
             raise ValueError(str(listing)) from error
     return needed
+
+
+def _listed(listing: Path) -> set[str]:
+    try:
+        return set(json.loads(listing.read_text()))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(str(listing)) from error

@@ -44,7 +44,7 @@ def main() -> None:
         LearningInputs(tokens_NL=bench.calibration, loss=lambda *_: torch.zeros(())),
     )
     choice = Choice.by_prior(known, 0.2)
-    windows = Sequences(bench.calibration.reshape(-1, LENGTH)[:SEQUENCES])
+    windows = Sequences(bench.calibration, prefix=len(bench.prefix)).cut(LENGTH)[:SEQUENCES]
     blocks, vocabulary = len(bench.decoder.blocks), bench.model.config.get_text_config().vocab_size
     print("| at once | begin | whole | from a quarter | half | three quarters | divergences |")
     print("|---|---|---|---|---|---|---|")

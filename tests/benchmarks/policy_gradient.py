@@ -69,6 +69,7 @@ def measure(
         seed=seed,
         tokens_NL=bench.calibration[:START],
         training_NL=bench.calibration[SKIP:],
+        prefix=len(bench.prefix),
         loss=mean_loss(bench.model),
     )
     assert result.kept is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import sys
@@ -17,6 +18,7 @@ from flows import cli
 from flows.cell import _drop
 from flows.commands import gc
 from tasks.store import needs
+from tasks.store.home import home as current_home
 from tasks.store.needs import (
     needed_meanwhile,
     needs_settled,
@@ -173,11 +175,17 @@ def test_a_checkpoint_stays_where_it_is_not_known_who_needs_it(
     assert store.find(STEP.place) is not None
     assert "stray" in caplog.text
     shutil.rmtree(stray)
+    selection = store.root / "tmp" / "needs0123456789abcdef"
+    (selection / "artifacts.json").mkdir(parents=True)
+    _drop(STEP, store, "demo")
+    assert store.find(STEP.place) is not None
+    assert str(selection) in caplog.text
+    shutil.rmtree(selection)
     _drop(STEP, store, "demo")
     assert store.find(STEP.place) is None
 
 
-@pytest.mark.parametrize("home", ["~nobody-of-this-name/x", "file"])
+@pytest.mark.parametrize("home", ["~nobody-of-this-name/x", "file", "file/home"])
 def test_a_home_that_is_none_is_named(
     home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,6 +195,32 @@ def test_a_home_that_is_none_is_named(
     monkeypatch.setattr(sys, "argv", ["secateur", "gc"])
     assert cli.status() == 2
     assert "SECATEUR_HOME" in capsys.readouterr().err
+
+
+def test_a_home_that_cannot_be_reached_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For root, too, who may enter every folder."""
+
+    def exists(_: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "closed" / "home"))
+    with monkeypatch.context() as closed, pytest.raises(ConfigurationError, match="SECATEUR_HOME"):
+        closed.setattr(Path, "exists", exists)
+        current_home()
+
+
+def test_from_a_working_folder_that_is_gone_another_home_is_tidied_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("SECATEUR_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(sys, "argv", ["secateur", "gc"])
+    assert cli.status() == 0
 
 
 def test_a_working_folder_that_is_gone_is_named(

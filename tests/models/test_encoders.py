@@ -12,7 +12,13 @@ import transformers
 from support import encoders, families
 
 from configs.trust import Trust
-from tasks.data.windows import check_length, positions_of, prefix_tokens, suffix_tokens
+from tasks.data.windows import (
+    _AFTER_PADDING,
+    check_length,
+    positions_of,
+    prefix_tokens,
+    suffix_tokens,
+)
 from tasks.measures.reconstruction.layer_errors import reconstruction_errors
 from tasks.models.architecture.decoder import describe
 from tasks.models.architecture.head import split_head
@@ -349,5 +355,6 @@ def test_every_model_that_counts_positions_from_its_padding_is_known() -> None:
         if re.search(r"create_position_ids_from_input_ids|padding_idx \+ 1", file.read_text())
     }
     assert len(found) > 20
+    assert set(_AFTER_PADDING) == set(COUNTED_FROM_PADDING), "each is tried above"
     mine = {kind.replace("-", "_") for kind in COUNTED_FROM_PADDING}
     assert found - mine - set().union(*OF_OTHERS.values()) == set()

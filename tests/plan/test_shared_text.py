@@ -55,7 +55,7 @@ def notes(measured: dict[str, Any], method: str = "wanda", **changes: Any) -> li
     for step in plan.windows(plan.models[0]):
         session().context(plan.config).make(step.step)
     assert shared_text(plan, session().context(plan.config)) == found  # once they are stored
-    return [note.partition(": they tell")[0] for note in found]
+    return [note.partition(", so the figure")[0] for note in found]
 
 
 def said(windows: int, use: str) -> list[str]:

@@ -90,6 +90,18 @@ def test_a_layer_has_what_was_asked_or_what_was_there(method: OneShotMethod, dea
             assert reached == pytest.approx(expected, abs=masks.TOLERANCE), (zeros, target)
 
 
+@pytest.mark.parametrize("method", ONE_SHOT, ids=label)
+def test_a_group_loses_no_more_than_its_zeros_leave_to_lose(method: OneShotMethod) -> None:
+    """Weights of inputs that are always zero score as low as weights that are zero."""
+    inputs_NLI = random(4, 64, COLUMNS, seed=1)
+    inputs_NLI[..., 0::4] = inputs_NLI[..., 1::4] = 0
+    zero_OI = DRAWN_OI < 0.2
+    result_OI = pruned(method, random(ROWS, COLUMNS).masked_fill(zero_OI, 0), inputs_NLI, "2:4")
+    found, there = ((m.reshape(-1, 4)).sum(dim=1) for m in (result_OI == 0, zero_OI))
+    assert (found >= 2).all()
+    assert (found <= there.clamp(min=2)).all()
+
+
 def test_a_block_of_columns_with_more_zeros_than_its_share_keeps_them() -> None:
     """And where none has, SparseGPT's own rule holds: as much of each block."""
     inputs_NLI = random(4, 64, COLUMNS, seed=1)

@@ -171,8 +171,10 @@ def test_results_that_are_gone_are_written_again(
     results = tmp_path / "home" / "sweeps" / "demo" / "results.json"
     written = results.read_text()
     results.unlink()
-    rewrite_report("demo", Console(quiet=True))
+    console = Console(record=True, width=200)
+    rewrite_report("demo", console)
     assert results.read_text() == written
+    assert "results.json was gone; why cells failed" in console.export_text()
 
 
 def test_a_report_that_would_plan_a_skipped_combination_is_refused(

@@ -173,9 +173,11 @@ def lowest(
     """The mask of ``target``: ``across`` is ``row`` or ``layer`` and matters to fractions only.
 
     Args:
-        zero_OI: weights that are zero already; matters to fractions only.
+        zero_OI: weights that are zero already, which go first.
     """
     if isinstance(target, SemiStructured):
+        if zero_OI is not None:
+            scores_OI = scores_OI.masked_fill(zero_OI, -torch.inf)
         return lowest_of_groups(scores_OI, target.keep, target.group)
     assert isinstance(target, Fraction)
     select = lowest_of_matrix if across == "layer" else lowest_per_row

@@ -154,7 +154,7 @@ def _over_seeds(rows: Sequence[Row], figures: Sequence[Figure]) -> Table:
     }
     note = "Mean ± standard error of the mean over the seeds; without ± where all give the same."
     if any(n < tried[key] for key, n in left.items()):
-        note += " Where seeds failed, the mean is of the others, and no best one."
+        note += " Where seeds failed, the mean is of the others, and is never the best."
     if named := ", ".join(escape_markdown(f.heading) for f in headline if f.column in own):
         note += f" The ± of {named} holds the error of its test set too, whatever the seeds give."
     return Table(OVER_SEEDS, columns, ["completed"] * len(cells), note)
