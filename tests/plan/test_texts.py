@@ -54,7 +54,7 @@ def test_a_measured_text_that_pruning_looks_at_is_told(
         }
     )  # fmt: skip
     notes = plan_sweep(config, dtype="float32").text_notes
-    assert [note.partition(" too:")[0] for note in notes] == (
+    assert [note.partition(" too,")[0] for note in notes] == (
         [f"perplexity t is measured on a text that {reads} read"] if reads else []
     )
 
