@@ -34,6 +34,11 @@ evaluation:
     - {name: docs, corpus: {source: python-docs}, sequence_length: 64, windows: 2}
 """
 CELLS = 6
+DIVERGING = (
+    "--set", "options.ast={steps: 3, batch: 1, micro_batch: 1, learning_rate: 1.0e+30}",
+    "--set", "training.sequence_length=64",
+)  # fmt: skip
+"""With them cells of ``ast`` fail, and no plan can know."""
 
 
 @dataclass
