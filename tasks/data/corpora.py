@@ -178,7 +178,7 @@ def read_python_docs(part: Role) -> tuple[str, list[str], dict[str, Any]]:
     its name's hash says, so that the parts stay the same where a Python version adds a topic. The
     texts differ between versions: figures of two versions compare only where their corpus digests
     agree. Topics quote each other: of the held-out ones, paragraphs that a topic of the calibration
-    part has as well are left out, a sixth of their characters.
+    part has as well are left out.
     """
     from pydoc_data.topics import topics
 

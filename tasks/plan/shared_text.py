@@ -19,8 +19,7 @@ from tasks.store.context import Context
 from tasks.store.steps import Step, walk
 
 RUN = 50
-"""Tokens. Unrelated text shares shorter runs: a test text of WikiText-2 and a calibration text of
-its others, of 300 000 and 250 000 tokens, have one of 20 in common and none of 25."""
+"""Tokens: longer than what unrelated texts of one kind have in common by chance."""
 _BUCKETS = 2**26
 _AT_ONCE = 256
 """Windows that are hashed together: training texts may have many."""

@@ -22,14 +22,11 @@ def home() -> Path:
     """The home folder, absolute; it need not exist yet.
 
     Raises:
-        ConfigurationError: for what can be no folder, or where the working folder is gone.
+        ConfigurationError: for what can be no folder.
+        FileNotFoundError: the working folder is gone, and the path is relative.
     """
     given = os.environ.get("SECATEUR_HOME") or "outputs"
-    try:
-        path = local_path(given, "SECATEUR_HOME").absolute()
-    except FileNotFoundError as error:
-        allowed = "the working folder is gone: name an absolute path, or go to another folder"
-        raise ConfigurationError("SECATEUR_HOME", given, allowed) from error
+    path = local_path(given, "SECATEUR_HOME").absolute()
     try:
         there = next(known for known in (path, *path.parents) if known.exists())
     except OSError as error:  # a folder above it may not be entered
