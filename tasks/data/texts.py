@@ -307,8 +307,7 @@ def cut(windows: Windows, tokenizer: Any, encoder: bool = False) -> Cut:
 
 def cut_once(context: Context, windows: Windows, tokenizer: Any, encoder: bool = False) -> Cut:
     """As :func:`cut`; what a check before the sweep has cut is kept for the step that stores it."""
-    role = f"windows {windows.step.fingerprint}"
-    made = context.loaded.get(role, None, lambda: cut(windows, tokenizer, encoder))
+    made = context.loaded.get(_role(windows), None, lambda: cut(windows, tokenizer, encoder))
     if windows.enough(len(made.windows_NL)):
         return made
     return cut(windows, tokenizer, encoder)  # cut before for who asks for fewer: this is refused
@@ -318,8 +317,13 @@ def made_windows(context: Context, windows: Windows) -> Tensor | None:
     """Windows that are stored, or that a check before the sweep has cut; None: neither."""
     if found := context.find(windows.step):
         return load_tokens(found)
-    made: Cut | None = context.loaded.held(f"windows {windows.step.fingerprint}")
+    made: Cut | None = context.loaded.held(_role(windows))
     return made.windows_NL if made else None
+
+
+def _role(windows: Windows) -> str:
+    """Under which a process keeps windows that it has cut."""
+    return f"windows {windows.step.fingerprint}"
 
 
 def _read(corpus: Corpus, role: str, field: str) -> tuple[ResolvedCorpus, list[Document]]:
@@ -331,7 +335,7 @@ def _produce(work: Work, windows: Windows) -> Facts:
     folder = work.need("model").path
     encoder = is_encoder(load_config(folder, context.trust))
     made = cut_once(context, windows, load_tokenizer(folder, context.trust), encoder)
-    context.loaded.release(f"windows {windows.step.fingerprint}")
+    context.loaded.release(_role(windows))
     save_tokens(work.out, made.windows_NL, made.counted_NL)
     if windows.sampling != "contiguous" or len(set(made.sources)) > 1:
         places = {"source": list(made.sources), "offset": list(made.offsets)}
