@@ -35,13 +35,15 @@ def test_a_dense_model_s_zeros_are_those_that_were_counted(zeros: float | None) 
 
 def test_what_a_method_told_of_its_run_stands_beside_every_row_that_shows_it() -> None:
     told = {"experts_without_tokens": 49.0, "hessians_damped_more": 2.0, "divergence": 0.1}
+    told |= {"fewest_tokens_of_an_expert": 12.0, "median_tokens_of_an_expert": 700.0}
     facts = {"figures": told | {"least_of_a_block": 0.45, "most_of_a_block": 0.55}}
     cell: Any = SimpleNamespace(pruned="a", recipe=SimpleNamespace(label="m wanda 0.5 seed 1"))
     context: Any = SimpleNamespace(find=lambda _: SimpleNamespace(facts=facts))
     said = left_notes(cast("Any", SimpleNamespace(models=[], cells=[cell, cell])), context)
-    assert len(said) == 3
+    assert len(said) == 4
     assert all(note.startswith("m wanda 0.5 seed 1: ") for note in said)
-    for part in ("reached 49 experts", "2 Hessians", "from 0.45 to 0.55"):
+    parts = ("reached 49 experts", "least saw 12, half at most 700", "2 Hess", "from 0.45 to 0.55")
+    for part in parts:
         assert sum(part in note for note in said) == 1
     facts = {"from_main_memory": True}
     (note,) = left_notes(cast("Any", SimpleNamespace(models=[], cells=[cell, cell])), context)

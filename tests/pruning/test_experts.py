@@ -160,6 +160,36 @@ def test_experts_without_tokens_are_told_and_go_by_magnitude(method: Method) -> 
         assert by_magnitude.all() == (layer.expert == 3), name
 
 
+@pytest.mark.parametrize(
+    "method", [Wanda(), SparseGPT(), FullOBS(), SwiftPrune(), SketchedOBS()], ids=lambda m: m.name
+)
+def test_how_few_tokens_an_expert_saw_is_recorded(method: Method) -> None:
+    """In the first block alone: what later ones see depends on how the block before is pruned."""
+    later = tuple(f"model.layers.{index}.*" for index in range(1, BLOCKS))
+    decoder, tokens_NL = describe(families.model_of("mixtral"), later), families.windows()
+    counts: list[int] = []
+
+    def count(_: nn.Module, args: tuple[Any, ...]) -> None:
+        counts.extend(int((args[1] == expert).sum()) for expert in range(EXPERTS))
+
+    hook = decoder.blocks[0].mlp.experts.register_forward_pre_hook(count)
+    decoder.model(input_ids=tokens_NL, use_cache=False)
+    hook.remove()
+    assert min(counts) > 0 and len(set(counts)) > 1
+    statistics = driver.collect_statistics(decoder, tokens_NL, sketch=SketchedOBS().sketch)
+    told = driver.prune(method, decoder, HALF, tokens_NL=tokens_NL, statistics=statistics).figures
+    assert {name: value for name, value in told.items() if "expert" in name} == {
+        "fewest_tokens_of_an_expert": min(counts),
+        "median_tokens_of_an_expert": sorted(counts)[EXPERTS // 2 - 1],
+    }
+
+
+def test_models_without_experts_record_nothing_of_them() -> None:
+    decoder, tokens_NL = describe(families.model_of("llama")), families.windows()
+    told = driver.prune(Wanda(), decoder, HALF, tokens_NL=tokens_NL).figures
+    assert not [name for name in told if "expert" in name]
+
+
 def test_magnitude_needs_no_tokens() -> None:
     result = driver.prune(Magnitude(), describe(lonely()), HALF)
     assert result.figures == {}

@@ -19,7 +19,7 @@ from tasks.pruning.core.allocation import Allocation, by_outliers
 from tasks.pruning.core.blocks import BlockAtWork, Decoder, walk
 from tasks.pruning.core.clock import now
 from tasks.pruning.core.compensation import compensate
-from tasks.pruning.core.experts import prune_without_tokens, told_without_tokens
+from tasks.pruning.core.experts import prune_without_tokens, told_of_experts
 from tasks.pruning.core.gates import Loss, plain_loss
 from tasks.pruning.core.layers import LinearLayer
 from tasks.pruning.core.methods import (
@@ -208,7 +208,7 @@ def _prune_layers(
     if method.uses_statistics and statistics is None:
         raise ValueError(f"{method.name} needs statistics of the dense model")
     layers = decoder.pruned_layers()
-    idle: list[LinearLayer] = []
+    seen: list[tuple[LinearLayer, int]] = []
     done = 0
     last: ColumnStatistics | None = None
     moved: ColumnStatistics | None = None
@@ -220,9 +220,10 @@ def _prune_layers(
             target = shares.of(name)
             where = device or layer.stored.device
             weight_OI = layer.weight_OI.to(where)
+            if method.uses_statistics:
+                seen.append((layer, known.tokens if known else 0))
             with _naming(name):
                 if method.uses_statistics and known is None and layer.expert is not None:
-                    idle.append(layer)
                     pruned_OI = prune_without_tokens(weight_OI, target)
                 else:
                     assert known is not None or not method.uses_statistics, name
@@ -235,7 +236,7 @@ def _prune_layers(
             if progress:
                 progress(done, len(layers))
         weights.update(tensors)
-    return PruneResult(weights=weights, figures=shares.figures() | told_without_tokens(idle))
+    return PruneResult(weights=weights, figures=shares.figures() | told_of_experts(seen))
 
 
 def _prune_blocks(
@@ -255,7 +256,7 @@ def _prune_blocks(
     dense = collect_statistics(decoder, tokens_NL, device=device) if method.allocates else None
     shares = _allocation(method, decoder, target, dense)
     selecting = 0.0
-    idle: list[LinearLayer] = []
+    seen: list[tuple[LinearLayer, int]] = []
 
     def visit(block: BlockAtWork) -> dict[str, Tensor]:
         nonlocal selecting
@@ -267,6 +268,9 @@ def _prune_blocks(
         }
         collectors = block.collect(method.collector, layers)
         unreached = [name for name in layers if name not in collectors]
+        seen.extend(
+            (layer, collectors[n].tokens if n in collectors else 0) for n, layer in layers.items()
+        )
         replaced: dict[str, Tensor] = {}
         begun = now(device)
         for names in _sharing(collectors):
@@ -285,7 +289,6 @@ def _prune_blocks(
             with _naming(full):
                 pruned_OI = prune_without_tokens(layer.weight_OI, target)
             layer.put_(_checked(layer, full, pruned_OI), replaced, layer.parameter)
-            idle.append(layer)
         for parameter, stored in replaced.items():
             # A copy: on another device the block's own weights return home after the visit.
             weights[f"{block.name}.{parameter}"] = stored.to(home)
@@ -294,7 +297,7 @@ def _prune_blocks(
 
     walk(decoder, tokens_NL, visit, device=device, progress=progress)
     calibrating = now(device) - start - selecting
-    told = {**figures, **shares.figures(), **told_without_tokens(idle)}
+    told = {**figures, **shares.figures(), **told_of_experts(seen)}
     return PruneResult(weights=weights, figures={"calibration_seconds": calibrating, **told})
 
 

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from torch.nn import functional
 
 from tasks.pruning.core import masks
 from tasks.pruning.core.layers import LinearLayer, expert_tensors
-from tasks.pruning.core.notes import WITHOUT_TOKENS
+from tasks.pruning.core.notes import FEWEST_TOKENS, MEDIAN_TOKENS, WITHOUT_TOKENS
 from tasks.pruning.core.refusals import UnsupportedModelError
 from tasks.pruning.core.targets import Target
 
@@ -74,18 +75,28 @@ def prune_without_tokens(weight_OI: Tensor, target: Target) -> Tensor:
     return weight_OI.masked_fill(pruned_OI, 0)
 
 
-def told_without_tokens(layers: Sequence[LinearLayer]) -> dict[str, float]:
-    """Warn of the experts that own ``layers``, which no token reached; their number as a figure."""
-    if not layers:
-        return {}
-    experts = len({(layer.module, layer.expert) for layer in layers})
-    warnings.warn(
-        f"no calibration token reached {experts} experts; they are pruned by the magnitude of "
-        "their weights. More calibration windows reach more",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-    return {WITHOUT_TOKENS: float(experts)}
+def told_of_experts(layers: Sequence[tuple[LinearLayer, int]]) -> dict[str, float]:
+    """Warn of experts that no token reached; figures of how many tokens reached the others.
+
+    Args:
+        layers: those of experts, each with the tokens that it saw; a layer of no expert counts
+            for nothing.
+    """
+    seen = {
+        (layer.module, layer.expert): tokens for layer, tokens in layers if layer.expert is not None
+    }
+    figures: dict[str, float] = {}
+    if reached := [tokens for tokens in seen.values() if tokens]:
+        figures |= {FEWEST_TOKENS: float(min(reached)), MEDIAN_TOKENS: float(median_low(reached))}
+    if experts := len(seen) - len(reached):
+        warnings.warn(
+            f"no calibration token reached {experts} experts; they are pruned by the magnitude of "
+            "their weights. More calibration windows reach more",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        figures[WITHOUT_TOKENS] = float(experts)
+    return figures
 
 
 @contextmanager

@@ -137,7 +137,7 @@ class Hessian(Collector):
         self, in_features: int, device: torch.device, damping: float, *, tf32: bool = False
     ) -> None:
         self._sum_II: Tensor | None = torch.zeros(in_features, in_features, device=device)
-        self._tokens = 0
+        self.tokens = 0
         self._damping = damping
         self._tf32 = tf32
         self._damped_more = False
@@ -159,12 +159,12 @@ class Hessian(Collector):
                     sum_PJ += torch.mm(panel_TP.T, right_TJ, out_dtype=torch.float32)
                 else:
                     sum_PJ.addmm_(panel_TP.T, right_TJ)
-        self._tokens += len(inputs_TI)
+        self.tokens += len(inputs_TI)
 
     def hessian(self) -> Tensor:
         """H = 2XᵀX/N, undamped; there is none any more once a factor was asked for."""
         assert self._sum_II is not None, _GIVEN_UP
-        hessian_II = self._sum_II.triu().mul_(2.0 / self._tokens)
+        hessian_II = self._sum_II.triu().mul_(2.0 / self.tokens)
         return hessian_II.add_(hessian_II.triu(1).T)
 
     @cached_property

@@ -184,7 +184,13 @@ class LayerMethod(OneShotMethod):
 
 
 class Collector(ABC):
-    """Accumulates what a block-by-block method needs to know about one layer's inputs."""
+    """Accumulates what a block-by-block method needs to know about one layer's inputs.
+
+    Attributes:
+        tokens: how many positions it has taken in.
+    """
+
+    tokens: int
 
     @abstractmethod
     def add(self, inputs_NLI: Tensor) -> None:

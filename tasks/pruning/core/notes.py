@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 WITHOUT_TOKENS = "experts_without_tokens"
+FEWEST_TOKENS, MEDIAN_TOKENS = "fewest_tokens_of_an_expert", "median_tokens_of_an_expert"
 DAMPED_MORE = "hessians_damped_more"
 LEAST, MOST = "least_of_a_block", "most_of_a_block"
 
@@ -19,6 +20,11 @@ def notes_of(figures: Mapping[str, float]) -> list[str]:
         said.append(
             f"no calibration token reached {experts:.0f} experts, which are pruned by the "
             "magnitude of their weights. More calibration windows reach more."
+        )
+    if fewest := figures.get(FEWEST_TOKENS):
+        said.append(
+            f"of the experts that calibration tokens reached, the least saw "
+            f"{fewest:.0f}, half at most {figures[MEDIAN_TOKENS]:.0f}."
         )
     if hessians := figures.get(DAMPED_MORE):
         said.append(

@@ -82,7 +82,7 @@ class ColumnCollector:
         self._sums = {
             name: torch.zeros(in_features, dtype=torch.float32, device=device) for name in VECTORS
         }
-        self._windows = self._tokens = 0
+        self._windows = self.tokens = 0
         self._probe_IS = self._sketch_IS = None
         if sketch:
             self._probe_IS = probe(in_features, min(sketch, in_features)).to(device)
@@ -96,14 +96,14 @@ class ColumnCollector:
             self._add("first", part_XLI[..., :1, :])
             self._add("rest", part_XLI[..., 1:, :])
         self._windows += inputs_NLI.shape[0]
-        self._tokens += inputs_NLI.shape[0] * inputs_NLI.shape[1]
+        self.tokens += inputs_NLI.shape[0] * inputs_NLI.shape[1]
 
     def add_sent(self, inputs_RI: Tensor, first_R: Tensor) -> None:
         """Add what an expert is sent of a batch: of its inputs there are no others."""
         self._add("first", inputs_RI[first_R])
         self._add("rest", inputs_RI[~first_R])
         self._windows += int(first_R.sum())
-        self._tokens += len(first_R)
+        self.tokens += len(first_R)
 
     def _add(self, part: str, inputs_XI: Tensor) -> None:
         sum_I, energy_I = self._sums[f"{part}_sum_I"], self._sums[f"{part}_energy_I"]
@@ -124,5 +124,5 @@ class ColumnCollector:
 
     def result(self) -> ColumnStatistics:
         return ColumnStatistics(
-            **self._sums, windows=self._windows, tokens=self._tokens, sketch_IS=self._sketch_IS
+            **self._sums, windows=self._windows, tokens=self.tokens, sketch_IS=self._sketch_IS
         )
