@@ -54,7 +54,7 @@ def read_files(
         if content.startswith(_PARQUET_MARK):
             form, found = PARQUET, source.parquet(content)
         else:
-            form, found = rows_of(_decoded(content, where, given), source)
+            form, found = rows_of(_text_of(content, where, given), source)
         documents += found
         rows.append(len(found))
         names.append(path.name)
@@ -118,7 +118,19 @@ def _unpacked(content: bytes, where: str, given: str) -> tuple[str, bytes]:
     return "", content
 
 
-def _decoded(content: bytes, where: str, given: str) -> str:
+def _text_of(content: bytes, where: str, given: str) -> str:
+    text = decoded(content, where, given)
+    if not text.strip():
+        raise ConfigurationError(where, given, "the file is empty")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decoded(content: bytes, where: str, given: str) -> str:
+    """UTF-8 text, with or without a byte order mark; of a user's file nothing else is guessed.
+
+    Raises:
+        ConfigurationError: naming the first byte that is none.
+    """
     for mark, name in _WIDE_MARKS.items():
         if content.startswith(mark):
             raise ConfigurationError(where, given, f"{_UTF8_NEEDED}, and this is {name}")
@@ -135,6 +147,4 @@ def _decoded(content: bytes, where: str, given: str) -> str:
         offset = content.index(b"\0")
         allowed = f"{_UTF8_NEEDED} without NUL; offset {offset:,} holds one, so this is binary"
         raise ConfigurationError(where, given, allowed)
-    if not text.strip():
-        raise ConfigurationError(where, given, "the file is empty")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text

@@ -78,6 +78,7 @@ def rows_of(text: str, source: Source) -> tuple[str, list[Document]]:
         return LINES, list(_lines(text, source))
     if start in ("[", "{") and (found := _json(text, source)) is not None:
         return ARRAY, list(_array(found, source))
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))  # a field may be a document
     separator = _SEPARATORS.get(source.suffix) or _separator(text, source.column)
     if separator:
         return TABLE, list(_table(text, separator, source))
@@ -153,7 +154,6 @@ def _separator(text: str, column: str) -> str | None:
 
 
 def _table(text: str, separator: str, source: Source) -> Iterator[Document]:
-    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
     reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
     header: list[str] = []
     try:

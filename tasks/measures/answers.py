@@ -32,6 +32,7 @@ class Answers(Measure):
     """Of pruned models; it reads what zero-shot tasks have kept of every question."""
 
     name = "answers"
+    version = 2
     summary = "which answers to zero-shot tasks pruning broke or mended, with McNemar's test"
     writes = tuple(
         f"{PREFIX}<task>/{kind}" for kind in ("agreement", "broken", "mended", "p", "low", "high")
@@ -108,8 +109,9 @@ def _produce(work: Work, tasks: Sequence[str]) -> Facts:
         own, dense = (
             read_questions(work.need(role).path) for role in (task, f"{_REFERENCE}{task}")
         )
-        # Of what is not right or wrong, such as a perplexity, no answer changes sides.
-        if (metric := main_metric(dense)) is not None:
+        # Of what is not right or wrong, such as a perplexity, no answer changes sides; where one
+        # model's scores are all 0 or 1 by chance, the other's say so.
+        if (metric := main_metric(dense)) is not None and main_metric(own) == metric:
             parts[task] = pair(dense, own, metric)
     if len(parts) > 1:
         parts[ALL] = pooled(parts.values())

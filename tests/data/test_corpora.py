@@ -247,6 +247,17 @@ class TestFormats:
         assert found.facts["formats"] == [form]
         assert found.description == f"{name} ({form})"
 
+    def test_a_long_field_is_one_whatever_was_read_before(self, tmp_path: Path) -> None:
+        long = "word " * 30_000
+        (tmp_path / "t.txt").write_text(f"text,id\n{long},1\nSecond,2\n")
+        before = csv.field_size_limit(131_072)  # a new process's
+        try:
+            found, text = read(tmp_path, source="files", files=["t.txt"])
+        finally:
+            csv.field_size_limit(before)
+        assert found.facts["formats"] == ["CSV"]
+        assert text == f"{long}\n\nSecond"
+
     @pytest.mark.parametrize(
         "content",
         [

@@ -6,12 +6,14 @@ import json
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tasks.measures import answers
 from tasks.measures.compared import Changed, ComparedAnswers, joined
 from tasks.measures.zero_shot.paired import (
     Paired,
@@ -170,3 +172,21 @@ def test_two_measures_with_a_task_of_the_same_name_are_both_told() -> None:
     assert found.tasks == {"zero_shot/arc": mine, "plugin/arc": theirs, "own": alone}
     assert found.unread == ["a", "b"]
     assert [changed.task for changed in found.broken] == ["zero_shot/arc"]
+
+
+@pytest.mark.parametrize(("dense", "pruned"), [(0.0, 0.4), (1.0, 0.9), (0.4, 0.0)])
+def test_scores_that_are_shares_change_no_sides(
+    dense: float, pruned: float, tmp_path: Path
+) -> None:
+    """A few documents may all be 0 or 1 for one model; its F1 is no right or wrong for that."""
+    folders = {"qa": (tmp_path / "own", pruned), "dense/qa": (tmp_path / "dense", dense)}
+    for folder, f1 in folders.values():
+        folder.mkdir()
+        write_questions([question(n, metrics={"f1": f1}) for n in range(3)], folder)
+    reference = answers._REFERENCE
+    work: Any = SimpleNamespace(
+        need=lambda role: SimpleNamespace(
+            path=folders["dense/qa" if role == f"{reference}qa" else "qa"][0]
+        )
+    )
+    assert answers._produce(work, ["qa"]) == {"tasks": {}}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import ConfigurationError
+from tasks.data.files import decoded
 from tasks.measures.slot_filling.schemes import Scheme
 
 Span = tuple[int, int]
@@ -64,27 +65,28 @@ def read_tweets(files: Mapping[str, Path], scheme: Scheme, field: str) -> list[T
     """The tweets of all events, in the order of events and lines.
 
     Raises:
-        ConfigurationError: naming file and line: no JSON, a field that is missing or of another
-            kind, offsets outside the text, or two annotations of one id.
+        ConfigurationError: a file that is not UTF-8; or naming file and line: no JSON, a field
+            that is missing or of another kind, offsets outside the text, or two annotations of one
+            id.
     """
     tweets: list[Tweet] = []
     for event, path in files.items():
         seen: dict[str, int] = {}
-        with path.open(encoding="utf-8", errors="replace") as lines:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                place = f"{path.name}:{number}"
-                try:
-                    tweet = tweet_of(json.loads(line), event, scheme, place)
-                except (ValueError, TypeError, KeyError) as error:
-                    reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-                    raise ConfigurationError(field, place, reason) from error
-                if tweet.id in seen:
-                    reason = f"id {tweet.id} is annotated in line {seen[tweet.id]} too"
-                    raise ConfigurationError(field, place, reason)
-                seen[tweet.id] = number
-                tweets.append(tweet)
+        lines = decoded(path.read_bytes(), field, str(path)).split("\n")
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            place = f"{path.name}:{number}"
+            try:
+                tweet = tweet_of(json.loads(line), event, scheme, place)
+            except (ValueError, TypeError, KeyError) as error:
+                reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+                raise ConfigurationError(field, place, reason) from error
+            if tweet.id in seen:
+                reason = f"id {tweet.id} is annotated in line {seen[tweet.id]} too"
+                raise ConfigurationError(field, place, reason)
+            seen[tweet.id] = number
+            tweets.append(tweet)
     return tweets
 
 

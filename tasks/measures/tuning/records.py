@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from configs.errors import ConfigurationError
+from tasks.data.files import decoded
 from tasks.measures.tuning.settings import LabelledFiles
 from tasks.models.sources.digests import file_digest
 from tasks.store.steps import Facts, Work
@@ -101,18 +102,18 @@ def read_lines(path: Path, field: str, record_of: RecordOf[RecordType]) -> list[
     """The records of a file, in order; empty lines are none.
 
     Raises:
-        ConfigurationError: naming file and line: no JSON object, what ``record_of`` finds wrong, or
-            two lines of one id.
+        ConfigurationError: a file that is not UTF-8; or naming file and line: no JSON object, what
+            ``record_of`` finds wrong, or two lines of one id.
     """
     records: list[RecordType] = []
     seen: dict[str, int] = {}
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        content = path.read_bytes()
     except OSError as error:
         raise ConfigurationError(
             field, str(path), f"it cannot be read: {error.strerror}"
         ) from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(decoded(content, field, str(path)).split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -70,6 +70,18 @@ def test_a_bad_line_is_named(second: Any, told: str, tmp_path: Path) -> None:
         resolved(train)
 
 
+def test_labels_of_another_encoding_are_refused(tmp_path: Path) -> None:
+    """Read with replacements, é and è would be one class."""
+    train = tmp_path / "train.jsonl"
+    records = [json.dumps(labelled(x, f"{x} text"), ensure_ascii=False) for x in "éèn"]
+    test = lines(tmp_path / "test.jsonl", labelled("é", "new"))
+    train.write_bytes("\n".join(records).encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=r"UTF-8; byte 0xe9 at offset \d+"):
+        resolved(str(train), test)
+    train.write_text("\n".join(records), encoding="utf-8-sig")
+    assert sorted(resolved(str(train), test).labels) == sorted("éèn")
+
+
 def test_texts_that_are_learned_from_and_scored_are_refused_or_counted(tmp_path: Path) -> None:
     train = lines(tmp_path / "train.jsonl", *GOOD)
     same = lines(tmp_path / "same.jsonl", *GOOD)

@@ -204,6 +204,17 @@ def test_a_bad_line_is_named(second: str, told: str, tmp_path: Path) -> None:
     assert told in str(raised.value)
 
 
+def test_tweets_of_another_encoding_are_refused(tmp_path: Path) -> None:
+    """Read with replacements, offsets would name other characters."""
+    path = tmp_path / "positive.jsonl"
+    record = json.dumps(json.loads(line(text="Ann é ill")), ensure_ascii=False)
+    path.write_bytes(record.encode("latin-1"))
+    with pytest.raises(ConfigurationError, match="UTF-8; byte 0xe9 at offset"):
+        read_tweets({"positive": path}, COVID, "here")
+    path.write_text(record, encoding="utf-8-sig")
+    assert read_tweets({"positive": path}, COVID, "here")[0].text == "Ann é ill"
+
+
 def test_a_file_of_no_event_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="with events positive"):
         files_of(tmp_path, COVID, "data.train")
