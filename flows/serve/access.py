@@ -8,6 +8,7 @@ the operator allowed it. The command line is the user's own and is not restricte
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -19,6 +20,8 @@ ALLOW_TRUST = "SECATEUR_ALLOW_TRUST"
 DATA = "SECATEUR_DATA"
 _FORMATS = ("arrow", "csv", "json", "parquet", "text")
 _PATTERNS = "*?[]{}"
+_OF_THE_HUB = re.compile(r"[\w.-]+/[\w.-]+")
+"""A data set of the hub, by owner: bare names are readers' too (``xml``, ``pandas``)."""
 
 
 def data_folder() -> Path:
@@ -72,7 +75,9 @@ class _Gate:
             return node
         if is_task_file(key, field) or key in ("files", "include_path"):
             return self.inside(node, field)
-        if key in ("models", "dataset"):
+        if key == "dataset":
+            return self._dataset(node, field)
+        if key == "models":
             return self._name_or_path(node, field)
         if key == "tasks" and (looks_like_path(node) or "/" in node or node.endswith(_TASK_FILES)):
             raise ConfigurationError(field, node, "a form takes names of tasks, not files")
@@ -85,6 +90,14 @@ class _Gate:
         if "://" in spec or "::" in spec or ".." in spec.split("/") or Path(spec).exists():
             raise ConfigurationError(field, spec, self._allowed())
         return spec
+
+    def _dataset(self, name: str, field: str) -> str:
+        """A reader of files that is known, a folder of the data folder, or the hub's, by owner."""
+        found = self._name_or_path(name, field)
+        if found in _FORMATS or Path(found).is_absolute() or _OF_THE_HUB.fullmatch(found):
+            return found
+        allowed = f"a form takes {', '.join(_FORMATS)}, a folder of data, or owner/name of the hub"
+        raise ConfigurationError(field, name, allowed)
 
     def _corpus(self, corpus: dict[str, Any], field: str) -> dict[str, Any]:
         """Files of a data set: of the hub's repository by name, local ones by their path."""
@@ -102,7 +115,7 @@ class _Gate:
                     raise ConfigurationError(where, file, "a form names each file: no pattern")
                 base = Path(str(dataset)) if str(dataset).startswith("/") else self.data
                 checked.append(self.inside(file, where, base))
-            elif _leaves(file) or "://" in file or "::" in file:
+            elif _leaves(file) or ":" in file:  # "file:" and "local:" name this machine's
                 raise ConfigurationError(where, file, "it must be a file of the hub's data set")
             else:
                 checked.append(file)

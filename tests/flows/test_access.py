@@ -72,11 +72,13 @@ ATTACKS = {
         "/etc", "../work", "./../work", "~/model", "linked", "trap", "here", "a/../../b", "/x.gguf",
         "../x.gguf", "https://host/x", "zip://a::/etc/x"]},
     **{f"dataset {name!r}": (corpus(dataset=name), "calibration.corpus.dataset") for name in [
-        "/etc", "..", "./..", "~", "linked", "here", "s3://bucket/x"]},
+        "/etc", "..", "./..", "~", "linked", "here", "s3://bucket/x",
+        "xml", "fasta", "pandas", "file:a/b", "a/b:c"]},
     **{f"reader's file {name!r}": (corpus(dataset="text", data_files=[name]), "data_files[0]")
        for name in [*FILES, "*.txt", "sub/**", "http://169.254.169.254/x", "zip://x::/etc/x"]},
     **{f"hub's file {name!r}": (corpus(dataset="org/name", data_files=[name]), "data_files[0]")
-       for name in ["/etc/passwd", "../x", "file:///x", "zip://x::/etc/x"]},
+       for name in ["/etc/passwd", "../x", "file:///x", "zip://x::/etc/x", "file:/etc/x",
+                    "local:/etc/x"]},
     **{f"task {name!r}": ({"evaluation": {"zero_shot": {"tasks": [name]}}}, "tasks[0]")
        for name in ["/etc/x.yaml", "../x", "x.yaml", "sub/x"]},
     "remote code": ({"trust": {"remote_code": True}}, "trust.remote_code"),
