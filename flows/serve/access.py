@@ -75,10 +75,9 @@ class _Gate:
             return node
         if is_task_file(key, field) or key in ("files", "include_path"):
             return self.inside(node, field)
-        if key == "dataset":
-            return self._dataset(node, field)
-        if key == "models":
-            return self._name_or_path(node, field)
+        if key in ("models", "dataset"):
+            named = self._dataset if key == "dataset" else self._name_or_path
+            return named(node, field)
         if key == "tasks" and (looks_like_path(node) or "/" in node or node.endswith(_TASK_FILES)):
             raise ConfigurationError(field, node, "a form takes names of tasks, not files")
         return node
