@@ -42,7 +42,7 @@ def test_what_a_method_told_of_its_run_stands_beside_every_row_that_shows_it() -
     said = left_notes(cast("Any", SimpleNamespace(models=[], cells=[cell, cell])), context)
     assert len(said) == 4
     assert all(note.startswith("m wanda 0.5 seed 1: ") for note in said)
-    parts = ("reached 49 experts", "least saw 12, half at most 700", "2 Hess", "from 0.45 to 0.55")
+    parts = ("reached 49 experts", "saw 12 calibration tokens", "2 Hess", "from 0.45 to 0.55")
     for part in parts:
         assert sum(part in note for note in said) == 1
     facts = {"from_main_memory": True}

@@ -79,8 +79,8 @@ def told_of_experts(layers: Sequence[tuple[LinearLayer, int]]) -> dict[str, floa
     """Warn of experts that no token reached; figures of how many tokens reached the others.
 
     Args:
-        layers: those of experts, each with the tokens that it saw; a layer of no expert counts
-            for nothing.
+        layers: the pruned ones, each with the tokens that it saw; those of no expert count for
+            nothing.
     """
     seen = {
         (layer.module, layer.expert): tokens for layer, tokens in layers if layer.expert is not None

@@ -23,8 +23,8 @@ def notes_of(figures: Mapping[str, float]) -> list[str]:
         )
     if fewest := figures.get(FEWEST_TOKENS):
         said.append(
-            f"of the experts that calibration tokens reached, the least saw "
-            f"{fewest:.0f}, half at most {figures[MEDIAN_TOKENS]:.0f}."
+            f"the least reached expert saw {fewest:.0f} calibration tokens, half of those reached "
+            f"at most {figures[MEDIAN_TOKENS]:.0f}."
         )
     if hessians := figures.get(DAMPED_MORE):
         said.append(
