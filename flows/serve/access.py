@@ -76,8 +76,7 @@ class _Gate:
         if is_task_file(key, field) or key in ("files", "include_path"):
             return self.inside(node, field)
         if key in ("models", "dataset"):
-            named = self._dataset if key == "dataset" else self._name_or_path
-            return named(node, field)
+            return self._name_or_path(node, field)
         if key == "tasks" and (looks_like_path(node) or "/" in node or node.endswith(_TASK_FILES)):
             raise ConfigurationError(field, node, "a form takes names of tasks, not files")
         return node
@@ -90,20 +89,20 @@ class _Gate:
             raise ConfigurationError(field, spec, self._allowed())
         return spec
 
-    def _dataset(self, name: str, field: str) -> str:
-        """A reader of files that is known, a folder of the data folder, or the hub's, by owner."""
-        found = self._name_or_path(name, field)
-        if found in _FORMATS or Path(found).is_absolute() or _OF_THE_HUB.fullmatch(found):
-            return found
-        allowed = f"a form takes {', '.join(_FORMATS)}, a folder of data, or owner/name of the hub"
-        raise ConfigurationError(field, name, allowed)
-
     def _corpus(self, corpus: dict[str, Any], field: str) -> dict[str, Any]:
-        """Files of a data set: of the hub's repository by name, local ones by their path."""
+        """Files of a data set: of the hub's repository by name, local ones by their path.
+
+        The data set itself is a reader that is known, a folder, or the hub's by its owner.
+        """
         dataset, files = corpus.get("dataset"), corpus.get("data_files")
+        local = isinstance(dataset, str) and (dataset in _FORMATS or dataset.startswith("/"))
+        if isinstance(dataset, str) and not local and not _OF_THE_HUB.fullmatch(dataset):
+            allowed = (
+                f"a form takes {', '.join(_FORMATS)}, a folder below data, or the hub's OWNER/NAME"
+            )
+            raise ConfigurationError(f"{field}.dataset", dataset, allowed)
         if not isinstance(files, list):
             return corpus
-        local = isinstance(dataset, str) and (dataset in _FORMATS or dataset.startswith("/"))
         checked = []
         for index, file in enumerate(files):
             where = f"{field}.data_files[{index}]"

@@ -122,11 +122,11 @@ def _text_of(content: bytes, where: str, given: str) -> str:
     text = decoded(content, where, given)
     if not text.strip():
         raise ConfigurationError(where, given, "the file is empty")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text
 
 
 def decoded(content: bytes, where: str, given: str) -> str:
-    """UTF-8 text, with or without a byte order mark; of a user's file nothing else is guessed.
+    """UTF-8 text, with or without a byte order mark; line ends as LF.
 
     Raises:
         ConfigurationError: naming the first byte that is none.
@@ -147,4 +147,4 @@ def decoded(content: bytes, where: str, given: str) -> str:
         offset = content.index(b"\0")
         allowed = f"{_UTF8_NEEDED} without NUL; offset {offset:,} holds one, so this is binary"
         raise ConfigurationError(where, given, allowed)
-    return text
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -11,7 +11,7 @@ from tasks.measures.base import Measure, Subject
 from tasks.measures.figures import Figure, Row, Value, instances
 from tasks.measures.zero_shot.measure import task_steps
 from tasks.measures.zero_shot.paired import Paired, pair, pooled
-from tasks.measures.zero_shot.questions import main_metric, read_questions
+from tasks.measures.zero_shot.questions import judged_by, main_metric, read_questions
 from tasks.store.steps import Facts, Step, Work
 from tasks.store.store import Artifact
 
@@ -109,9 +109,8 @@ def _produce(work: Work, tasks: Sequence[str]) -> Facts:
         own, dense = (
             read_questions(work.need(role).path) for role in (task, f"{_REFERENCE}{task}")
         )
-        # Of what is not right or wrong, such as a perplexity, no answer changes sides; where one
-        # model's scores are all 0 or 1 by chance, the other's say so.
-        if (metric := main_metric(dense)) is not None and main_metric(own) == metric:
+        # Of what is not right or wrong, such as a perplexity, no answer changes sides.
+        if (metric := main_metric(dense)) is not None and judged_by(metric, own):
             parts[task] = pair(dense, own, metric)
     if len(parts) > 1:
         parts[ALL] = pooled(parts.values())

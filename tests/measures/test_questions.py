@@ -25,6 +25,7 @@ from tasks.measures.zero_shot.paired import (
 )
 from tasks.measures.zero_shot.questions import (
     Question,
+    judged_by,
     read_questions,
     write_questions,
 )
@@ -179,14 +180,13 @@ def test_scores_that_are_shares_change_no_sides(
     dense: float, pruned: float, tmp_path: Path
 ) -> None:
     """A few documents may all be 0 or 1 for one model; its F1 is no right or wrong for that."""
-    folders = {"qa": (tmp_path / "own", pruned), "dense/qa": (tmp_path / "dense", dense)}
-    for folder, f1 in folders.values():
-        folder.mkdir()
-        write_questions([question(n, metrics={"f1": f1}) for n in range(3)], folder)
-    reference = answers._REFERENCE
-    work: Any = SimpleNamespace(
-        need=lambda role: SimpleNamespace(
-            path=folders["dense/qa" if role == f"{reference}qa" else "qa"][0]
-        )
-    )
+    sides = {}
+    for role, f1 in (("reference/qa", dense), ("qa", pruned)):
+        sides[role] = [question(n, metrics={"f1": f1}) for n in range(3)]
+        (tmp_path / role).mkdir(parents=True)
+        write_questions(sides[role], tmp_path / role)
+    assert not judged_by("f1", *sides.values())
+    with pytest.raises(ValueError, match="not every question is right or wrong by f1"):
+        pair(*sides.values(), "f1")
+    work: Any = SimpleNamespace(need=lambda role: SimpleNamespace(path=tmp_path / role))
     assert answers._produce(work, ["qa"]) == {"tasks": {}}

@@ -8,7 +8,13 @@ from pathlib import Path
 from tasks.measures.compared import Changed, ComparedAnswers, Kept
 from tasks.measures.zero_shot.measure import ALL_TASKS, ASKED, PREFIX
 from tasks.measures.zero_shot.paired import Paired, best, common, pair, pooled
-from tasks.measures.zero_shot.questions import FILE, Question, main_metric, read_questions
+from tasks.measures.zero_shot.questions import (
+    FILE,
+    Question,
+    judged_by,
+    main_metric,
+    read_questions,
+)
 from tasks.store.manifest import read_manifest
 
 ALL = "all tasks"
@@ -49,7 +55,7 @@ def compare_answers(
         try:
             asked, again = _read(a, mine[name]), _read(b, others[name])
             by = _kept(mine[name], metric) if named else main_metric(asked)
-            if by is None or not _judged(asked, again, by):
+            if by is None or not judged_by(by, asked, again):
                 unjudged.setdefault(by or "the main figure", []).append(name)
                 continue
             parts[name] = pair(asked, again, by)
@@ -103,11 +109,6 @@ def _kept(folder: Path, metric: str) -> str:
     figures = read_manifest(folder)["facts"]["result"]["metrics"]
     first = next((name for name in figures if name.partition(",")[0] == kind), None)
     return kind if metric == first else metric
-
-
-def _judged(mine: Sequence[Question], other: Sequence[Question], metric: str) -> bool:
-    both = (*mine, *other)
-    return all(entry.metrics.get(metric) in (0.0, 1.0) for entry in both)
 
 
 def _broken(

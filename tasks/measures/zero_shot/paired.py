@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasks.measures.zero_shot.questions import Question
+from tasks.measures.zero_shot.questions import Question, judged_by
 
 _RESAMPLES = 10_000
 _LEVEL = 0.95
@@ -108,8 +108,11 @@ def pair(a: Sequence[Question], b: Sequence[Question], metric: str) -> Paired:
     """Compare answers to the questions that both were asked.
 
     Raises:
-        ValueError: a document's question is not the same on both sides; or none is common.
+        ValueError: a document's question is not the same on both sides; none is common; or one is
+            neither right nor wrong by ``metric``.
     """
+    if not judged_by(metric, a, b):
+        raise ValueError(f"not every question is right or wrong by {metric}")
     rights: list[tuple[bool, bool]] = []
     alike = 0
     for mine, other in common(a, b):

@@ -109,8 +109,15 @@ def main_metric(questions: Sequence[Question]) -> str | None:
     if not questions or not all(entry.metrics for entry in questions):
         return None
     name = main_of(questions[0].metrics)
-    judged = all(entry.metrics.get(name) in (0.0, 1.0) for entry in questions)
-    return name if judged else None
+    return name if judged_by(name, questions) else None
+
+
+def judged_by(metric: str, *sides: Iterable[Question]) -> bool:
+    """Whether every question of every side is right or wrong by ``metric``.
+
+    A few may be so by chance, where a share such as F1 is all 0 or 1: ask of both models.
+    """
+    return all(entry.metrics.get(metric) in (0.0, 1.0) for side in sides for entry in side)
 
 
 def record_metrics_(task: Any) -> list[Mapping[str, Any]]:

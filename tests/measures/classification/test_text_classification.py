@@ -78,7 +78,7 @@ def test_labels_of_another_encoding_are_refused(tmp_path: Path) -> None:
     train.write_bytes("\n".join(records).encode("latin-1"))
     with pytest.raises(ConfigurationError, match=r"UTF-8; byte 0xe9 at offset \d+"):
         resolved(str(train), test)
-    train.write_text("\n".join(records), encoding="utf-8-sig")
+    train.write_text("\r".join(records), encoding="utf-8-sig", newline="")
     assert sorted(resolved(str(train), test).labels) == sorted("éèn")
 
 
